@@ -16,10 +16,10 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define CRANK_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define CRANK_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define CRANK_API __attribute__((visibility("default")))
 #else
-#define CRANK_PRINTF(format, first)
+#define CRANK_PRINTF(text, first)
 #define CRANK_API
 #endif
 
