@@ -1,0 +1,70 @@
+/* device.h - the device table: memory, copies, and a body for each operation of operations.h.
+ *
+ * A device finds a *body* (kernel) for an operation on given views. The CPU device tries bodies in this order: those for the
+ * processor's best instructions (AMX, AVX-512 BF16, AVX-512, AVX2), then the plain body, which exists for every operation,
+ * every float type and any strides, and which is the oracle of all others. A body says by returning NULL from its finder
+ * that it does not serve these types, strides or sizes; which one was taken is told by name and stands in the plan's table. */
+#ifndef CRANK_DEVICE_H
+#define CRANK_DEVICE_H
+
+#include "crank/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct crank_device crank_device;
+
+/* One call of a body. Views of optional operands that are absent have data == NULL and rank == -1. */
+typedef struct crank_call {
+    crank_device     *device;
+    const crank_view *in;
+    int               inputs;
+    const crank_view *out;
+    int               outputs;
+    const void       *attributes; /* the operation's struct in operations.h, or NULL */
+    void             *workspace;  /* at least what `workspace` asked for; contents undefined */
+    void            **slot;       /* a place of this node that lives as long as the graph: a body keeps there what it
+                                     prepares once (a primitive); freed through slot_free. NULL in immediate calls */
+    void (**slot_free)(void *);
+} crank_call;
+
+typedef crank_status crank_kernel(crank_context *context, const crank_call *call);
+
+typedef struct crank_body {
+    const char   *name;      /* "plain", "avx2", "avx512", "onednn", "cuda", ... */
+    crank_kernel *run;
+    size_t        workspace; /* bytes that a call needs */
+} crank_body;
+
+struct crank_device {
+    const char *name;   /* "cpu", "cuda:0" */
+    bool        host;   /* its memory can be read and written by the host */
+    bool        bf16;   /* products in bf16 are native */
+    void       *state;
+    /* A body for an operation on these views (data pointers may be NULL: only types, dims and strides count). False: none. */
+    bool (*find)(crank_device *device, const char *operation, const crank_call *call, crank_body *body);
+    void *(*alloc)(crank_context *context, crank_device *device, size_t bytes, const char *what); /* zeroed, 64-byte aligned (256 on a GPU) */
+    void (*free)(crank_device *device, void *memory);
+    crank_status (*upload)(crank_context *context, crank_device *device, void *to, const void *host, size_t bytes);
+    crank_status (*download)(crank_context *context, crank_device *device, void *host, const void *from, size_t bytes);
+    crank_status (*synchronize)(crank_context *context, crank_device *device);
+    void (*close)(crank_device *device);
+};
+
+/* The CPU device. `bodies` restricts the choice for tests: "plain", "avx2", "avx512", "avx512bf16", "amx" name the highest
+ * level that may be used; NULL the best that this processor has (CRANK_BODIES in the environment has the same effect). A
+ * level that the processor lacks is an error. Freed with device->close. */
+CRANK_API crank_device *crank_device_cpu(crank_context *context, const char *bodies);
+
+/* "avx2", "avx512", ...: the levels that this processor can run, best last. Returns their number. */
+CRANK_API int crank_cpu_levels(const char **names, int capacity);
+
+/* Runs one operation at once (allocating its workspace): tests, spectra, calibration. */
+CRANK_API crank_status crank_run_once(crank_context *context, crank_device *device, const char *operation, const crank_view *in,
+                                      int inputs, const crank_view *out, int outputs, const void *attributes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

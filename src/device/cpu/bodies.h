@@ -1,0 +1,23 @@
+/* bodies.h - where the CPU device looks for a body: a list of finders, best first, the plain one last.
+ *
+ * A finder says whether its family serves an operation on these views. One family is one source compiled for several
+ * instruction levels: rows_simd.h is included by rows_avx2.c and rows_avx512.c, which define the vector type. */
+#ifndef CRANK_DEVICE_CPU_BODIES_H
+#define CRANK_DEVICE_CPU_BODIES_H
+
+#include "crank/device.h"
+#include "crank/operations.h"
+
+typedef enum cpu_level { CPU_PLAIN, CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_AMX } cpu_level;
+cpu_level cpu_best_level(void);
+
+typedef bool cpu_finder(const char *operation, const crank_call *call, int threads, crank_body *body);
+
+typedef struct cpu_family {
+    cpu_level   level; /* the least level that it needs */
+    cpu_finder *find;
+} cpu_family;
+
+/* Best first; ends with {0, NULL}. */
+extern const cpu_family cpu_families[];
+#endif
