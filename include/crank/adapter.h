@@ -1,0 +1,25 @@
+/* adapter.h - PEFT adapter folders in and out: adapter_config.json and adapter_model.safetensors. */
+#ifndef CRANK_ADAPTER_H
+#define CRANK_ADAPTER_H
+
+#include "crank/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Loads an adapter folder onto a model (method, ranks, patterns, targets from its config; crank's own methods from crank.json).
+ * Every tensor must match: a missing, unexpected or misshapen one is CRANK_BAD_DATA with a table. `name`: of the attachment. */
+CRANK_API crank_attachment *crank_adapter_load(crank_context *context, crank_model *model, const char *folder, const char *name);
+/* Writes the attachment: PEFT's own layout where PEFT knows the method, else crank.json + safetensors. `base`: what
+ * base_model_name_or_path says. Written beside and renamed. */
+CRANK_API crank_status crank_adapter_save(crank_context *context, crank_model *model, crank_attachment *attachment,
+                                          const char *folder, const char *base);
+/* As plain LoRA in PEFT's layout (methods of bounded rank). */
+CRANK_API crank_status crank_adapter_save_lora(crank_context *context, crank_model *model, crank_attachment *attachment,
+                                               const char *folder, const char *base);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
