@@ -132,6 +132,9 @@ CRANK_API crank_status crank_gradients(crank_graph *graph, crank_tensor *const *
 
 /* ---- operations ---- */
 
+#define CRANK_MAX_INPUTS 12
+#define CRANK_MAX_OUTPUTS 8
+
 typedef struct crank_op crank_op;
 struct crank_op {
     const char *name; /* as in operations.h; the device is asked for a body under this name */
@@ -145,15 +148,12 @@ struct crank_op {
     /* A body for the CPU when the operation is not one of operations.h (operations added from outside the tree). */
     crank_kernel *run_cpu;
     int  attributes_size;
-    int  inplace[4];  /* for each output: 1 + index of the input whose memory it may take over; 0: none */
+    int  inplace[CRANK_MAX_OUTPUTS]; /* for each output: 1 + index of the input whose memory it may take over; 0: none */
     bool state;       /* writes into inputs that are parameters (in-place outputs are the same memory): runs once, is never
                          removed, moved or repeated, and is left out of graphs that are not for training */
     bool cheap;       /* the planner may run it again instead of keeping its outputs */
     double (*flops)(const crank_node *node); /* NULL: elements of the outputs */
 };
-
-#define CRANK_MAX_INPUTS 12
-#define CRANK_MAX_OUTPUTS 8
 
 struct crank_node {
     const crank_op *op;

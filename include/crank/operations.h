@@ -2,9 +2,11 @@
  *
  * This page is what a device implements. Sizes: n rows (tokens), d columns. "f" is any float type (f32, bf16, f16, f64);
  * operands of one call that are marked f have the same type unless said. Sums, means, norms and softmax are accumulated in
- * f32 at least (f64 for f64). Rows of the last dimension have stride 1 unless "any strides" is said; leading dimensions may
- * be strided. An operand in [brackets] is optional. `->` stands before outputs. Where an output may share its memory with
- * an input, "in place: k" names the input's index. */
+ * f32 at least (f64 for f64). In a call whose f operands are f64, those written f32 below (statistics, log-probabilities,
+ * weights of rows, rotation tables) are f64 too, all but `scalars`. Rows of the last dimension have stride 1 unless "any
+ * strides" is said; leading dimensions may be strided. An operand in [brackets] is optional. `->` stands before outputs.
+ * Where an output may share its memory with an input, "in place: k" names the input's index.
+ */
 #ifndef CRANK_OPERATIONS_H
 #define CRANK_OPERATIONS_H
 
