@@ -40,6 +40,7 @@ typedef struct crank_param {
     uint64_t      version;   /* counts host-side changes: derived caches compare it */
     void         *user;      /* of the room that made it (linear, optimiser unit) */
     bool          mapped;    /* data points into a mapped file: read only */
+    double        rate_factor; /* of its optimiser unit: multiplies the rate of the step. 1 unless its method says so (LoRA+) */
 } crank_param;
 
 CRANK_API crank_params *crank_params_new(crank_context *context, crank_device *device);
@@ -100,6 +101,10 @@ CRANK_API crank_dtype crank_graph_compute(const crank_graph *graph);
 CRANK_API void     crank_graph_set_seed(crank_graph *graph, uint64_t seed);
 CRANK_API uint64_t crank_graph_seed(const crank_graph *graph);
 CRANK_API uint32_t crank_graph_next_stream(crank_graph *graph);
+/* What a room above knows about a graph: `size` zeroed bytes under a key (an address that the room owns), made at the first
+ * call and the same at every later one. crank_graph_free calls `release` (may be NULL) with them, then frees them. NULL: out of
+ * memory (the graph has failed). */
+CRANK_API void *crank_graph_slot(crank_graph *graph, const void *key, size_t size, void (*release)(void *slot));
 
 /* Leaves. An input is written by the host before each run (crank_write) and keeps its value between runs. */
 CRANK_API crank_tensor *crank_input(crank_graph *graph, const char *name, crank_dtype dtype, int rank, const int64_t *dims);

@@ -57,7 +57,7 @@ struct crank_map {
     crank_status (*calibrate)(crank_context *context, crank_site *site, const crank_observation *batch);
     /* Once a model, before the first attach and after calibration: budgets over linears. May be NULL. */
     crank_status (*allot)(crank_context *context, crank_site *sites, int count);
-    /* Creates parameters (crank_linear_param) and sets their initial values. Required. */
+    /* Creates parameters (crank_site_param) and sets their initial values. Required. */
     crank_status (*attach)(crank_context *context, crank_site *site);
     /* Records parameters -> tensors that forward reads (crank_site_put). Recorded at the head of every graph that uses the linear. */
     void (*derive)(crank_graph *graph, crank_site *site);
@@ -74,12 +74,18 @@ struct crank_map {
     crank_status (*period)(crank_context *context, crank_site *sites, int count, int64_t step, bool *changed);
     /* What a plain LoRA export writes: factors with W' = W + s B A. NULL: not bounded rank. */
     crank_status (*as_lora)(crank_context *context, crank_site *site, int64_t *rank, double *scale, float **A, float **B);
-    /* Names its parameters as PEFT does, in adapter_config.json terms (json text of extra keys); NULL: only our own layout. */
+    /* PEFT's layout; peft_type NULL: only our own. peft_config gives json text of the keys of adapter_config.json that differ
+     * from PEFT's defaults; peft_name the file's suffix of a parameter ("A" -> "lora_A.weight"; NULL: a parameter that files do
+     * not hold), where the hook is absent the parameter's own name. */
     const char *peft_type;
     char *(*peft_config)(crank_context *context, const crank_site *site);
+    const char *(*peft_name)(const crank_site *site, const char *name);
+    /* Frees what the site's state points to; parameters are not its business. May be NULL. */
+    void (*release)(crank_site *site);
 };
 
-/* Parameters of a site: named "<linear>.<method>.<name>" in the params set, role METHOD. */
+/* Parameters of a site: named "<linear>.<method>.<name>" in the params set ("<linear>.<method>.<adapter>.<name>" when the
+ * attachment's name is not "default"), role METHOD. They go with the attachment. */
 CRANK_API crank_param *crank_site_param(crank_context *context, crank_site *site, const char *name, crank_dtype dtype, int rank,
                                         const int64_t *dims, bool trainable);
 CRANK_API crank_param *crank_site_find(const crank_site *site, const char *name);
@@ -117,7 +123,7 @@ CRANK_API crank_params  *crank_linears_params(const crank_linears *linears);
 CRANK_API crank_linear *crank_linear_add(crank_linears *linears, const char *name, crank_linear_kind kind, int64_t in, int64_t out,
                                          crank_param *weight, crank_param *bias);
 
-/* y = maps(x) + bias, [.., in] -> [.., out] in the compute type; with residual non-NULL it is added (fused where possible). */
+/* y = maps(x) + bias, [.., in] -> [.., out] in the compute type (ids i32 [n] -> [n, out] for an embedding). */
 CRANK_API crank_tensor *crank_linear_forward(crank_graph *graph, crank_linear *linear, crank_tensor *x);
 /* The base weight in the compute type: what a head's log-probabilities take. Only for a linear without maps. */
 CRANK_API crank_tensor *crank_linear_weight(crank_graph *graph, crank_linear *linear);
@@ -140,6 +146,8 @@ typedef struct crank_attach_options {
     const char *exclude;  /* the same rule; may be NULL */
     const char *layers;   /* layer numbers (lines); may be NULL */
     const char *rank_pattern, *alpha_pattern; /* "regex=value" lines; first hit wins; set on the method's options `rank`, `alpha` */
+    const char *modules;  /* PEFT's modules_to_save: modules (lines, the rule of targets) that are trained in full and saved with
+                             the adapter: a classification head. May be NULL */
 } crank_attach_options;
 
 /* Chooses the linears, makes their sites (state zeroed, options copied, patterns applied). Fails when nothing matches, naming

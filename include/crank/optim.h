@@ -17,6 +17,7 @@ extern "C" {
 typedef struct crank_optimizer crank_optimizer;
 
 typedef struct crank_unit {
+    const crank_optimizer *optimizer;
     crank_param *param;
     double       rate_factor; /* multiplies the rate of the step */
     double       decay;       /* decoupled weight decay of this unit (0 for no_decay parameters) */
