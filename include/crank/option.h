@@ -62,14 +62,16 @@ typedef struct crank_option {
 CRANK_API void *crank_options_new(crank_context *context, const crank_option *table, size_t size);
 CRANK_API void  crank_options_free(void *options);
 
-/* Sets one option from text. `where` is "file:line" or "command line" and stands in the message. Wrong type, out of
+/* Sets one option from text: a number, true or false, a text; for a LIST "a,b" or "[a, b]", for a MAP "k=v,k=v" or
+ * "{k: v, k: v}" (or the stored forms, lines joined by '\n'). Whole numbers may be written as 1e6. `where` is "file:line" or "command line" and stands in the message. Wrong type, out of
  * range or unknown key: CRANK_USAGE, naming the key, the allowed range or choices, and the closest valid key. */
 CRANK_API crank_status crank_options_set(crank_context *context, const crank_option *table, void *options, const char *key,
                                          const char *value, const char *where);
 /* True when the option was set by a call rather than left at its default. */
 CRANK_API bool crank_options_given(const void *options, const crank_option *table, const char *key);
 
-/* The closest of `count` names to `name` by edit distance, or NULL when none is near (distance > 1/3 of the length + 1). */
+/* The closest of `count` names to `name` by edit distance, or NULL when none is near (distance > 1/3 of the length + 1,
+ * or nothing in common). Swapped neighbours count as one edit. */
 CRANK_API const char *crank_closest(const char *name, const char *const *names, size_t count);
 
 /* Lines of a table as help text: "  name  default  range  help". malloc'd; crank_free. */

@@ -6,6 +6,7 @@
  *     key     = (low word of seed, high word of seed)
  *     counter = (low word of block, high word of block, purpose, index)      one block gives four 32-bit words
  *     draw i  = word i mod 4 of block i / 4
+ *     64-bit draw i = draws 2i (low half) and 2i + 1 (high half)
  *
  * Uniform and sign draws are bit-equal on all devices; normal draws use one stated polynomial with explicit fma. */
 #ifndef CRANK_RANDOM_H
@@ -43,12 +44,13 @@ CRANK_API void     crank_philox(const uint32_t counter[4], const uint32_t key[2]
 CRANK_API uint32_t crank_draw_bits(crank_stream stream, uint64_t i);
 CRANK_API float    crank_draw_uniform(crank_stream stream, uint64_t i);              /* [0,1): the high 24 bits / 2^24 */
 CRANK_API float    crank_draw_normal(crank_stream stream, uint64_t i);               /* N(0,1): inverse normal cdf of draw i */
-CRANK_API uint64_t crank_draw_below(crank_stream stream, uint64_t i, uint64_t bound); /* [0,bound), bound >= 1 */
+/* [0,bound), bound >= 1: the high 64 bits of bound times the 64-bit draw i (bias below bound / 2^64) */
+CRANK_API uint64_t crank_draw_below(crank_stream stream, uint64_t i, uint64_t bound);
 
-/* Fill n values from draw `first` on. */
+/* Fill n values from draw `first` on: low + (high - low) u and mean + deviation z, each rounded once (fma). */
 CRANK_API void crank_fill_uniform(crank_stream stream, uint64_t first, float low, float high, float *out, size_t n);
 CRANK_API void crank_fill_normal(crank_stream stream, uint64_t first, float mean, float deviation, float *out, size_t n);
-/* A permutation of 0..n-1 (Fisher-Yates over draws 0..n-2). */
+/* A permutation of 0..n-1 (Fisher-Yates: for i = 0..n-2 swap i with i + draw_below(i, n - i)). */
 CRANK_API void crank_permutation(crank_stream stream, int64_t *out, int64_t n);
 
 #ifdef __cplusplus

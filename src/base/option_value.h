@@ -1,0 +1,18 @@
+/* option_value.h - setting an option from a value whose shape is known (YAML), beside crank_options_set's bare text. */
+#ifndef CRANK_BASE_OPTION_VALUE_H
+#define CRANK_BASE_OPTION_VALUE_H
+
+#include "crank/option.h"
+
+typedef enum option_shape {
+    OPTION_TEXT, /* a scalar, or a list or map as typed on a command line */
+    OPTION_NULL, /* nothing: allowed where the default is "not given" */
+    OPTION_ITEMS, /* a list: elements joined by '\n', none of them empty */
+    OPTION_PAIRS  /* a mapping: "key=value" lines joined by '\n' */
+} option_shape;
+
+/* As crank_options_set. */
+crank_status option_set(crank_context *context, const crank_option *table, void *options, const char *key,
+                        option_shape shape, const char *value, const char *where);
+const crank_option *option_find(const crank_option *table, const char *key); /* NULL: none */
+#endif
