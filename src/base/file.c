@@ -61,7 +61,7 @@ static crank_status read_all(crank_context *context, const char *path, int descr
     }
 }
 
-/* gzip members one after another, as gunzip reads them */
+/* gzip members one after another; what follows the last and is no member is ignored, as gunzip does */
 static crank_status inflate_all(crank_context *context, const char *path, const text_buffer *in, text_buffer *out)
 {
     z_stream stream = {0};
@@ -84,7 +84,7 @@ static crank_status inflate_all(crank_context *context, const char *path, const 
             status = crank_fail(context, CRANK_BAD_DATA, "%s: more than %zu bytes when decompressed", path,
                                 LARGEST_UNCOMPRESSED);
         else if (result == Z_STREAM_END) {
-            if (at == in->length) break;
+            if (in->length - at < 2 || memcmp(in->bytes + at, "\x1f\x8b", 2) != 0) break;
             inflateReset(&stream);
         } else if (result != Z_OK || (at == in->length && stream.avail_out))
             status = crank_fail(context, CRANK_BAD_DATA, "%s: gzip data are damaged or cut at byte %zu: %s", path, at,

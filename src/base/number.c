@@ -31,10 +31,11 @@ size_t number_print_digits(double value, int digits, char out[NUMBER_SIZE])
     return (size_t)length;
 }
 
+/* Any text of 15 digits survives a double, so %.15g is the shortest where it reads back; subnormals hold fewer digits. */
 size_t number_print(double value, char out[NUMBER_SIZE])
 {
     size_t length = 0;
-    for (int digits = value == (float)value ? 6 : 15; digits <= DBL_DECIMAL_DIG; digits++) {
+    for (int digits = fabs(value) < DBL_MIN ? 1 : 15; digits <= DBL_DECIMAL_DIG; digits++) {
         length = number_print_digits(value, digits, out);
         if (!isfinite(value) || read_double(out, NULL) == value) break;
     }
