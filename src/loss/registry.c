@@ -1,0 +1,51 @@
+/* registry.c - the list of objectives, and those that programs add. */
+#include <pthread.h>
+#include <string.h>
+
+#include "crank/loss.h"
+
+extern const crank_objective objective_token_cross_entropy, objective_classification, objective_regression;
+
+static const crank_objective *const built_in[] = {
+    &objective_token_cross_entropy,
+    &objective_classification,
+    &objective_regression,
+};
+
+enum { BUILT_IN = sizeof built_in / sizeof built_in[0], MAX_ADDED = 256 };
+
+/* Registration is process-wide, like the code that it names. */
+static const crank_objective *added[MAX_ADDED];
+static size_t                 added_count;
+static pthread_mutex_t        lock = PTHREAD_MUTEX_INITIALIZER;
+
+const crank_objective *crank_objective_at(size_t i)
+{
+    if (i < BUILT_IN) return built_in[i];
+    pthread_mutex_lock(&lock);
+    const crank_objective *objective = i - BUILT_IN < added_count ? added[i - BUILT_IN] : NULL;
+    pthread_mutex_unlock(&lock);
+    return objective;
+}
+
+const crank_objective *crank_objective_find(const char *name)
+{
+    const crank_objective *objective;
+    for (size_t i = 0; (objective = crank_objective_at(i)); i++)
+        if (!strcmp(objective->name, name)) return objective;
+    return NULL;
+}
+
+crank_status crank_register_objective(crank_context *context, const crank_objective *objective)
+{
+    if (!objective->name || !objective->record) return crank_fail(context, CRANK_USAGE, "an objective needs a name and a record hook");
+    if (crank_objective_find(objective->name)) return crank_fail(context, CRANK_USAGE, "objective `%s` exists already", objective->name);
+    pthread_mutex_lock(&lock);
+    crank_status status = CRANK_OK;
+    if (added_count == MAX_ADDED)
+        status = crank_fail(context, CRANK_FAILED, "no room for objective `%s`: %d were added", objective->name, MAX_ADDED);
+    else
+        added[added_count++] = objective;
+    pthread_mutex_unlock(&lock);
+    return status;
+}
