@@ -5,35 +5,44 @@
 #ifndef CRANK_LOSS_H
 #define CRANK_LOSS_H
 
-#include "crank/model.h"
+#include "crank/ops.h"
+#include "crank/option.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* The tensors of a batch: inputs of the graph. Those of fields that the objective does not list are NULL. */
-typedef struct crank_batch_tensors {
-    crank_model_inputs model;
-    crank_tensor *targets; /* i32 [n]: next token, -1 where none */
-    crank_tensor *weights; /* f32 [n]: 0 where the loss does not count */
-    crank_tensor *labels;  /* i32 [s]: class of each sequence, -1 where none */
-    crank_tensor *values;  /* f32 [s]: real-valued label of each sequence */
-    crank_tensor *sequence_weights; /* f32 [s]: 0 for empty sequences */
-} crank_batch_tensors;
+/* What an objective reads of the model's outputs: a set of bits. */
+enum {
+    CRANK_SCORES_NLL      = 1, /* `nll`: the fused weighted sum -sum_i weights_i log p(target_i), f32 scalar */
+    CRANK_SCORES_LOGPROB  = 2, /* `logp` f32 [n]: log p(target_i) of each token, differentiable */
+    CRANK_SCORES_OUTPUTS  = 4, /* `outputs` [s, labels]: the classification head of each sequence */
+    CRANK_SCORES_POOLED   = 8  /* `pooled` [s, hidden]: one vector a sequence */
+};
 
+/* What it reads of the data. */
 enum { CRANK_FIELD_TARGETS = 1, CRANK_FIELD_LABELS = 2, CRANK_FIELD_VALUES = 4 };
+
+/* The named tensors; those whose bit the objective does not list are NULL. */
+typedef struct crank_scores {
+    crank_tensor *nll, *logp, *outputs, *pooled;
+    crank_tensor *targets;          /* i32 [n]: next token, -1 where none */
+    crank_tensor *weights;          /* f32 [n]: 0 where the loss does not count */
+    crank_tensor *segments;         /* i32 [s+1]: first token of each sequence */
+    crank_tensor *labels;           /* i32 [s]: class of each sequence, -1 where none */
+    crank_tensor *values;           /* f32 [s]: real-valued label of each sequence */
+    crank_tensor *sequence_weights; /* f32 [s]: 0 for empty sequences */
+} crank_scores;
 
 typedef struct crank_objective {
     const char *name, *paper, *summary;
     const crank_option *options;
     size_t   options_size;
-    unsigned fields;  /* CRANK_FIELD_*: what the data must have */
-    bool     causal;  /* needs a language model's head; else a classification head of `outputs` values */
+    unsigned scores;  /* CRANK_SCORES_* */
+    unsigned fields;  /* CRANK_FIELD_* */
     bool     coupled; /* in-batch terms: several micro-batches are refused */
-    /* The numerator. `scores` receives what predictions are read from (outputs [s, labels], or log-probabilities [n]); kept by
-     * the caller when it wants to read them. */
-    crank_tensor *(*record)(crank_graph *graph, crank_model *model, const crank_batch_tensors *batch, const void *options,
-                            crank_tensor **scores);
+    /* Records the numerator. */
+    crank_tensor *(*record)(crank_graph *graph, const crank_scores *scores, const void *options);
 } crank_objective;
 
 CRANK_API const crank_objective *crank_objective_find(const char *name);

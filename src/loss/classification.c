@@ -12,16 +12,13 @@ static const crank_option option_table[] = {
     CRANK_END
 };
 
-static crank_tensor *record(crank_graph *graph, crank_model *model, const crank_batch_tensors *batch, const void *opt, crank_tensor **scores)
+static crank_tensor *record(crank_graph *graph, const crank_scores *scores, const void *opt)
 {
     const options *o = opt;
-    crank_tensor  *features = crank_model_features(graph, model, &batch->model);
-    crank_tensor  *outputs = crank_model_classify(graph, model, features, batch->model.segments); /* [s, C] */
-    if (scores) *scores = outputs;
-    int64_t       column[2] = {batch->labels->dims[0], 1};
-    crank_tensor *logp = crank_softmax(crank_cast(outputs, crank_graph_compute(graph) == CRANK_F64 ? CRANK_F64 : CRANK_F32), true);
-    crank_tensor *weights = crank_cast(crank_reshape(batch->sequence_weights, 2, column), logp->dtype); /* [s, 1] */
-    crank_tensor *chosen = crank_pick(logp, crank_reshape(batch->labels, 2, column));                   /* [s, 1] */
+    int64_t       column[2] = {scores->labels->dims[0], 1};
+    crank_tensor *logp = crank_softmax(crank_cast(scores->outputs, crank_graph_compute(graph) == CRANK_F64 ? CRANK_F64 : CRANK_F32), true);
+    crank_tensor *weights = crank_cast(crank_reshape(scores->sequence_weights, 2, column), logp->dtype); /* [s, 1] */
+    crank_tensor *chosen = crank_pick(logp, crank_reshape(scores->labels, 2, column));                   /* [s, 1] */
     crank_tensor *sum = crank_scale(crank_sum(crank_mul(chosen, weights)), -(1 - o->smoothing));
     if (o->smoothing == 0) return sum;
     crank_tensor *uniform = crank_reduce(CRANK_MEAN, logp, 1u << 1, true);
@@ -34,6 +31,7 @@ const crank_objective objective_classification = {
     .summary = "cross-entropy over the classes of a sequence",
     .options = option_table,
     .options_size = sizeof(options),
+    .scores = CRANK_SCORES_OUTPUTS,
     .fields = CRANK_FIELD_LABELS,
     .record = record,
 };

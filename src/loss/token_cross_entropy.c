@@ -1,20 +1,19 @@
-/* token_cross_entropy.c - the language-model objective: -sum_i w_i log p(target_i | before), over the vocabulary head.
+/* token_cross_entropy.c - the language-model objective: -sum_i w_i log p(target_i | before).
  *
- * The head's logits exist chunk by chunk only; their gradients come with the forward pass (head_cross_entropy). */
+ * The head's logits exist chunk by chunk only and their gradients come with the forward pass, so the sum arrives ready. */
 #include "crank/loss.h"
 
-static crank_tensor *record(crank_graph *graph, crank_model *model, const crank_batch_tensors *batch, const void *options, crank_tensor **scores)
+static crank_tensor *record(crank_graph *graph, const crank_scores *scores, const void *options)
 {
-    (void)options;
-    crank_tensor *features = crank_model_features(graph, model, &batch->model);
-    return crank_model_cross_entropy(graph, model, features, batch->targets, batch->weights, scores);
+    (void)graph, (void)options;
+    return scores->nll;
 }
 
 const crank_objective objective_token_cross_entropy = {
     .name = "cross_entropy",
     .paper = "maximum likelihood",
     .summary = "negative log-likelihood of the next token",
+    .scores = CRANK_SCORES_NLL,
     .fields = CRANK_FIELD_TARGETS,
-    .causal = true,
     .record = record,
 };
