@@ -1,0 +1,39 @@
+/* registry.c - the list of all operations. */
+#include <string.h>
+
+#include "graph/ops/op.h"
+
+extern const crank_op op_where, op_binary, op_affine, op_unary, op_unary_backward, op_reduce, op_softmax, op_softmax_backward,
+    op_rmsnorm, op_rmsnorm_backward, op_layernorm, op_layernorm_backward, op_rope, op_attention, op_attention_backward,
+    op_cache_write, op_attention_cached, op_glu, op_glu_backward, op_head_logprob, op_head_logprob_backward,
+    op_head_cross_entropy, op_dropout, op_adamw, op_adamw8bit, op_sgd, op_lion, op_assign, op_clip_scale, op_check_finite;
+
+static const crank_op *const operations[] = {
+    &op_reshape, &op_slice, &op_transpose, &op_broadcast,                                       /* shape.c */
+    &op_copy, &op_fill, &op_concat, &op_pad,                                                    /* copy.c */
+    &op_binary, &op_where, &op_affine, &op_unary, &op_unary_backward,                           /* elementwise.c */
+    &op_reduce,                                                                                 /* reduce.c */
+    &op_matmul,                                                                                 /* matmul.c */
+    &op_gather_rows, &op_scatter_rows, &op_pick, &op_unpick,                                    /* gather.c */
+    &op_softmax, &op_softmax_backward,                                                          /* softmax.c */
+    &op_rmsnorm, &op_rmsnorm_backward, &op_layernorm, &op_layernorm_backward,                   /* norm.c */
+    &op_rope,                                                                                   /* rope.c */
+    &op_attention, &op_attention_backward, &op_cache_write, &op_attention_cached,               /* attention.c */
+    &op_glu, &op_glu_backward,                                                                  /* glu.c */
+    &op_head_logprob, &op_head_logprob_backward, &op_head_cross_entropy,                        /* head.c */
+    &op_dropout,                                                                                /* dropout.c */
+    &op_adamw, &op_adamw8bit, &op_sgd, &op_lion, &op_assign, &op_clip_scale, &op_check_finite,  /* update.c */
+};
+
+const crank_op *op_at(int i)
+{
+    int count = (int)(sizeof operations / sizeof *operations);
+    return i >= 0 && i < count ? operations[i] : NULL;
+}
+
+const crank_op *op_find(const char *name)
+{
+    for (int i = 0; op_at(i); i++)
+        if (!strcmp(op_at(i)->name, name)) return op_at(i);
+    return NULL;
+}
