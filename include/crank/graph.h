@@ -154,6 +154,7 @@ struct crank_op {
     crank_kernel *run_cpu;
     int  attributes_size;
     int  inplace[CRANK_MAX_OUTPUTS]; /* for each output: 1 + index of the input whose memory it may take over; 0: none */
+    unsigned optional_outputs; /* bit i: output i is left out by the plan when nobody reads it (the body is told so) */
     bool state;       /* writes into inputs that are parameters (in-place outputs are the same memory): runs once, is never
                          removed, moved or repeated, and is left out of graphs that are not for training */
     bool cheap;       /* the planner may run it again instead of keeping its outputs */

@@ -1,4 +1,5 @@
-/* plan_dead.c - removes nodes whose results nobody uses: what is kept and what changes state are the roots. */
+/* plan_dead.c - removes nodes whose results nobody uses: what is kept and what changes state are the roots. Optional results that
+ * nobody uses go from the nodes that stay. */
 #include <stdlib.h>
 
 #include "graph/graph.h"
@@ -23,6 +24,11 @@ bool plan_remove_dead(crank_graph *graph)
         for (int j = 0; j < node->output_count; j++) used |= node->outputs[j] && live[node->outputs[j]->id];
         keep[i] = used;
         if (!used) continue;
+        for (int j = 0; j < node->output_count; j++)
+            if (node->outputs[j] && !live[node->outputs[j]->id] && (node->op->optional_outputs >> j & 1)) {
+                node->outputs[j]->node = NULL;
+                node->outputs[j] = NULL;
+            }
         for (int j = 0; j < node->input_count; j++)
             if (node->inputs[j]) live[node->inputs[j]->id] = true;
     }

@@ -89,6 +89,7 @@ const crank_op op_rmsnorm_backward = {.name = "rmsnorm_backward",
                                       .gradient = op_no_second,
                                       .attributes_size = sizeof(crank_norm_attributes),
                                       .inplace = {1 + 4},
+                                      .optional_outputs = 2,
                                       .flops = norm_backward_flops};
 
 static void gradient_rmsnorm(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx)
@@ -155,6 +156,7 @@ const crank_op op_layernorm_backward = {.name = "layernorm_backward",
                                         .gradient = op_no_second,
                                         .attributes_size = sizeof(layernorm_backward_attributes),
                                         .inplace = {1 + 5},
+                                        .optional_outputs = 2 | 4,
                                         .flops = norm_backward_flops};
 
 static void gradient_layernorm(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx)
