@@ -1,0 +1,344 @@
+/* trainer.c - units of the optimiser, batches rounded up to shapes, and the steps that run on them. */
+#include "task/trainer_graph.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Sizes are rounded up so that at most an eighth of a batch is filler and the number of graphs stays small. */
+static int64_t round_up(int64_t n)
+{
+    int64_t step = 16;
+    while (n > 16 * step) step *= 2;
+    return (n + step - 1) / step * step;
+}
+
+/* ---- units ---- */
+
+static int64_t element_count(const crank_param *param) { return crank_view_count(&param->view); }
+
+static int block_of(const crank_model *model, const crank_param *param)
+{
+    crank_linears *linears = crank_model_linears(model);
+    for (size_t i = 0; i < crank_linears_count(linears); i++) {
+        const crank_linear *linear = crank_linears_at(linears, i);
+        size_t              length = strlen(linear->name);
+        if (!strncmp(param->name, linear->name, length) && (param->name[length] == '.' || !param->name[length])) return linear->block;
+    }
+    return -1;
+}
+
+static crank_status add_unit(crank_context *context, task_trainer *trainer, crank_param *param)
+{
+    const task_recipe *recipe = trainer->recipe;
+    int                i = trainer->unit_count;
+    crank_unit        *unit = &trainer->units[i];
+    bool               decays = !param->no_decay && param->view.rank >= 2;
+    trainer->unit_state[i] = crank_alloc(context, 1, recipe->optimizer->state_size + 1, "an optimiser's unit");
+    if (!trainer->unit_state[i]) return CRANK_FAILED;
+    *unit = (crank_unit){.optimizer = recipe->optimizer, .param = param, .rate_factor = param->rate_factor,
+                         .decay = decays ? recipe->optim->decay : 0, .options = recipe->optimizer_options,
+                         .state = trainer->unit_state[i], .seed = (uint64_t)recipe->train->seed, .index = i,
+                         .block = block_of(trainer->model, param), .active = true};
+    trainer->unit_count++;
+    return recipe->optimizer->attach ? recipe->optimizer->attach(context, unit) : CRANK_OK;
+}
+
+static crank_status add_units(crank_context *context, task_trainer *trainer)
+{
+    crank_params *params = crank_model_params(trainer->model);
+    size_t        count = crank_params_count(params); /* attaching adds state behind these */
+    trainer->units = crank_alloc(context, count + 1, sizeof *trainer->units, "optimiser units");
+    trainer->unit_state = crank_alloc(context, count + 1, sizeof *trainer->unit_state, "optimiser units");
+    trainer->buffers = crank_alloc(context, count + 1, sizeof *trainer->buffers, "gradient buffers");
+    if (!trainer->units || !trainer->unit_state || !trainer->buffers) return CRANK_FAILED;
+    for (size_t i = 0; i < count; i++) {
+        crank_param *param = crank_params_at(params, i);
+        if (!param->trainable || param->role == CRANK_ROLE_STATE || param->role == CRANK_ROLE_CACHE) continue;
+        crank_status status = add_unit(context, trainer, param);
+        if (status != CRANK_OK) return status;
+    }
+    if (!trainer->unit_count) return crank_fail(context, CRANK_USAGE, "nothing is trainable: choose lowrank.targets, or lowrank.method: none");
+    for (int i = 0; trainer->recipe->train->accumulate > 1 && i < trainer->unit_count; i++) {
+        const crank_view *view = &trainer->units[i].param->view;
+        char             *name = crank_format(context, "%s.gradient", trainer->units[i].param->name);
+        if (!name) return CRANK_FAILED;
+        trainer->buffers[i] = crank_params_add(params, name, CRANK_ROLE_CACHE, view->dtype == CRANK_F64 ? CRANK_F64 : CRANK_F32, view->rank, view->dims);
+        crank_free(name);
+        if (!trainer->buffers[i]) return CRANK_FAILED;
+    }
+    return CRANK_OK;
+}
+
+task_trainer *trainer_new(crank_context *context, crank_model *model, const task_recipe *recipe, int64_t total)
+{
+    const train_section *train = recipe->train;
+    task_trainer        *trainer = crank_alloc(context, 1, sizeof *trainer, "a trainer");
+    if (!trainer) return NULL;
+    trainer->context = context;
+    trainer->model = model;
+    trainer->recipe = recipe;
+    trainer->schedule = (crank_schedule){.kind = !strcmp(train->schedule, "cosine")   ? CRANK_SCHEDULE_COSINE
+                                                 : !strcmp(train->schedule, "linear") ? CRANK_SCHEDULE_LINEAR
+                                                                                      : CRANK_SCHEDULE_CONSTANT,
+                                         .total = total,
+                                         .warmup = train->warmup ? train->warmup : (int64_t)ceil(train->warmup_share * (double)total),
+                                         .floor = train->floor};
+    trainer->pool = crank_pool_new(context, crank_model_device(model));
+    if (recipe->optimizer->model_state_size)
+        trainer->model_state = crank_alloc(context, 1, recipe->optimizer->model_state_size, "an optimiser's state");
+    if (!trainer->pool || (recipe->optimizer->model_state_size && !trainer->model_state) || add_units(context, trainer) != CRANK_OK) {
+        trainer_free(trainer);
+        return NULL;
+    }
+    return trainer;
+}
+
+void trainer_free(task_trainer *trainer)
+{
+    if (!trainer) return;
+    trainer_drop_graphs(trainer);
+    crank_pool_free(trainer->pool);
+    for (int i = 0; i < trainer->unit_count; i++) crank_free(trainer->unit_state[i]);
+    void *const rooms[] = {trainer->units, trainer->unit_state, trainer->buffers, trainer->model_state, trainer->ids, trainer->positions,
+                           trainer->targets, trainer->token_types, trainer->segments, trainer->labels, trainer->weights, trainer->values,
+                           trainer->sequence_weights, trainer};
+    for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) crank_free(rooms[i]);
+}
+
+size_t trainer_units(const task_trainer *trainer) { return (size_t)trainer->unit_count; }
+
+int64_t trainer_trainable(const task_trainer *trainer)
+{
+    int64_t count = 0;
+    for (int i = 0; i < trainer->unit_count; i++) count += element_count(trainer->units[i].param);
+    return count;
+}
+
+bool trainer_saves(const task_trainer *trainer, const crank_param *param)
+{
+    (void)trainer;
+    return param->role == CRANK_ROLE_METHOD || param->role == CRANK_ROLE_STATE || (param->role == CRANK_ROLE_WEIGHT && param->trainable);
+}
+
+/* ---- batches ---- */
+
+/* Room for one batch of n tokens (weights may be f64) and s sequences. */
+static crank_status room(crank_context *context, task_trainer *trainer, int64_t n, int64_t s)
+{
+    if (n <= trainer->token_room && s <= trainer->sequence_room) return CRANK_OK;
+    n = n > trainer->token_room ? n : trainer->token_room;
+    s = s > trainer->sequence_room ? s : trainer->sequence_room;
+    const struct {
+        void  **place;
+        int64_t bytes;
+    } rooms[] = {{(void **)&trainer->ids, 4 * n},         {(void **)&trainer->positions, 4 * n},
+                 {(void **)&trainer->targets, 4 * n},     {(void **)&trainer->token_types, 4 * n},
+                 {(void **)&trainer->weights, 8 * n},     {(void **)&trainer->segments, 4 * (s + 1)},
+                 {(void **)&trainer->labels, 4 * s},      {(void **)&trainer->values, 4 * s},
+                 {(void **)&trainer->sequence_weights, 4 * s}};
+    for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) {
+        crank_free(*rooms[i].place);
+        *rooms[i].place = crank_alloc(context, (size_t)rooms[i].bytes, 1, "a batch");
+        if (!*rooms[i].place) return CRANK_FAILED;
+    }
+    trainer->token_room = n;
+    trainer->sequence_room = s;
+    return CRANK_OK;
+}
+
+/* Copies n values and fills up to `full`. */
+static void fill_up(int32_t *to, const int32_t *from, int64_t n, int64_t full, int32_t filler)
+{
+    for (int64_t i = 0; i < full; i++) to[i] = i < n && from ? from[i] : filler;
+}
+
+static crank_status write_tokens(task_trainer *trainer, const shaped *shape, const data_batch *batch)
+{
+    int64_t n = batch->tokens, full = shape->tokens;
+    fill_up(trainer->ids, batch->ids, n, full, 0);
+    fill_up(trainer->positions, batch->positions, n, full, 0);
+    for (int64_t i = n; i < full; i++) trainer->positions[i] = (int32_t)(i - n);
+    crank_status status = crank_write(shape->model.ids, trainer->ids);
+    if (status == CRANK_OK) status = crank_write(shape->model.positions, trainer->positions);
+    if (status == CRANK_OK && shape->model.types) {
+        fill_up(trainer->token_types, batch->types, n, full, 0);
+        status = crank_write(shape->model.types, trainer->token_types);
+    }
+    if (status == CRANK_OK && shape->scores.targets) {
+        fill_up(trainer->targets, batch->targets, n, full, -1);
+        status = crank_write(shape->scores.targets, trainer->targets);
+    }
+    if (status != CRANK_OK || !shape->scores.weights) return status;
+    bool    wide = shape->scores.weights->dtype == CRANK_F64;
+    double *weights64 = (double *)trainer->weights;
+    for (int64_t i = 0; i < full; i++) {
+        float weight = i < n && batch->weights ? batch->weights[i] : 0;
+        if (wide)
+            weights64[i] = weight;
+        else
+            trainer->weights[i] = weight;
+    }
+    return crank_write(shape->scores.weights, trainer->weights);
+}
+
+/* The sequence behind the last real one holds the filler tokens; those behind it are empty. */
+static crank_status write_sequences(task_trainer *trainer, const shaped *shape, const data_batch *batch)
+{
+    int64_t s = batch->sequences, full = shape->sequences;
+    for (int64_t i = 0; i <= full; i++) trainer->segments[i] = i <= s ? batch->segments[i] : (int32_t)shape->tokens;
+    crank_status status = crank_write(shape->model.segments, trainer->segments);
+    if (status == CRANK_OK && shape->scores.labels) {
+        fill_up(trainer->labels, batch->labels, s, full, -1);
+        status = crank_write(shape->scores.labels, trainer->labels);
+    }
+    if (status == CRANK_OK && shape->scores.values) {
+        for (int64_t i = 0; i < full; i++) trainer->values[i] = i < s && batch->values ? batch->values[i] : 0;
+        status = crank_write(shape->scores.values, trainer->values);
+    }
+    for (int64_t i = 0; i < full; i++) {
+        bool labelled = i < s && (batch->labels ? batch->labels[i] >= 0 : true);
+        trainer->sequence_weights[i] = labelled ? 1 : 0;
+    }
+    return status == CRANK_OK ? crank_write(shape->scores.sequence_weights, trainer->sequence_weights) : status;
+}
+
+/* The shape that holds a batch: filler tokens need a sequence of their own. */
+static void shape_of(int64_t tokens, int64_t sequences, int64_t *n, int64_t *s)
+{
+    *n = round_up(tokens);
+    *s = round_up(sequences + (*n > tokens));
+}
+
+static shaped *prepared(crank_context *context, task_trainer *trainer, const data_batch *batch, variant kind)
+{
+    int64_t n, s;
+    shape_of(batch->tokens, batch->sequences, &n, &s);
+    shaped *shape = trainer_graph(context, trainer, n, s, kind, NULL);
+    if (!shape || room(context, trainer, n, s) != CRANK_OK) return NULL;
+    if (write_tokens(trainer, shape, batch) != CRANK_OK || write_sequences(trainer, shape, batch) != CRANK_OK) return NULL;
+    return shape;
+}
+
+/* ---- steps ---- */
+
+crank_status trainer_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
+                          trainer_result *result)
+{
+    float scalars[CRANK_SCALARS] = {0};
+    memset(result, 0, sizeof *result);
+    for (int i = 0; i < count; i++) {
+        result->tokens += window[i]->tokens;
+        result->trained += window[i]->trained;
+    }
+    result->denominator = (double)result->trained;
+    if (result->trained < 1) return crank_fail(context, CRANK_BAD_DATA, "step %lld has nothing that the loss counts", (long long)step);
+    result->rate = trainer->recipe->train->lr * crank_schedule_factor(&trainer->schedule, step);
+    result->norm = NAN;
+    scalars[CRANK_SCALAR_RATE] = (float)result->rate;
+    scalars[CRANK_SCALAR_STEP] = (float)step;
+    scalars[CRANK_SCALAR_CLIP] = (float)(1 / result->denominator);
+    scalars[CRANK_SCALAR_DENOMINATOR] = (float)result->denominator;
+    scalars[CRANK_SCALAR_PROGRESS] = (float)((double)step / (double)(trainer->schedule.total > 0 ? trainer->schedule.total : 1));
+    for (int i = 0; i < count; i++) {
+        variant kind = count == 1 ? VARIANT_ONLY : i == 0 ? VARIANT_FIRST : i < count - 1 ? VARIANT_MORE : VARIANT_LAST;
+        shaped *shape = prepared(context, trainer, window[i], kind);
+        int64_t draw = step * trainer->recipe->train->accumulate + i; /* every micro-batch has dropout masks of its own */
+        if (!shape) return crank_last_status(context);
+        crank_status status = crank_write(crank_step_scalars(shape->graph), scalars);
+        if (status == CRANK_OK) status = crank_write(crank_step_counter(shape->graph), &draw);
+        if (status == CRANK_OK) status = crank_run(shape->graph);
+        if (status == CRANK_OK) status = crank_read(crank_step_scalars(shape->graph), scalars); /* SKIP holds for the window */
+        if (status != CRANK_OK) return status;
+        result->numerator += crank_read_scalar(shape->numerator);
+        if (shape->norm) result->norm = crank_read_scalar(shape->norm);
+    }
+    result->loss = result->numerator / result->denominator;
+    result->skipped = scalars[CRANK_SCALAR_SKIP] != 0;
+    return CRANK_OK;
+}
+
+crank_status trainer_evaluate(crank_context *context, task_trainer *trainer, const data_batch *batch, double *numerator, float *outputs)
+{
+    shaped *shape = prepared(context, trainer, batch, VARIANT_EVALUATE);
+    if (!shape) return crank_last_status(context);
+    crank_status status = crank_run(shape->graph);
+    if (status != CRANK_OK) return status;
+    *numerator = crank_read_scalar(shape->numerator);
+    if (!outputs || !shape->scores.outputs) return CRANK_OK;
+    const crank_tensor *tensor = shape->scores.outputs;
+    size_t              all = (size_t)(tensor->dims[0] * tensor->dims[1]), wanted = (size_t)(batch->sequences * tensor->dims[1]);
+    void               *raw = crank_alloc(context, all, crank_dtype_bits(tensor->dtype) / 8, "outputs");
+    if (!raw) return CRANK_FAILED;
+    status = crank_read(tensor, raw);
+    if (status == CRANK_OK) crank_convert(outputs, CRANK_F32, raw, tensor->dtype, wanted);
+    crank_free(raw);
+    return status;
+}
+
+crank_status trainer_period(crank_context *context, task_trainer *trainer, int64_t step)
+{
+    bool                   changed = false;
+    const crank_optimizer *optimizer = trainer->recipe->optimizer;
+    crank_status           status = crank_linears_period(context, crank_model_linears(trainer->model), step, &changed);
+    if (status == CRANK_OK && optimizer->period)
+        status = optimizer->period(context, trainer->units, trainer->unit_count, trainer->model_state, step, &changed);
+    if (status == CRANK_OK && changed) trainer_drop_graphs(trainer);
+    return status;
+}
+
+/* ---- planning and profile ---- */
+
+static void count_params(const task_trainer *trainer, trainer_memory *memory)
+{
+    crank_params *params = crank_model_params(trainer->model);
+    for (size_t i = 0; i < crank_params_count(params); i++) {
+        const crank_param *param = crank_params_at(params, i);
+        size_t             bytes = crank_view_bytes(&param->view);
+        size_t            *sum = param->mapped ? &memory->mapped
+                                 : param->role == CRANK_ROLE_METHOD ? &memory->method
+                                 : param->role == CRANK_ROLE_STATE  ? &memory->state
+                                 : param->role == CRANK_ROLE_CACHE  ? &memory->buffers
+                                                                    : &memory->weights;
+        *sum += bytes;
+    }
+}
+
+crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, bool types, size_t limit,
+                          trainer_memory *memory)
+{
+    int64_t n, s;
+    memset(memory, 0, sizeof *memory);
+    trainer->types = types;
+    trainer->limit = limit;
+    shape_of(tokens, sequences, &n, &s);
+    bool many = trainer->recipe->train->accumulate > 1;
+    for (variant kind = VARIANT_ONLY; kind < VARIANTS; kind++) {
+        crank_plan_summary summary = {0};
+        bool               used = kind == VARIANT_EVALUATE || (many ? kind != VARIANT_ONLY : kind == VARIANT_ONLY);
+        if (kind == VARIANT_MORE && trainer->recipe->train->accumulate < 3) used = false;
+        if (!used) continue;
+        if (!trainer_graph(context, trainer, n, s, kind, &summary)) return crank_last_status(context);
+        if (summary.arena > memory->arena) memory->arena = summary.arena;
+        if (summary.workspace > memory->workspace) memory->workspace = summary.workspace;
+        if (summary.inputs > memory->inputs) memory->inputs = summary.inputs;
+        if (summary.kept > memory->kept) memory->kept = summary.kept;
+        if (summary.flops > memory->flops) memory->flops = summary.flops;
+        if (summary.recomputed_blocks > memory->recomputed_blocks) memory->recomputed_blocks = summary.recomputed_blocks;
+    }
+    count_params(trainer, memory);
+    return CRANK_OK;
+}
+
+void trainer_profile(task_trainer *trainer, bool on)
+{
+    trainer->profile = on;
+    for (shaped *shape = trainer->graphs; shape; shape = shape->next) crank_graph_profile(shape->graph, on);
+}
+
+char *trainer_table(task_trainer *trainer, double flop_rate, double byte_rate)
+{
+    for (shaped *shape = trainer->graphs; shape; shape = shape->next)
+        if (shape->kind == VARIANT_ONLY || shape->kind == VARIANT_LAST) return crank_graph_table(shape->graph, flop_rate, byte_rate);
+    return crank_strdup(trainer->context, "no training step has run yet\n");
+}
