@@ -51,7 +51,9 @@ CRANK_API uint16_t crank_to_f16(float value);
 CRANK_API float    crank_from_f16(uint16_t bits);
 
 /* Safetensors. A file is mapped, its header validated in full (length, offsets, overlap, holes, duplicate names, sizes),
- * and tensors are views into the mapping, valid until crank_safetensors_close. */
+ * and tensors are views into the mapping, valid until crank_safetensors_close. Index i follows the order of the data.
+ * BOOL reads as u8; a type that crank does not compute with (I8, I16, U16, U32, U64, C64, other F8, F6, F4) has a view of
+ * dtype CRANK_DTYPES: check before use. */
 typedef struct crank_safetensors crank_safetensors;
 CRANK_API crank_safetensors *crank_safetensors_open(crank_context *context, const char *path);
 CRANK_API void               crank_safetensors_close(crank_safetensors *file);
@@ -63,13 +65,16 @@ CRANK_API const char        *crank_safetensors_metadata(const crank_safetensors 
 /* Tells the system that the mapped pages of a view are not needed any more (they are read again when touched). */
 CRANK_API void crank_safetensors_release(const crank_safetensors *file, const crank_view *view);
 
-/* A folder's weights: model.safetensors, or the shards that model.safetensors.index.json names, as one set of names. */
+/* A folder's weights: model.safetensors, or the shards that model.safetensors.index.json names, as one set of names, sorted.
+ * `folder` may also be one safetensors file. */
 typedef struct crank_weights crank_weights;
 CRANK_API crank_weights *crank_weights_open(crank_context *context, const char *folder);
 CRANK_API void           crank_weights_close(crank_weights *weights);
 CRANK_API size_t         crank_weights_count(const crank_weights *weights);
 CRANK_API const char    *crank_weights_name(const crank_weights *weights, size_t i);
 CRANK_API bool           crank_weights_find(const crank_weights *weights, const char *name, crank_view *view);
+CRANK_API const char    *crank_weights_metadata(const crank_weights *weights, const char *key); /* of any file; NULL: none */
+CRANK_API void           crank_weights_release(const crank_weights *weights, const char *name); /* as crank_safetensors_release */
 
 /* Writes named contiguous views (float types, integers) as one file: beside, synced, renamed. metadata: `metadata_count`
  * pairs key, value. Disk full leaves an existing file as it was: CRANK_FAILED. */
