@@ -18,6 +18,12 @@ typedef struct cpu_family {
     cpu_finder *find;
 } cpu_family;
 
-/* Best first; ends with {0, NULL}. */
+/* Best first; ends with {0, NULL}. families.c is nothing but this list. */
 extern const cpu_family cpu_families[];
+
+/* Threads that a body may use: `#pragma omp parallel num_threads(cpu_threads(call))`. */
+int cpu_threads(const crank_call *call);
+
+/* The finders of the families. */
+cpu_finder plain_find;
 #endif
