@@ -132,16 +132,10 @@ static crank_status infer_layernorm(crank_graph *graph, crank_node *node)
     return CRANK_OK;
 }
 
-/* Attributes of the reverse: the type of db, which has no operand to take it from. */
-typedef struct layernorm_backward_attributes {
-    crank_norm_attributes norm;
-    crank_dtype           gain;
-} layernorm_backward_attributes;
-
 static crank_status infer_layernorm_backward(crank_graph *graph, crank_node *node)
 {
     crank_tensor *dy = node->inputs[0];
-    crank_dtype   gain = ((const layernorm_backward_attributes *)node->attributes)->gain;
+    crank_dtype   gain = ((const layernorm_attributes *)node->attributes)->gain;
     crank_status  status = check_rows(graph, node, node->inputs[1]);
     if (status == CRANK_OK) status = check_gain(graph, node, node->inputs[2], "w");
     if (status != CRANK_OK) return status;
@@ -154,7 +148,7 @@ static crank_status infer_layernorm_backward(crank_graph *graph, crank_node *nod
 const crank_op op_layernorm_backward = {.name = "layernorm_backward",
                                         .infer = infer_layernorm_backward,
                                         .gradient = op_no_second,
-                                        .attributes_size = sizeof(layernorm_backward_attributes),
+                                        .attributes_size = sizeof(layernorm_attributes),
                                         .inplace = {1 + 5},
                                         .optional_outputs = 2 | 4,
                                         .flops = norm_backward_flops};
@@ -167,16 +161,16 @@ static void gradient_layernorm(crank_graph *graph, crank_node *node, crank_tenso
 const crank_op op_layernorm = {.name = "layernorm",
                                .infer = infer_layernorm,
                                .gradient = gradient_layernorm,
-                               .attributes_size = sizeof(layernorm_backward_attributes),
+                               .attributes_size = sizeof(layernorm_attributes),
                                .cheap = true,
                                .flops = norm_flops};
 
 crank_tensor *crank_layernorm(crank_tensor *x, crank_tensor *w, crank_tensor *b, double epsilon)
 {
     if (op_failed(x)) return x;
-    crank_tensor                 *inputs[4] = {op_matrix(x), w ? op_rows(w) : NULL, b ? op_rows(b) : NULL};
-    layernorm_backward_attributes attributes = {{epsilon}, w ? w->dtype : b ? b->dtype : x->dtype};
-    crank_node                   *node = crank_record(x->graph, &op_layernorm, inputs, 4, &attributes, 4, 7);
+    crank_tensor        *inputs[4] = {op_matrix(x), w ? op_rows(w) : NULL, b ? op_rows(b) : NULL};
+    layernorm_attributes attributes = {{epsilon}, w ? w->dtype : b ? b->dtype : x->dtype};
+    crank_node          *node = crank_record(x->graph, &op_layernorm, inputs, 4, &attributes, 4, 7);
     if (!node) return x;
     node->outputs[1]->needs_gradient = node->outputs[2]->needs_gradient = false;
     return op_unmatrix(node->outputs[0], x);

@@ -29,6 +29,10 @@ typedef struct matmul_attributes {
     crank_matmul_attributes matmul;
     crank_dtype             out;
 } matmul_attributes;
+typedef struct layernorm_attributes {
+    crank_norm_attributes norm;
+    crank_dtype           gain; /* of dw and db: the reverse does not read b */
+} layernorm_attributes;
 typedef struct extent_attributes { int64_t extent; } extent_attributes; /* scatter_rows: V; unpick: c */
 
 extern const crank_op op_copy, op_fill, op_concat, op_pad, op_matmul, op_scatter_rows, op_gather_rows, op_pick, op_unpick;
