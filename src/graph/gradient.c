@@ -79,7 +79,8 @@ static crank_tensor *settle(reverse *pass, crank_tensor *tensor)
         for (int i = 0; i < entry->part_count; i++) {
             const slice_part    *part = &entry->parts[i];
             const pad_attributes pad = {{part->axis, part->start}, tensor->dims[part->axis]};
-            contribute(pass, tensor, op_one(&op_pad, &part->gradient, 1, &pad));
+            crank_tensor        *rows = op_rows(part->gradient);
+            contribute(pass, tensor, op_one(&op_pad, &rows, 1, &pad));
         }
         entry->part_count = 0;
     }

@@ -36,7 +36,8 @@ static crank_tensor *matmul_case(gradcheck *check)
 /* Operands that are views: transposed (taken as they lie), rows and columns cut from a larger matrix, a matrix with itself. */
 static crank_tensor *matmul_view_case(gradcheck *check)
 {
-    crank_tensor *x = gradcheck_param(check, -1, 1, DIMS(6, 8)), *y = gradcheck_param(check, -1, 1, DIMS(5, 8));
+    bool          pair = check->kind < 2 || check->kind == 4;
+    crank_tensor *x = gradcheck_param(check, -1, 1, DIMS(6, 8)), *y = pair ? gradcheck_param(check, -1, 1, DIMS(5, 8)) : NULL;
     switch (check->kind) {
     case 0: return crank_matmul(crank_slice(x, 1, 2, 4), false, crank_slice(y, 1, 1, 4), true);
     case 1: return crank_matmul(x, false, crank_transpose(y, 0, 1), false);
