@@ -15,7 +15,9 @@ typedef struct crank_recipe crank_recipe;
 
 /* Reads `path` ("-" is standard input; NULL an empty recipe), then applies the overrides "section.key=value".
  * A value may be a scalar, a list of scalars or a mapping of scalars. YAML 1.2 core scalars: `no` is a string, `1e-4` a
- * number. Duplicate keys, anchors and tags are errors. NULL on error. */
+ * number, `null` "not given". An override's value is a list or map where it begins with [ or {, and the text as it stands
+ * else; the last override of a key wins. Duplicate keys, anchors, aliases, tags, deeper nesting and a second document are
+ * errors with file:line:column. NULL on error. */
 CRANK_API crank_recipe *crank_recipe_load(crank_context *context, const char *path, const char *const *overrides, size_t count);
 CRANK_API void          crank_recipe_free(crank_recipe *recipe);
 

@@ -198,6 +198,19 @@ static bool split_typed(const char *value, bool pairs, text_buffer *out)
     return true;
 }
 
+/* Lines as they are stored, without empty ones. False: a pair without "=". */
+static bool take_lines(const char *value, bool pairs, text_buffer *out)
+{
+    for (const char *line = value; *line;) {
+        const char *end = strchrnul(line, '\n');
+        if (pairs && end > line && !memchr(line, '=', (size_t)(end - line))) return false;
+        if (end > line && out->length) text_putc(out, '\n');
+        text_add(out, line, (size_t)(end - line));
+        line = *end ? end + 1 : end;
+    }
+    return true;
+}
+
 /* A node at the head of the chain that owns a copy of `text`: NULL when memory is out (message set). */
 static node *remember(crank_context *context, void *options, const crank_option *option, const char *text)
 {
@@ -218,17 +231,16 @@ static crank_status set_text(crank_context *context, const crank_option *option,
                              const char *where)
 {
     node *kept;
-    bool  list = option->type == CRANK_OPTION_LIST || option->type == CRANK_OPTION_MAP;
+    bool  map = option->type == CRANK_OPTION_MAP, list = map || option->type == CRANK_OPTION_LIST;
     if (option->type == CRANK_OPTION_CHOICE && !is_choice(option->choices, value))
         return refuse(context, option, value, where);
-    if (list && !strchr(value, '\n')) {
+    if (list) {
         text_buffer split = {0};
-        bool        good = split_typed(value, option->type == CRANK_OPTION_MAP, &split);
+        bool        good = strchr(value, '\n') ? take_lines(value, map, &split) : split_typed(value, map, &split);
         if (!good || split.failed) {
             text_clear(&split);
             return crank_fail(context, CRANK_USAGE, "%.*s%s`%s` is %.200s; it must be %s", WHERE(where), option->name, value,
-                              option->type == CRANK_OPTION_MAP ? "pairs like {key: value, key: value}"
-                                                               : "a list like [a, b] or a,b without empty elements");
+                              map ? "pairs like {key: value, key: value}" : "a list like [a, b] or a,b without empty elements");
         }
         kept = remember(context, options, option, split.length ? split.bytes : "");
         text_clear(&split);
