@@ -117,13 +117,9 @@ static size_t input_bytes(const crank_graph *graph)
     return bytes;
 }
 
-/* Blocks that must be computed again so that the arena keeps to the limit: recomputing more never takes more, so they are
- * searched for by halving. Each trial plans a copy of the node list; -1: it fits with no number of them. */
-static int blocks_for_limit(crank_graph *graph, const crank_plan_options *options);
-
 static bool schedule(crank_graph *graph, int blocks, bool cheap)
 {
-    return plan_recompute(graph, blocks, cheap) && plan_remove_dead(graph) && plan_hoist_updates(graph) && plan_place(graph);
+    return plan_hoist_updates(graph) && plan_recompute(graph, blocks, cheap) && plan_remove_dead(graph) && plan_hoist_updates(graph) && plan_place(graph);
 }
 
 /* A trial: the schedule with `blocks` recomputed, sizes only; the graph is as before afterwards. */
@@ -138,7 +134,7 @@ static size_t arena_with(crank_graph *graph, int blocks, bool cheap)
             nodes[i] = graph->nodes[i];
             contents[i] = *graph->nodes[i];
         }
-        if (plan_recompute(graph, blocks, cheap) && plan_hoist_updates(graph) && plan_place(graph)) arena = graph->arena;
+        if (plan_hoist_updates(graph) && plan_recompute(graph, blocks, cheap) && plan_hoist_updates(graph) && plan_place(graph)) arena = graph->arena;
         for (int i = 0; i < graph->node_count; i++) { /* the copies that the trial made */
             bool original = false;
             for (int k = 0; k < count && !original; k++) original = graph->nodes[i] == nodes[k];
@@ -162,6 +158,8 @@ static size_t arena_with(crank_graph *graph, int blocks, bool cheap)
     return arena;
 }
 
+/* Blocks that must be computed again so that the arena keeps to the limit, searched for by halving: more of them never take
+ * more. -1: it fits with no number of them. */
 static int blocks_for_limit(crank_graph *graph, const crank_plan_options *options)
 {
     int low = 0, high = graph->blocks; /* low does not fit (or is not known to), high fits */
@@ -175,6 +173,9 @@ static int blocks_for_limit(crank_graph *graph, const crank_plan_options *option
     }
     return high;
 }
+
+/* Computing cheap operations again costs a few per cent of a step: it is done for a twentieth of the arena. */
+static bool saves_enough(size_t kept, size_t again) { return again < kept - kept / 20; }
 
 static crank_status too_large(crank_graph *graph, const crank_plan_options *options)
 {
@@ -195,8 +196,8 @@ crank_status crank_plan(crank_graph *graph, const crank_plan_options *options, c
     graph->dry = options->dry;
     if (!plan_remove_dead(graph) || !decompose(graph) || (!options->no_fusion && !plan_fuse(graph)) || !plan_remove_dead(graph))
         return graph->status != CRANK_OK ? crank_graph_status(graph) : crank_last_status(graph->context);
-    bool cheap = !options->no_recompute;
     int  blocks = 0;
+    bool cheap = !options->no_recompute && graph->differentiated && saves_enough(arena_with(graph, 0, false), arena_with(graph, 0, true));
     if (options->memory_limit && graph->differentiated && arena_with(graph, 0, cheap) > options->memory_limit) {
         blocks = blocks_for_limit(graph, options);
         cheap = true;

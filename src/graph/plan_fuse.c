@@ -46,6 +46,7 @@ static void take_place(fusion *pass, crank_node *producer, int i)
     lost->node = NULL;
     producer->backward = user->backward;
     producer->segment = user->segment;
+    producer->id = user->id; /* it is as free to move as what it replaces */
     pass->graph->nodes[old] = NULL;
     pass->graph->nodes[i] = producer;
     pass->position[producer->id] = i;

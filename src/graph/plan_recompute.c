@@ -2,7 +2,7 @@
  *
  * A forward node is *dropped* when its block is among those to be computed again, or, with `cheap`, when its operation is marked
  * cheap. Before the first reverse node that reads a dropped tensor, copies of the dropped nodes that lead to it are inserted; they
- * read what is kept (tensors of nodes that are not dropped). State operations, kept tensors and views of parameters are never
+ * read what is kept: tensors of nodes that are not dropped, and those that pass from block to block. State operations, kept tensors and views of parameters are never
  * dropped. Inserted nodes draw the same random numbers, since these are counted, so recomputation changes no bit. */
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +101,19 @@ static crank_tensor *available(recompute *pass, crank_tensor *tensor, const cran
     return pass->copy[tensor->id] ? pass->copy[tensor->id] : tensor;
 }
 
+/* What a block hands to another block, or to the end of the forward pass, is kept: recomputation starts from it. */
+static void keep_borders(crank_graph *graph, recompute *pass)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        crank_node *node = graph->nodes[i];
+        if (node->backward || node_is_view(node)) continue;
+        for (int j = 0; j < node->input_count; j++) {
+            crank_tensor *root = node->inputs[j] ? tensor_root(node->inputs[j]) : NULL;
+            if (root && root->node && root->node->block != node->block) pass->dropped[root->id] = false;
+        }
+    }
+}
+
 /* Dropping a cheap node pays only when what it reads lives anyway until the reverse pass. */
 static void keep_cheap_of_dead_operands(crank_graph *graph, recompute *pass, const bool *read_in_reverse, int blocks)
 {
@@ -139,6 +152,7 @@ bool plan_recompute(crank_graph *graph, int blocks, bool cheap)
         for (int j = 0; j < node->output_count; j++)
             if (node->outputs[j]) pass.dropped[node->outputs[j]->id] = true;
     }
+    keep_borders(graph, &pass);
     keep_cheap_of_dead_operands(graph, &pass, reverse_reads, blocks);
     for (int i = 0; i < graph->node_count && !pass.failed; i++) {
         crank_node *node = graph->nodes[i];
