@@ -79,6 +79,8 @@ struct crank_map {
      * not hold), where the hook is absent the parameter's own name. */
     const char *peft_type;
     char *(*peft_config)(crank_context *context, const crank_site *site);
+    /* Sets options from the json text of an adapter_config.json and refuses what the method cannot do. */
+    crank_status (*peft_options)(crank_context *context, const char *config, void *options);
     const char *(*peft_name)(const crank_site *site, const char *name);
     /* Frees what the site's state points to; parameters are not its business. May be NULL. */
     void (*release)(crank_site *site);
@@ -89,10 +91,13 @@ struct crank_map {
 CRANK_API crank_param *crank_site_param(crank_context *context, crank_site *site, const char *name, crank_dtype dtype, int rank,
                                         const int64_t *dims, bool trainable);
 CRANK_API crank_param *crank_site_find(const crank_site *site, const char *name);
+/* Makes a parameter of the model (a bias, a head) trainable while the attachment lives; it is saved with the adapter. */
+CRANK_API crank_status crank_site_train(crank_context *context, crank_site *site, crank_param *param);
 /* Tensors that derive made, kept by name for forward in the same graph. */
 CRANK_API void          crank_site_put(crank_graph *graph, const crank_site *site, const char *name, crank_tensor *tensor);
 CRANK_API crank_tensor *crank_site_get(crank_graph *graph, const crank_site *site, const char *name);
-/* The gradient of a parameter in before_step, and its replacement. */
+/* The gradient of a parameter in before_step, and its replacement. The task that records a step sets every gradient before the
+ * hooks run and reads it back after. NULL: none. */
 CRANK_API crank_tensor *crank_gradient_of(crank_graph *graph, crank_param *param);
 CRANK_API void          crank_gradient_set(crank_graph *graph, crank_param *param, crank_tensor *gradient);
 
@@ -132,7 +137,7 @@ CRANK_API bool          crank_linear_has_maps(const crank_linear *linear);
 CRANK_API crank_tensor *crank_linear_down(crank_graph *graph, crank_linear *linear, crank_tensor *x, crank_tensor *A);
 /* What stands below map `site`, applied to another input. */
 CRANK_API crank_tensor *crank_linear_below(crank_graph *graph, const crank_site *site, crank_tensor *x);
-/* W P [out, r] of the base weight, P [in, r]. */
+/* W P [out, r] of the base weight, P [in, r], in f32 (f64 in an f64 graph). */
 CRANK_API crank_tensor *crank_linear_times(crank_graph *graph, crank_linear *linear, crank_tensor *P);
 /* Rows first..first+count-1 of the base weight on the host, f32 [count, in]. */
 CRANK_API crank_status crank_linear_rows(crank_context *context, const crank_linear *linear, int64_t first, int64_t count, float *rows);

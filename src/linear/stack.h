@@ -1,0 +1,92 @@
+/* stack.h - what the files of linear/ know of each other: the stack of maps on a linear, attachments, tables of a graph. */
+#ifndef CRANK_LINEAR_STACK_H
+#define CRANK_LINEAR_STACK_H
+
+#include "crank/linear.h"
+
+/* The maps above the base weight, lowest first. */
+typedef struct linear_stack {
+    crank_site      **sites;
+    crank_attachment **attachments; /* of each site */
+    int               count, capacity;
+} linear_stack;
+
+/* A parameter of the model that an attachment trains, and whether it was trainable before. */
+typedef struct trained_param {
+    crank_param *param;
+    bool         before;
+} trained_param;
+
+struct crank_attachment {
+    crank_linears       *linears;
+    const crank_map     *map;
+    void                *options;      /* a copy, with its strings */
+    void               **site_options; /* [count]: own copies where a pattern hit, else `options` */
+    crank_attach_options where;        /* copied strings */
+    crank_site          *sites;
+    int                  count;
+    void                *model_state;
+    crank_param        **params; /* made by the method */
+    size_t               param_count, param_capacity;
+    trained_param       *trained;
+    size_t               trained_count, trained_capacity;
+    bool                 finished, on, merged;
+    double               scale;
+};
+
+/* A base parameter as it was before a merge. */
+typedef struct merge_backup {
+    crank_param *param;
+    void        *bytes;  /* host copy; NULL when the parameter was mapped: */
+    void        *mapped; /* its data in the mapped file */
+} merge_backup;
+
+struct crank_linears {
+    crank_context     *context;
+    crank_params      *params;
+    uint64_t           seed;
+    crank_linear     **items;
+    size_t             count, capacity;
+    crank_attachment **attachments;
+    size_t             attachment_count, attachment_capacity;
+    merge_backup      *backups;
+    size_t             backup_count, backup_capacity;
+    bool               final; /* a merge was made without keeping the originals */
+};
+
+static inline linear_stack *stack_of(const crank_linear *linear) { return linear->stack; }
+
+/* True when the attachment's maps act in graphs that are recorded now. */
+static inline bool attachment_acts(const crank_attachment *attachment)
+{
+    return attachment->finished && attachment->on && !attachment->merged && attachment->scale != 0;
+}
+
+crank_attachment *site_attachment(const crank_site *site);
+/* Room for one more element at the end of an array that doubles; false: out of memory (message set). */
+bool stack_grow(crank_context *context, void *array, size_t count, size_t *capacity, size_t size, const char *what);
+
+/* The first `count` maps of the stack on y0 [n, out] (what the base gives for x), without bias. */
+crank_tensor *stack_forward(crank_graph *graph, crank_linear *linear, crank_tensor *x, crank_tensor *y0, int count);
+/* True, once a graph, for a site whose `derive` was not recorded yet. */
+bool site_derive_once(crank_graph *graph, const crank_site *site);
+/* The parameter in the compute type, cast once a graph. */
+crank_tensor *linear_use(crank_graph *graph, const crank_linear *linear, crank_param *param);
+void          linears_drop_backups(crank_linears *linears);
+
+/* ---- targets.c: PEFT's rules for choosing modules ---- */
+
+typedef struct target_rule target_rule;
+/* "all-linear", a list of suffixes (lines), or one regex on the whole path. NULL: message set. */
+target_rule *target_rule_new(crank_context *context, const char *text, const char *what);
+void         target_rule_free(target_rule *rule);
+bool         target_rule_is_regex(const target_rule *rule);
+bool         target_rule_hits(const target_rule *rule, const char *path);
+bool         target_rule_hits_linear(const target_rule *rule, const crank_linear *linear);
+
+/* "regex=value" lines; the first whose `(.*\.)?(regex)$` matches the path. *found false: none. */
+crank_status target_pattern(crank_context *context, const char *lines, const char *path, const char *what, bool *found,
+                            double *value);
+/* "suffixes that exist: q_proj, ...; did you mean `q_proj`?": sets the message. */
+crank_status target_nothing(crank_context *context, const crank_linears *linears, const char *targets, const char *why);
+#endif
