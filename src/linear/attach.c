@@ -340,6 +340,9 @@ void crank_attachment_remove(crank_attachment *attachment)
     while (at < linears->attachment_count && linears->attachments[at] != attachment) at++;
     for (; at + 1 < linears->attachment_count; at++) linears->attachments[at] = linears->attachments[at + 1];
     linears->attachment_count--;
+    bool merged = false;
+    for (size_t i = 0; i < linears->attachment_count; i++) merged = merged || linears->attachments[i]->merged;
+    if (attachment->merged && !merged) linears_forget_merge(linears);
     free_where(&attachment->where);
     free(attachment->params);
     free(attachment->trained);

@@ -34,12 +34,17 @@ struct crank_attachment {
     double               scale;
 };
 
-/* A base parameter as it was before a merge. */
+/* A base parameter as it was before a merge: a host copy, or, for one that was mapped, nothing (its file holds it). */
 typedef struct merge_backup {
     crank_param *param;
-    void        *bytes;  /* host copy; NULL when the parameter was mapped: */
-    void        *mapped; /* its data in the mapped file */
+    void        *bytes;
 } merge_backup;
+
+/* Memory that a mapped parameter got so that a merge could write it. */
+typedef struct merge_memory {
+    crank_param *param;
+    void        *memory, *mapped;
+} merge_memory;
 
 struct crank_linears {
     crank_context     *context;
@@ -51,6 +56,8 @@ struct crank_linears {
     size_t             attachment_count, attachment_capacity;
     merge_backup      *backups;
     size_t             backup_count, backup_capacity;
+    merge_memory      *memories;
+    size_t             memory_count, memory_capacity;
     bool               final; /* a merge was made without keeping the originals */
 };
 
@@ -72,7 +79,10 @@ crank_tensor *stack_forward(crank_graph *graph, crank_linear *linear, crank_tens
 bool site_derive_once(crank_graph *graph, const crank_site *site);
 /* The parameter in the compute type, cast once a graph. */
 crank_tensor *linear_use(crank_graph *graph, const crank_linear *linear, crank_param *param);
-void          linears_drop_backups(crank_linears *linears);
+/* The merge becomes permanent: copies of the weights before it are freed. */
+void linears_forget_merge(crank_linears *linears);
+/* Gives mapped parameters their file's data again and frees what they had instead. */
+void linears_free_memories(crank_linears *linears);
 
 /* ---- targets.c: PEFT's rules for choosing modules ---- */
 

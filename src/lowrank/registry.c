@@ -1,0 +1,20 @@
+/* registry.c - the list of low-rank methods. */
+#include "base/registry.h"
+#include "crank/linear.h"
+
+extern const crank_map crank_map_lora, crank_map_dora;
+
+static const crank_map *const built_in[] = { &crank_map_lora, &crank_map_dora, NULL };
+
+/* Process-wide and guarded by its own lock: methods that programs add are code, which the process shares. */
+static registry methods = REGISTRY("low-rank method", built_in);
+
+const crank_map *crank_map_find(const char *name) { return registry_find(&methods, name); }
+const crank_map *crank_map_at(size_t i) { return registry_at(&methods, i); }
+
+crank_status crank_register_map(crank_context *context, const crank_map *map)
+{
+    if (!map->attach || !map->forward)
+        return crank_fail(context, CRANK_USAGE, "the low-rank method %s lacks attach or forward", map->name ? map->name : "?");
+    return registry_add(context, &methods, map);
+}
