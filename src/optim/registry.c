@@ -1,0 +1,21 @@
+/* registry.c - the list of optimisers. */
+#include "base/registry.h"
+#include "crank/optim.h"
+
+extern const crank_optimizer crank_optimizer_adamw, crank_optimizer_adamw8bit, crank_optimizer_sgd, crank_optimizer_lion;
+
+static const crank_optimizer *const built_in[] = { &crank_optimizer_adamw, &crank_optimizer_adamw8bit, &crank_optimizer_sgd,
+                                                   &crank_optimizer_lion, NULL };
+
+/* Process-wide and guarded by its own lock: optimisers that programs add are code, which the process shares. */
+static registry optimizers = REGISTRY("optimiser", built_in);
+
+const crank_optimizer *crank_optimizer_find(const char *name) { return registry_find(&optimizers, name); }
+const crank_optimizer *crank_optimizer_at(size_t i) { return registry_at(&optimizers, i); }
+
+crank_status crank_register_optimizer(crank_context *context, const crank_optimizer *optimizer)
+{
+    if (!optimizer->update)
+        return crank_fail(context, CRANK_USAGE, "the optimiser %s lacks update", optimizer->name ? optimizer->name : "?");
+    return registry_add(context, &optimizers, optimizer);
+}
