@@ -25,5 +25,6 @@ extern const cpu_family cpu_families[];
 int cpu_threads(const crank_call *call);
 
 /* The finders of the families. */
+cpu_finder skinny_avx512bf16_find, skinny_avx512_find, skinny_avx2_find, matmul_onednn_find, matmul_blas_find;
 cpu_finder plain_find;
 #endif

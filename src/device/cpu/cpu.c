@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "device/cpu/bodies.h"
+#include "device/cpu/product.h"
 #include "device/operations.h"
 
 static const char *const level_names[] = {"plain", "avx2", "avx512", "avx512bf16", "amx"};
@@ -109,7 +110,8 @@ static void close_device(crank_device *device)
     crank_free(device);
 }
 
-/* The level that `bodies` or CRANK_BODIES names, -1 with a message when this processor lacks it. */
+/* The level that `bodies` or CRANK_BODIES names, -1 with a message when this processor lacks it. The variable speaks for the
+ * whole process, so it binds oneDNN too, which knows one level a process. */
 static int choose_level(crank_context *context, const char *bodies)
 {
     const char *environment = getenv("CRANK_BODIES");
@@ -117,6 +119,7 @@ static int choose_level(crank_context *context, const char *bodies)
     int         best = (int)cpu_best_level(), level = 0;
     if (!wanted) return best;
     while (level < LEVELS && strcmp(level_names[level], wanted) != 0) level++;
+    if (level <= best && !bodies) product_limit((cpu_level)level);
     if (level <= best) return level;
     if (level < LEVELS)
         crank_fail(context, CRANK_USAGE, "this processor or its system lacks \"%s\"; its best level is \"%s\"", wanted,

@@ -2,6 +2,11 @@
 #include "device/cpu/bodies.h"
 
 const cpu_family cpu_families[] = {
+    {CPU_AVX512BF16, skinny_avx512bf16_find},
+    {CPU_AVX512, skinny_avx512_find},
+    {CPU_AVX2, skinny_avx2_find},
+    {CPU_AVX2, matmul_onednn_find},
+    {CPU_AVX2, matmul_blas_find},
     {CPU_PLAIN, plain_find},
     {CPU_PLAIN, NULL},
 };

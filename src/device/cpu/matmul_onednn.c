@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "device/cpu/product.h"
-#include "device/cpu/widen.h"
 #include "device/operations.h"
 
 enum { TURN_AT_MOST = 32, TURN_AT_MOST_AVX2 = 8, PIECES = 6 };
@@ -145,8 +144,7 @@ static void copy_matrix(void *to, const product_matrix *tm, const void *from, co
         char       *t = row_at(to, tm, r);
         const char *f = row_at((void *)(uintptr_t)from, fm, r);
         if (tm->type == fm->type) memcpy(t, f, (size_t)n * type_bytes(tm->type));
-        else if (tm->type == CRANK_F32) widen((float *)t, f, fm->type, n);
-        else narrow(t, tm->type, (const float *)f, n);
+        else crank_convert(t, tm->type, f, fm->type, (size_t)n);
     }
 }
 
@@ -173,10 +171,10 @@ static void turn_back(const crank_call *call, const plan *p, const float *ct, co
         if (add) {
             const char *from = row_at(call->in[3].data, &p->c0, i);
             if (c->type == CRANK_F32) added = (const float *)from;
-            else widen(before, from, c->type, n);
+            else crank_convert(before, CRANK_F32, from, c->type, (size_t)n);
         }
         for (int64_t j = 0; j < n; j++) values[j] = ct[j * m + i] + (bias ? bias[j] : 0) + (add ? added[j] : 0);
-        if (c->type != CRANK_F32) narrow(to, c->type, row, n);
+        if (c->type != CRANK_F32) crank_convert(to, c->type, row, CRANK_F32, (size_t)n);
     }
 }
 
@@ -216,7 +214,7 @@ static crank_status multiply(crank_context *context, const crank_call *call, pre
         b = work + p->start[PIECE_B];
     }
     if (p->narrowed && bias) {
-        widen(wide_bias, bias, p->c.type, p->c.columns);
+        crank_convert(wide_bias, CRANK_F32, bias, p->c.type, (size_t)p->c.columns);
         bias = wide_bias;
     }
     void *to = p->narrowed ? wide_c : c->data;

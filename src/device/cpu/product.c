@@ -25,7 +25,7 @@ void product_limit(cpu_level level)
 {
     static const dnnl_cpu_isa_t isa[] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core,
                                          dnnl_cpu_isa_avx512_core_bf16, dnnl_cpu_isa_all};
-    if (level < cpu_best_level()) dnnl_set_max_cpu_isa(isa[level]);
+    if (level < cpu_best_level()) dnnl_set_max_cpu_isa(isa[level]); /* refused when it is too late: harmless */
 }
 
 /* oneDNN takes the number of threads from the calling thread's OpenMP setting. Returns the old one. */
