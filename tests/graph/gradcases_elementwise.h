@@ -9,8 +9,11 @@ enum { OPERAND_PAIRS = 7 };
 
 static void operand_pair(gradcheck *check, int way, double low, double high, crank_tensor **a, crank_tensor **b)
 {
-    static const struct { int ranks[2]; int64_t dims[2][3]; } pairs[] = {
-        {{2, 2}, {{3, 5}, {3, 5}}}, {{3, 1}, {{2, 3, 5}, {5}}}, {{1, 2}, {{4}, {3, 1}}},      {{0, 2}, {{0}, {3, 2}}},
+    static const struct {
+        int ranks[2];
+        int64_t dims[2][3];
+    } pairs[] = {
+        {{2, 2}, {{3, 5}, {3, 5}}}, {{3, 1}, {{2, 3, 5}, {5}}}, {{1, 2}, {{4}, {3, 1}}},       {{0, 2}, {{0}, {3, 2}}},
         {{2, 0}, {{3, 2}, {0}}},    {{2, 2}, {{5, 3}, {5, 4}}}, {{3, 2}, {{2, 1, 3}, {4, 1}}},
     };
     *a = gradcheck_param(check, low, high, pairs[way].ranks[0], pairs[way].dims[0]);
@@ -45,7 +48,8 @@ static crank_tensor *zero_power_case(gradcheck *check) /* x^3 and x^2 of both si
 static crank_tensor *step_case(gradcheck *check)
 {
     crank_tensor *a = gradcheck_param(check, -1, 1, DIMS(3, 4)), *b = gradcheck_param(check, -1, 1, DIMS(4));
-    crank_tensor *step = check->kind < 3 ? crank_binary((crank_binary_kind)(CRANK_GT + check->kind), a, b) : crank_unary(CRANK_SIGN, a);
+    crank_tensor *step =
+        check->kind < 3 ? crank_binary((crank_binary_kind)(CRANK_GT + check->kind), a, b) : crank_unary(CRANK_SIGN, a);
     assert_false(step->needs_gradient);
     return crank_mul(step, crank_add(a, b));
 }
@@ -68,8 +72,8 @@ static crank_tensor *affine_case(gradcheck *check)
 static crank_tensor *unary_case(gradcheck *check)
 {
     crank_unary_kind kind = (crank_unary_kind)(check->kind / 2);
-    bool             positive = kind == CRANK_LOG || kind == CRANK_SQRT || kind == CRANK_RSQRT || kind == CRANK_RECIPROCAL;
-    crank_tensor    *x = gradcheck_param(check, positive ? 0.3 : -3, 3, DIMS(5, 7));
+    bool positive = kind == CRANK_LOG || kind == CRANK_SQRT || kind == CRANK_RSQRT || kind == CRANK_RECIPROCAL;
+    crank_tensor *x = gradcheck_param(check, positive ? 0.3 : -3, 3, DIMS(5, 7));
     if (kind == CRANK_SIGN) return crank_mul(x, crank_unary(CRANK_SIGN, x));
     return crank_unary(kind, check->kind % 2 ? crank_transpose(crank_slice(x, 1, 2, 4), 0, 1) : x);
 }
@@ -78,7 +82,8 @@ static crank_tensor *unary_case(gradcheck *check)
 static crank_tensor *reduce_case(gradcheck *check)
 {
     crank_tensor *x = gradcheck_param(check, -1, 1, DIMS(3, 4, 5));
-    return crank_reduce((crank_reduce_kind)(check->kind / 8), crank_unary(CRANK_EXP, x), (unsigned)check->kind % 8, check->kind % 2);
+    return crank_reduce((crank_reduce_kind)(check->kind / 8), crank_unary(CRANK_EXP, x), (unsigned)check->kind % 8,
+                        check->kind % 2);
 }
 
 static crank_tensor *reduce_view_case(gradcheck *check)

@@ -6,9 +6,13 @@
 
 /* The leading dims of a, b and the product. Pairs whose b has none and whose a has some turn into rows. */
 enum { BATCHES = 8 };
-static const struct { int rank_a, rank_b, rank_c; int64_t a[3], b[3], c[3]; } batches[BATCHES] = {
-    {0, 0, 0, {0}, {0}, {0}}, {1, 1, 1, {2}, {2}, {2}}, {1, 0, 1, {2}, {0}, {2}},             {0, 1, 1, {0}, {2}, {2}},
-    {1, 1, 1, {1}, {2}, {2}}, {1, 1, 1, {2}, {1}, {2}}, {2, 2, 2, {2, 3}, {2, 3}, {2, 3}}, {2, 0, 2, {2, 3}, {0}, {2, 3}},
+static const struct {
+    int rank_a, rank_b, rank_c;
+    int64_t a[3], b[3], c[3];
+} batches[BATCHES] = {
+    {0, 0, 0, {0}, {0}, {0}},          {1, 1, 1, {2}, {2}, {2}},       {1, 0, 1, {2}, {0}, {2}},
+    {0, 1, 1, {0}, {2}, {2}},          {1, 1, 1, {1}, {2}, {2}},       {1, 1, 1, {2}, {1}, {2}},
+    {2, 2, 2, {2, 3}, {2, 3}, {2, 3}}, {2, 0, 2, {2, 3}, {0}, {2, 3}},
 };
 
 /* A matrix [lead.., rows, columns], transposed in its last two dims with `trans`. */
@@ -24,8 +28,8 @@ static crank_tensor *matrix(gradcheck *check, int rank, const int64_t *lead, int
 /* kind: transposes (4) x batches x { plain, with bias, with c0 and bias } */
 static crank_tensor *matmul_case(gradcheck *check)
 {
-    bool          ta = check->kind & 1, tb = check->kind & 2;
-    int           batch = check->kind / 4 % BATCHES, extras = check->kind / 4 / BATCHES;
+    bool ta = check->kind & 1, tb = check->kind & 2;
+    int batch = check->kind / 4 % BATCHES, extras = check->kind / 4 / BATCHES;
     crank_tensor *a = matrix(check, batches[batch].rank_a, batches[batch].a, 3, 4, ta);
     crank_tensor *b = matrix(check, batches[batch].rank_b, batches[batch].b, 4, 5, tb);
     crank_tensor *bias = extras > 0 ? gradcheck_param(check, -1, 1, DIMS(5)) : NULL;
@@ -33,17 +37,31 @@ static crank_tensor *matmul_case(gradcheck *check)
     return crank_matmul_full(a, ta, b, tb, 0.75, bias, c0, CRANK_DTYPES);
 }
 
-/* Operands that are views: transposed (taken as they lie), rows and columns cut from a larger matrix, a matrix with itself. */
+/* Operands that are views: transposed (taken as they lie), rows and columns cut from a larger matrix, a matrix with
+ * itself. */
 static crank_tensor *matmul_view_case(gradcheck *check)
 {
-    bool          pair = check->kind < 2 || check->kind == 4;
-    crank_tensor *x = gradcheck_param(check, -1, 1, DIMS(6, 8)), *y = pair ? gradcheck_param(check, -1, 1, DIMS(5, 8)) : NULL;
+    bool pair = check->kind < 2 || check->kind == 4 || check->kind > 5;
+    crank_tensor *x = gradcheck_param(check, -1, 1, DIMS(6, 8)),
+                 *y = pair ? gradcheck_param(check, -1, 1, DIMS(5, 8)) : NULL;
     switch (check->kind) {
-    case 0: return crank_matmul(crank_slice(x, 1, 2, 4), false, crank_slice(y, 1, 1, 4), true);
-    case 1: return crank_matmul(x, false, crank_transpose(y, 0, 1), false);
-    case 2: return crank_matmul(crank_transpose(crank_slice(x, 1, 1, 3), 0, 1), false, crank_slice(x, 1, 4, 2), false);
-    case 3: return crank_matmul(x, true, x, false);
-    case 4: return crank_matmul(crank_transpose(x, 0, 1), true, crank_transpose(y, 0, 1), false);
+    case 0:
+        return crank_matmul(crank_slice(x, 1, 2, 4), false, crank_slice(y, 1, 1, 4), true);
+    case 1:
+        return crank_matmul(x, false, crank_transpose(y, 0, 1), false);
+    case 2:
+        return crank_matmul(crank_transpose(crank_slice(x, 1, 1, 3), 0, 1), false, crank_slice(x, 1, 4, 2), false);
+    case 3:
+        return crank_matmul(x, true, x, false);
+    case 4:
+        return crank_matmul(crank_transpose(x, 0, 1), true, crank_transpose(y, 0, 1), false);
+    case 6:
+        return crank_reduce(CRANK_SUM, crank_matmul(x, false, y, true), 1, false); /* a repeated gradient arrives */
+    case 7:
+        return crank_reduce(CRANK_SUM, crank_matmul(x, false, y, true), 2, true);
+    case 8:
+        return crank_matmul_full(x, false, y, true, 2, NULL, crank_broadcast(crank_slice(x, 1, 0, 1), DIMS(6, 5)),
+                                 CRANK_DTYPES);
     default: { /* heads: columns of one buffer as a batch */
         crank_tensor *heads = crank_transpose(crank_reshape(x, DIMS(6, 2, 4)), 0, 1); /* [2, 6, 4] */
         return crank_matmul(crank_transpose(crank_matmul(heads, false, heads, true), 1, 2), false, heads, false);
@@ -61,7 +79,8 @@ static crank_tensor *gather_rows_case(gradcheck *check)
 
 static crank_tensor *scatter_rows_case(gradcheck *check)
 {
-    crank_tensor     *x = crank_unary(CRANK_EXP, gradcheck_param(check, -1, 1, DIMS(9, 3))), *ids = gradcheck_ids(check, -1, 7, DIMS(9));
+    crank_tensor *x = crank_unary(CRANK_EXP, gradcheck_param(check, -1, 1, DIMS(9, 3))),
+                 *ids = gradcheck_ids(check, -1, 7, DIMS(9));
     extent_attributes extent = {6};
     return op_one(&op_scatter_rows, (crank_tensor *[]){x, ids}, 2, &extent);
 }
@@ -76,7 +95,8 @@ static crank_tensor *pick_case(gradcheck *check)
 
 static crank_tensor *unpick_case(gradcheck *check)
 {
-    crank_tensor     *x = crank_unary(CRANK_EXP, gradcheck_param(check, -1, 1, DIMS(5, 4))), *ids = gradcheck_ids(check, -1, 7, DIMS(5, 4));
+    crank_tensor *x = crank_unary(CRANK_EXP, gradcheck_param(check, -1, 1, DIMS(5, 4))),
+                 *ids = gradcheck_ids(check, -1, 7, DIMS(5, 4));
     extent_attributes extent = {6};
     return op_one(&op_unpick, (crank_tensor *[]){x, ids}, 2, &extent);
 }

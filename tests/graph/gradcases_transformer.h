@@ -4,15 +4,21 @@
 
 #include "graph/gradcheck.h"
 
-/* What a norm reads: rows, a tensor of rank 3, a strided view, a single row; also used beside the norm (the residual stream). */
+/* What a norm reads: rows, a tensor of rank 3, a strided view, a single row; also used beside the norm (the residual
+ * stream). */
 static crank_tensor *norm_input(gradcheck *check, int way)
 {
     switch (way) {
-    case 0: return gradcheck_param(check, -2, 2, DIMS(5, 7));
-    case 1: return gradcheck_param(check, -2, 2, DIMS(2, 3, 7));
-    case 2: return crank_slice(gradcheck_param(check, -2, 2, DIMS(4, 9)), 1, 1, 7);
-    case 3: return gradcheck_param(check, -2, 2, DIMS(7));
-    default: return crank_add(gradcheck_param(check, -2, 2, DIMS(5, 7)), gradcheck_param(check, -2, 2, DIMS(5, 7)));
+    case 0:
+        return gradcheck_param(check, -2, 2, DIMS(5, 7));
+    case 1:
+        return gradcheck_param(check, -2, 2, DIMS(2, 3, 7));
+    case 2:
+        return crank_slice(gradcheck_param(check, -2, 2, DIMS(4, 9)), 1, 1, 7);
+    case 3:
+        return gradcheck_param(check, -2, 2, DIMS(7));
+    default:
+        return crank_add(gradcheck_param(check, -2, 2, DIMS(5, 7)), gradcheck_param(check, -2, 2, DIMS(5, 7)));
     }
 }
 
@@ -33,15 +39,17 @@ static crank_tensor *layernorm_case(gradcheck *check)
     return check->kind % 5 == 4 ? crank_add(crank_unary(CRANK_EXP, y), x) : y;
 }
 
-/* A norm that was recorded with its residual, with gradients that arrive at both the norm and the sum, or at one of them. */
+/* A norm that was recorded with its residual, with gradients that arrive at both the norm and the sum, or at one of
+ * them. */
 static crank_tensor *residual_norm_case(gradcheck *check)
 {
-    bool          layer = check->kind >= 3;
+    bool layer = check->kind >= 3;
     crank_tensor *x = gradcheck_param(check, -2, 2, DIMS(4, 6)), *residual = gradcheck_param(check, -2, 2, DIMS(4, 6));
     crank_tensor *w = gradcheck_param(check, 0.5, 1.5, DIMS(6));
     crank_tensor *rms[3] = {x, w, residual}, *ln[4] = {x, w, NULL, residual};
-    crank_node   *node = crank_record(check->graph, op_find(layer ? "layernorm" : "rmsnorm"), layer ? ln : rms, layer ? 4 : 3,
-                                      &(layernorm_attributes){{1e-5}, CRANK_F64}, layer ? 4 : 3, layer ? 15 : 7);
+    crank_node *node =
+        crank_record(check->graph, op_find(layer ? "layernorm" : "rmsnorm"), layer ? ln : rms, layer ? 4 : 3,
+                     &(layernorm_attributes){{1e-5}, CRANK_F64}, layer ? 4 : 3, layer ? 15 : 7);
     assert_non_null(node);
     crank_tensor *y = node->outputs[0], *sum = crank_unary(CRANK_SIN, node->outputs[layer ? 3 : 2]);
     if (check->kind % 3 == 0) return crank_add(y, sum);
@@ -66,18 +74,21 @@ static crank_tensor *rope_table(gradcheck *check, int64_t positions, int64_t r)
 /* kind: interleaved + 2 * (only a part of each head is rotated) + 4 * (a slice of a wider buffer) */
 static crank_tensor *rope_case(gradcheck *check)
 {
-    crank_tensor *x = check->kind & 4 ? crank_reshape(crank_slice(gradcheck_param(check, -1, 1, DIMS(5, 20)), 1, 4, 12), DIMS(5, 2, 6))
+    crank_tensor *x = check->kind & 4 ? crank_reshape(crank_slice(gradcheck_param(check, -1, 1, DIMS(5, 20)), 1, 4, 12),
+                                                      DIMS(5, 2, 6))
                                       : gradcheck_param(check, -1, 1, DIMS(5, 2, 6));
-    crank_tensor *positions = gradcheck_ids(check, 0, 8, DIMS(5)), *table = rope_table(check, 8, check->kind & 2 ? 4 : 6);
+    crank_tensor *positions = gradcheck_ids(check, 0, 8, DIMS(5)),
+                 *table = rope_table(check, 8, check->kind & 2 ? 4 : 6);
     return crank_unary(CRANK_EXP, crank_rope(x, positions, table, check->kind & 1));
 }
 
 /* kind: mask (2) x window (0 or 2) x heads (equal, grouped, slices of one buffer) */
 static crank_tensor *attention_case(gradcheck *check)
 {
-    crank_attention_attributes attributes = {check->kind & 1 ? CRANK_MASK_CAUSAL : CRANK_MASK_NONE, check->kind & 2 ? 2 : 0, 0.5};
+    crank_attention_attributes attributes = {check->kind & 1 ? CRANK_MASK_CAUSAL : CRANK_MASK_NONE,
+                                             check->kind & 2 ? 2 : 0, 0.5};
     crank_tensor *segments = gradcheck_given(check, CRANK_I32, (int32_t[]){0, 3, 3, 7}, DIMS(4)), *q, *k, *v;
-    int           heads = check->kind / 4;
+    int heads = check->kind / 4;
     if (heads < 2) {
         q = gradcheck_param(check, -1, 1, DIMS(7, 4, 3));
         k = gradcheck_param(check, -1, 1, DIMS(7, heads ? 2 : 4, 3));
@@ -95,7 +106,8 @@ static crank_tensor *glu_case(gradcheck *check)
 {
     static const crank_unary_kind activations[] = {CRANK_SILU, CRANK_GELU, CRANK_GELU_TANH};
     if (check->kind < 3)
-        return crank_glu(gradcheck_param(check, -2, 2, DIMS(2, 3, 4)), gradcheck_param(check, -2, 2, DIMS(2, 3, 4)), activations[check->kind]);
+        return crank_glu(gradcheck_param(check, -2, 2, DIMS(2, 3, 4)), gradcheck_param(check, -2, 2, DIMS(2, 3, 4)),
+                         activations[check->kind]);
     crank_tensor *both = gradcheck_param(check, -2, 2, DIMS(5, 8)); /* gate and up in one buffer */
     return crank_glu(crank_slice(both, 1, 0, 4), crank_slice(both, 1, 4, 4), CRANK_SILU);
 }
@@ -105,13 +117,16 @@ static crank_tensor *frozen(gradcheck *check, bool is_frozen, int rank, const in
     return is_frozen ? gradcheck_input(check, -1, 1, rank, dims) : gradcheck_param(check, -1, 1, rank, dims);
 }
 
-/* kind: bits say what is frozen (x, w, bias), and whether the bias is missing. Target -1 and one past the end are ignored. */
+/* kind: bits say what is frozen (x, w, bias), and whether the bias is missing. Target -1 and one past the end are
+ * ignored. */
 enum { HEADS = 13 };
-static const struct { bool x, w, bias, missing; } heads[HEADS] = {
-    {0, 0, 0, 0}, {0, 0, 1, 0}, {0, 1, 0, 0}, {0, 1, 1, 0}, {1, 0, 0, 0}, {1, 0, 1, 0}, {1, 1, 0, 0},
-    {0, 0, 0, 1}, {0, 1, 0, 1}, {1, 0, 0, 1}, {0, 0, 0, 0}, {0, 1, 0, 1}, {0, 0, 0, 1}};
+static const struct {
+    bool x, w, bias, missing;
+} heads[HEADS] = {{0, 0, 0, 0}, {0, 0, 1, 0}, {0, 1, 0, 0}, {0, 1, 1, 0}, {1, 0, 0, 0}, {1, 0, 1, 0}, {1, 1, 0, 0},
+                  {0, 0, 0, 1}, {0, 1, 0, 1}, {1, 0, 0, 1}, {0, 0, 0, 0}, {0, 1, 0, 1}, {0, 0, 0, 1}};
 
-static void head_operands(gradcheck *check, crank_tensor **x, crank_tensor **w, crank_tensor **bias, crank_tensor **targets)
+static void head_operands(gradcheck *check, crank_tensor **x, crank_tensor **w, crank_tensor **bias,
+                          crank_tensor **targets)
 {
     int kind = check->kind;
     *x = frozen(check, heads[kind].x, DIMS(6, 4));
@@ -119,7 +134,8 @@ static void head_operands(gradcheck *check, crank_tensor **x, crank_tensor **w, 
     *bias = heads[kind].missing ? NULL : frozen(check, heads[kind].bias, DIMS(9));
     *targets = gradcheck_ids(check, -1, 10, DIMS(6));
     if (kind < 10) return;
-    *x = crank_slice(crank_concat((crank_tensor *[]){*x, crank_unary(CRANK_EXP, *x)}, 2, 1), 1, 2, 4); /* a strided view */
+    *x = crank_slice(crank_concat((crank_tensor *[]){*x, crank_unary(CRANK_EXP, *x)}, 2, 1), 1, 2,
+                     4); /* a strided view */
     *w = crank_transpose(crank_contiguous(crank_transpose(*w, 0, 1)), 0, 1);
     *targets = crank_reshape(*targets, DIMS(2, 3));
 }
@@ -135,7 +151,7 @@ static crank_tensor *head_logprob_case(gradcheck *check)
 /* The numerator as a target, scaled by a constant, by a value of the run, and with weights that have a gradient. */
 static crank_tensor *head_cross_entropy_case(gradcheck *check)
 {
-    int           way = check->kind / HEADS;
+    int way = check->kind / HEADS;
     crank_tensor *x, *w, *bias, *targets, *logp;
     check->kind %= HEADS;
     head_operands(check, &x, &w, &bias, &targets);

@@ -1,7 +1,9 @@
-/* gradcheck.h - holds the recorded reverse pass of a function against central finite differences, in f64 on the plain bodies.
+/* gradcheck.h - holds the recorded reverse pass of a function against central finite differences, in f64 on the plain
+ * bodies.
  *
- * A case is a function that records: it takes parameters and inputs from the checker (random, from a seed) and returns a
- * tensor. What is differentiated is the sum of its elements times random numbers, or the tensor itself when it is a scalar. */
+ * A case is a function that records: it takes parameters and inputs from the checker (random, from a seed) and returns
+ * a tensor. What is differentiated is the sum of its elements times random numbers, or the tensor itself when it is a
+ * scalar. */
 #ifndef CRANK_TESTS_GRADCHECK_H
 #define CRANK_TESTS_GRADCHECK_H
 
@@ -11,27 +13,31 @@
 #include "crank/random.h"
 #include "graph/graph.h"
 
-enum { GRADCHECK_LEAVES = 32, GRADCHECK_SAMPLES = 150 /* elements of one parameter that are varied, at most */ };
+enum { GRADCHECK_LEAVES = 48, GRADCHECK_SAMPLES = 150 /* elements of one parameter that are varied, at most */ };
 
 typedef struct gradcheck {
     crank_context *context;
-    crank_device  *device;
-    crank_params  *params;
-    crank_graph   *graph;
-    int            kind; /* of the case: which variant is recorded */
-    uint64_t       draws;
-    crank_param   *param[GRADCHECK_LEAVES];
-    double        *value[GRADCHECK_LEAVES]; /* of each parameter */
-    crank_tensor  *leaf[GRADCHECK_LEAVES];
-    int            count;
-    crank_tensor  *input[GRADCHECK_LEAVES];
-    void          *data[GRADCHECK_LEAVES]; /* of each input */
-    int            inputs;
+    crank_device *device;
+    crank_params *params;
+    crank_graph *graph;
+    int kind; /* of the case: which variant is recorded */
+    uint64_t draws;
+    crank_param *param[GRADCHECK_LEAVES];
+    double *value[GRADCHECK_LEAVES]; /* of each parameter */
+    crank_tensor *leaf[GRADCHECK_LEAVES];
+    int count;
+    crank_tensor *input[GRADCHECK_LEAVES];
+    void *data[GRADCHECK_LEAVES]; /* of each input */
+    int inputs;
 } gradcheck;
 
 typedef crank_tensor *gradcheck_record(gradcheck *check);
 
-#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                                      \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                                       \
+    {                                                                                                                  \
+        __VA_ARGS__                                                                                                    \
+    }
 
 static inline double gradcheck_uniform(gradcheck *check, double low, double high)
 {
@@ -49,8 +55,8 @@ static inline size_t gradcheck_size(int rank, const int64_t *dims)
 /* A trainable parameter with elements in [low, high). */
 static inline crank_tensor *gradcheck_param(gradcheck *check, double low, double high, int rank, const int64_t *dims)
 {
-    char   name[16];
-    int    k = check->count++;
+    char name[16];
+    int k = check->count++;
     size_t n = gradcheck_size(rank, dims);
     assert_in_range(k, 0, GRADCHECK_LEAVES - 1);
     snprintf(name, sizeof name, "p%d", k);
@@ -62,10 +68,11 @@ static inline crank_tensor *gradcheck_param(gradcheck *check, double low, double
     return check->leaf[k] = crank_use(check->graph, check->param[k]);
 }
 
-static inline crank_tensor *gradcheck_given(gradcheck *check, crank_dtype dtype, const void *data, int rank, const int64_t *dims)
+static inline crank_tensor *gradcheck_given(gradcheck *check, crank_dtype dtype, const void *data, int rank,
+                                            const int64_t *dims)
 {
-    char   name[16];
-    int    k = check->inputs++;
+    char name[16];
+    int k = check->inputs++;
     size_t bytes = gradcheck_size(rank, dims) * crank_dtype_bits(dtype) / 8;
     assert_in_range(k, 0, GRADCHECK_LEAVES - 1);
     snprintf(name, sizeof name, "i%d", k);
@@ -77,7 +84,7 @@ static inline crank_tensor *gradcheck_given(gradcheck *check, crank_dtype dtype,
 /* An input of random f64. */
 static inline crank_tensor *gradcheck_input(gradcheck *check, double low, double high, int rank, const int64_t *dims)
 {
-    size_t  n = gradcheck_size(rank, dims);
+    size_t n = gradcheck_size(rank, dims);
     double *data = malloc(n * sizeof *data);
     for (size_t i = 0; i < n; i++) data[i] = gradcheck_uniform(check, low, high);
     crank_tensor *input = gradcheck_given(check, CRANK_F64, data, rank, dims);
@@ -88,7 +95,7 @@ static inline crank_tensor *gradcheck_input(gradcheck *check, double low, double
 /* An input of random integers in [low, high). */
 static inline crank_tensor *gradcheck_ids(gradcheck *check, int low, int high, int rank, const int64_t *dims)
 {
-    size_t   n = gradcheck_size(rank, dims);
+    size_t n = gradcheck_size(rank, dims);
     int32_t *data = malloc(n * sizeof *data);
     for (size_t i = 0; i < n; i++) data[i] = (int32_t)floor(gradcheck_uniform(check, low, high));
     crank_tensor *input = gradcheck_given(check, CRANK_I32, data, rank, dims);
@@ -103,7 +110,8 @@ static inline double gradcheck_value(gradcheck *check, const crank_tensor *targe
 }
 
 /* Differences of the target in the elements of parameter k, against its gradient. */
-static inline void gradcheck_compare(gradcheck *check, const char *name, const crank_tensor *target, int k, const double *gradient)
+static inline void gradcheck_compare(gradcheck *check, const char *name, const crank_tensor *target, int k,
+                                     const double *gradient)
 {
     size_t n = gradcheck_size(check->param[k]->view.rank, check->param[k]->view.dims);
     size_t step = n > GRADCHECK_SAMPLES ? n / GRADCHECK_SAMPLES : 1;
@@ -177,9 +185,11 @@ static inline void gradcheck_run(const char *name, gradcheck_record *record, int
         assert_int_equal(gradient[k]->rank, check.leaf[k]->rank);
         assert_memory_equal(gradient[k]->dims, check.leaf[k]->dims, (size_t)gradient[k]->rank * sizeof(int64_t));
     }
-    if (crank_graph_status(check.graph) != CRANK_OK) fail_msg("%s (variant %d): %s", name, kind, crank_message(check.context));
+    if (crank_graph_status(check.graph) != CRANK_OK)
+        fail_msg("%s (variant %d): %s", name, kind, crank_message(check.context));
     if (visit) visit(check.graph, user);
-    if (crank_plan(check.graph, NULL, NULL) != CRANK_OK) fail_msg("%s (variant %d): %s", name, kind, crank_message(check.context));
+    if (crank_plan(check.graph, NULL, NULL) != CRANK_OK)
+        fail_msg("%s (variant %d): %s", name, kind, crank_message(check.context));
     gradcheck_write(&check);
     assert_true(isfinite(gradcheck_value(&check, target)));
     double *values[GRADCHECK_LEAVES];

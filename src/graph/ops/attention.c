@@ -9,11 +9,14 @@
 static crank_status check_heads(crank_graph *graph, const char *name, const crank_tensor *q, const crank_tensor *k,
                                 const crank_tensor *v)
 {
-    bool fits = op_is_float(q) && q->rank == 3 && op_is(k, q->dtype, 3) && op_is(v, q->dtype, 3) && op_same_dims(k, v) &&
-                k->dims[2] == q->dims[2] && q->dims[1] % k->dims[1] == 0;
-    return fits ? CRANK_OK
-                : op_refuse(graph, "%s: q %s, k %s, v %s must be [n, heads, d] of one float type, the heads of q a multiple of "
-                                   "those of k and v", name, op_shape(q).text, op_shape(k).text, op_shape(v).text);
+    bool fits = op_is_float(q) && q->rank == 3 && op_is(k, q->dtype, 3) && op_is(v, q->dtype, 3) &&
+                op_same_dims(k, v) && k->dims[2] == q->dims[2] && q->dims[1] % k->dims[1] == 0;
+    return fits
+               ? CRANK_OK
+               : op_refuse(graph,
+                           "%s: q %s, k %s, v %s must be [n, heads, d] of one float type, the heads of q a multiple of "
+                           "those of k and v",
+                           name, op_shape(q).text, op_shape(k).text, op_shape(v).text);
 }
 
 static crank_status infer_attention(crank_graph *graph, crank_node *node)
@@ -21,7 +24,8 @@ static crank_status infer_attention(crank_graph *graph, crank_node *node)
     crank_tensor *q = node->inputs[0], *k = node->inputs[1], *v = node->inputs[2], *segments = node->inputs[3];
     if (check_heads(graph, "attention", q, k, v) != CRANK_OK) return CRANK_USAGE;
     if (k->dims[0] != q->dims[0])
-        return op_refuse(graph, "attention: q %s and k %s must have as many tokens", op_shape(q).text, op_shape(k).text);
+        return op_refuse(graph, "attention: q %s and k %s must have as many tokens", op_shape(q).text,
+                         op_shape(k).text);
     if (!op_is(segments, CRANK_I32, 1) || segments->dims[0] < 2)
         return op_refuse(graph, "attention: segments %s must be i32 [rows + 1]: the first token of each row, and n",
                          op_shape(segments).text);
@@ -77,7 +81,7 @@ static void gradient_attention(crank_graph *graph, crank_node *node, crank_tenso
 {
     crank_tensor *const *in = node->inputs;
     crank_tensor *inputs[7] = {op_heads(dy[0]), in[0], in[1], in[2], node->outputs[0], node->outputs[1], in[3]};
-    crank_node   *backward = crank_record(graph, &op_attention_backward, inputs, 7, node->attributes, 3, 7);
+    crank_node *backward = crank_record(graph, &op_attention_backward, inputs, 7, node->attributes, 3, 7);
     for (int i = 0; backward && i < 3; i++)
         if (in[i]->needs_gradient) dx[i] = op_gradient_for(backward->outputs[i], in[i]);
 }
@@ -93,7 +97,7 @@ crank_tensor *crank_attention(crank_tensor *q, crank_tensor *k, crank_tensor *v,
 {
     if (op_failed(q)) return q;
     crank_tensor *inputs[4] = {op_heads(q), op_heads(k), op_heads(v), op_rows(segments)};
-    crank_node   *node = crank_record(q->graph, &op_attention, inputs, 4, attributes, 2, 3);
+    crank_node *node = crank_record(q->graph, &op_attention, inputs, 4, attributes, 2, 3);
     if (!node) return q;
     node->outputs[1]->needs_gradient = false;
     return node->outputs[0];
@@ -113,7 +117,10 @@ static crank_status infer_cache_write(crank_graph *graph, crank_node *node)
     return CRANK_OK;
 }
 
-static double cache_write_flops(const crank_node *node) { return (double)op_count(node->inputs[0]); }
+static double cache_write_flops(const crank_node *node)
+{
+    return (double)op_count(node->inputs[0]);
+}
 
 const crank_op op_cache_write = {
     .name = "cache_write", .infer = infer_cache_write, .inplace = {1 + 2}, .state = true, .flops = cache_write_flops};
@@ -147,8 +154,8 @@ const crank_op op_attention_cached = {.name = "attention_cached",
                                       .attributes_size = sizeof(crank_attention_attributes),
                                       .flops = attention_cached_flops};
 
-crank_tensor *crank_attention_cached(crank_tensor *q, crank_tensor *k_cache, crank_tensor *v_cache, crank_tensor *position,
-                                     const crank_attention_attributes *attributes)
+crank_tensor *crank_attention_cached(crank_tensor *q, crank_tensor *k_cache, crank_tensor *v_cache,
+                                     crank_tensor *position, const crank_attention_attributes *attributes)
 {
     if (op_failed(q)) return q;
     crank_tensor *inputs[4] = {op_heads(q), k_cache, v_cache, position};

@@ -11,10 +11,10 @@
 static crank_status infer_copy(crank_graph *graph, crank_node *node)
 {
     const copy_attributes *copy = node->attributes;
-    crank_tensor          *x = node->inputs[0];
+    crank_tensor *x = node->inputs[0];
     if (copy->dtype != x->dtype && !(op_is_float(x) && crank_dtype_is_float(copy->dtype)))
-        return op_refuse(graph, "cast: %s does not become %s; only float types change into each other", op_shape(x).text,
-                         crank_dtype_name(copy->dtype));
+        return op_refuse(graph, "cast: %s does not become %s; only float types change into each other",
+                         op_shape(x).text, crank_dtype_name(copy->dtype));
     crank_set_output(node, 0, copy->dtype, x->rank, x->dims);
     return CRANK_OK;
 }
@@ -25,8 +25,11 @@ static void gradient_copy(crank_graph *graph, crank_node *node, crank_tensor *co
     dx[0] = op_gradient_for(dy[0], node->inputs[0]);
 }
 
-const crank_op op_copy = {
-    .name = "copy", .infer = infer_copy, .gradient = gradient_copy, .attributes_size = sizeof(copy_attributes), .cheap = true};
+const crank_op op_copy = {.name = "copy",
+                          .infer = infer_copy,
+                          .gradient = gradient_copy,
+                          .attributes_size = sizeof(copy_attributes),
+                          .cheap = true};
 
 crank_tensor *crank_cast(crank_tensor *x, crank_dtype dtype)
 {
@@ -62,7 +65,8 @@ static crank_status infer_fill(crank_graph *graph, crank_node *node)
     return CRANK_OK;
 }
 
-const crank_op op_fill = {.name = "fill", .infer = infer_fill, .attributes_size = sizeof(fill_attributes), .cheap = true};
+const crank_op op_fill = {
+    .name = "fill", .infer = infer_fill, .attributes_size = sizeof(fill_attributes), .cheap = true};
 
 crank_tensor *crank_fill(crank_graph *graph, crank_dtype dtype, int rank, const int64_t *dims, double value)
 {
@@ -72,7 +76,8 @@ crank_tensor *crank_fill(crank_graph *graph, crank_dtype dtype, int rank, const 
     for (int i = 0; i < rank; i++) {
         fill.shape.dims[i] = dims[i];
         if (dims[i] < 1)
-            return crank_graph_error(graph, CRANK_USAGE, "fill: dim %d is %lld; a dim is at least 1", i, (long long)dims[i]);
+            return crank_graph_error(graph, CRANK_USAGE, "fill: dim %d is %lld; a dim is at least 1", i,
+                                     (long long)dims[i]);
     }
     crank_node *node = crank_record(graph, &op_fill, NULL, 0, &fill, 1, 1);
     return node ? node->outputs[0] : crank_graph_error(graph, crank_graph_status(graph), "fill: the graph has failed");
@@ -82,7 +87,7 @@ crank_tensor *crank_fill(crank_graph *graph, crank_dtype dtype, int rank, const 
 
 static crank_status infer_concat(crank_graph *graph, crank_node *node)
 {
-    int           axis = ((const crank_concat_attributes *)node->attributes)->axis;
+    int axis = ((const crank_concat_attributes *)node->attributes)->axis;
     crank_tensor *first = node->inputs[0];
     if (axis < 0 || axis >= first->rank)
         return op_refuse(graph, "concat: %s has no axis %d", op_shape(first).text, axis);
@@ -90,7 +95,7 @@ static crank_status infer_concat(crank_graph *graph, crank_node *node)
     memcpy(dims, first->dims, sizeof dims);
     for (int j = 0; j < node->input_count; j++) {
         const crank_tensor *x = node->inputs[j];
-        bool                fits = x->rank == first->rank && x->dtype == first->dtype;
+        bool fits = x->rank == first->rank && x->dtype == first->dtype;
         for (int i = 0; fits && i < x->rank; i++) fits = i == axis || x->dims[i] == first->dims[i];
         if (!fits)
             return op_refuse(graph, "concat along axis %d: %s does not go with %s", axis, op_shape(x).text,
@@ -105,7 +110,7 @@ static crank_status infer_concat(crank_graph *graph, crank_node *node)
 static void gradient_concat(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx)
 {
     (void)graph;
-    int     axis = ((const crank_concat_attributes *)node->attributes)->axis;
+    int axis = ((const crank_concat_attributes *)node->attributes)->axis;
     int64_t start = 0;
     for (int j = 0; j < node->input_count; j++) {
         crank_tensor *x = node->inputs[j];
@@ -124,8 +129,8 @@ const crank_op op_concat = {.name = "concat",
 crank_tensor *crank_concat(crank_tensor *const *x, int count, int axis)
 {
     crank_tensor *part[CRANK_MAX_INPUTS];
-    if (count < 1 || op_failed(x[0])) return x[0];
-    if (count == 1) return x[0];
+    if (count < 1) return NULL;
+    if (count == 1 || op_failed(x[0])) return x[0];
     int groups = 0;
     int64_t each = 1;
     while (each * CRANK_MAX_INPUTS < count) each *= CRANK_MAX_INPUTS;
@@ -141,8 +146,8 @@ crank_tensor *crank_concat(crank_tensor *const *x, int count, int axis)
 static crank_status infer_pad(crank_graph *graph, crank_node *node)
 {
     const pad_attributes *pad = node->attributes;
-    crank_tensor         *x = node->inputs[0];
-    int                   axis = pad->pad.axis;
+    crank_tensor *x = node->inputs[0];
+    int axis = pad->pad.axis;
     if (axis < 0 || axis >= x->rank || pad->pad.start < 0 || pad->pad.start > pad->length - x->dims[axis])
         return op_refuse(graph, "pad: %s at %lld does not lie inside %lld elements of axis %d", op_shape(x).text,
                          (long long)pad->pad.start, (long long)pad->length, axis);
@@ -157,9 +162,12 @@ static void gradient_pad(crank_graph *graph, crank_node *node, crank_tensor *con
 {
     (void)graph;
     const crank_pad_attributes *pad = node->attributes;
-    crank_tensor               *x = node->inputs[0];
+    crank_tensor *x = node->inputs[0];
     dx[0] = op_gradient_for(crank_slice(dy[0], pad->axis, pad->start, x->dims[pad->axis]), x);
 }
 
-const crank_op op_pad = {
-    .name = "pad", .infer = infer_pad, .gradient = gradient_pad, .attributes_size = sizeof(pad_attributes), .cheap = true};
+const crank_op op_pad = {.name = "pad",
+                         .infer = infer_pad,
+                         .gradient = gradient_pad,
+                         .attributes_size = sizeof(pad_attributes),
+                         .cheap = true};

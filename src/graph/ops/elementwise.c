@@ -11,7 +11,8 @@
 
 /* ---- binary ---- */
 
-static const char *const binary_names[] = {"add", "sub", "mul", "div", "max", "min", "pow", "greater", "greater_equal", "equal"};
+static const char *const binary_names[] = {"add", "sub", "mul",     "div",           "max",
+                                           "min", "pow", "greater", "greater_equal", "equal"};
 
 /* The dims of a result of operands that are broadcast together; false: they do not fit. */
 static bool broadcast_dims(crank_tensor *const *x, int count, int *rank, int64_t *dims)
@@ -40,14 +41,15 @@ static crank_tensor *rows_or_repeated(crank_tensor *x)
 static crank_status infer_binary(crank_graph *graph, crank_node *node)
 {
     crank_binary_kind kind = ((const crank_binary_attributes *)node->attributes)->kind;
-    crank_tensor     *a = node->inputs[0], *b = node->inputs[1];
-    int64_t           dims[CRANK_MAX_RANK];
-    int               rank;
+    crank_tensor *a = node->inputs[0], *b = node->inputs[1];
+    int64_t dims[CRANK_MAX_RANK];
+    int rank;
     if (!op_is_float(a) || a->dtype != b->dtype)
-        return op_refuse(graph, "%s: %s and %s must have one float type; cast one of them with crank_cast", binary_names[kind],
-                         op_shape(a).text, op_shape(b).text);
+        return op_refuse(graph, "%s: %s and %s must have one float type; cast one of them with crank_cast",
+                         binary_names[kind], op_shape(a).text, op_shape(b).text);
     if (!broadcast_dims(node->inputs, 2, &rank, dims))
-        return op_refuse(graph, "%s: %s and %s do not broadcast (dims are compared from the last one; each is equal or 1)",
+        return op_refuse(graph,
+                         "%s: %s and %s do not broadcast (dims are compared from the last one; each is equal or 1)",
                          binary_names[kind], op_shape(a).text, op_shape(b).text);
     crank_set_output(node, 0, a->dtype, rank, dims);
     return CRANK_OK;
@@ -63,7 +65,7 @@ static void gradient_pow(crank_node *node, crank_tensor *dy, crank_tensor **dx)
     crank_tensor *a = node->inputs[0], *b = node->inputs[1], *y = node->outputs[0];
     if (a->needs_gradient) {
         crank_tensor *slope = crank_mul(b, crank_binary(CRANK_POW, a, crank_affine(b, 1, -1)));
-        double        power;
+        double power;
         if (!op_is_fill(b, &power) || power == 0) {
             crank_tensor *zero = scalar_like(b, 0);
             slope = crank_where(crank_binary(CRANK_EQ, b, zero), zero, slope); /* 0 * 0^-1 is no number */
@@ -82,8 +84,8 @@ static void gradient_binary(crank_graph *graph, crank_node *node, crank_tensor *
 {
     (void)graph;
     crank_binary_kind kind = ((const crank_binary_attributes *)node->attributes)->kind;
-    crank_tensor     *a = node->inputs[0], *b = node->inputs[1], *y = node->outputs[0], *dy = dys[0];
-    bool              da = a->needs_gradient, db = b->needs_gradient;
+    crank_tensor *a = node->inputs[0], *b = node->inputs[1], *y = node->outputs[0], *dy = dys[0];
+    bool da = a->needs_gradient, db = b->needs_gradient;
     switch (kind) {
     case CRANK_ADD:
         if (da) dx[0] = op_gradient_for(dy, a);
@@ -111,10 +113,13 @@ static void gradient_binary(crank_graph *graph, crank_node *node, crank_tensor *
         if (db) dx[1] = op_gradient_for(op_times(crank_binary(CRANK_GT, less, more), dy), b);
         break;
     }
-    case CRANK_POW: gradient_pow(node, dy, dx); break;
+    case CRANK_POW:
+        gradient_pow(node, dy, dx);
+        break;
     case CRANK_GT:
     case CRANK_GE:
-    case CRANK_EQ: break; /* steps: flat where they have a derivative */
+    case CRANK_EQ:
+        break; /* steps: flat where they have a derivative */
     }
 }
 
@@ -138,21 +143,33 @@ crank_tensor *crank_binary(crank_binary_kind kind, crank_tensor *a, crank_tensor
     return y;
 }
 
-crank_tensor *crank_add(crank_tensor *a, crank_tensor *b) { return crank_binary(CRANK_ADD, a, b); }
-crank_tensor *crank_sub(crank_tensor *a, crank_tensor *b) { return crank_binary(CRANK_SUB, a, b); }
-crank_tensor *crank_mul(crank_tensor *a, crank_tensor *b) { return crank_binary(CRANK_MUL, a, b); }
-crank_tensor *crank_div(crank_tensor *a, crank_tensor *b) { return crank_binary(CRANK_DIV, a, b); }
+crank_tensor *crank_add(crank_tensor *a, crank_tensor *b)
+{
+    return crank_binary(CRANK_ADD, a, b);
+}
+crank_tensor *crank_sub(crank_tensor *a, crank_tensor *b)
+{
+    return crank_binary(CRANK_SUB, a, b);
+}
+crank_tensor *crank_mul(crank_tensor *a, crank_tensor *b)
+{
+    return crank_binary(CRANK_MUL, a, b);
+}
+crank_tensor *crank_div(crank_tensor *a, crank_tensor *b)
+{
+    return crank_binary(CRANK_DIV, a, b);
+}
 
 /* ---- where ---- */
 
 static crank_status infer_where(crank_graph *graph, crank_node *node)
 {
     crank_tensor *c = node->inputs[0], *a = node->inputs[1], *b = node->inputs[2];
-    int64_t       dims[CRANK_MAX_RANK];
-    int           rank;
+    int64_t dims[CRANK_MAX_RANK];
+    int rank;
     if (!op_is_float(c) || a->dtype != c->dtype || b->dtype != c->dtype)
-        return op_refuse(graph, "where: condition %s, %s and %s must have one float type", op_shape(c).text, op_shape(a).text,
-                         op_shape(b).text);
+        return op_refuse(graph, "where: condition %s, %s and %s must have one float type", op_shape(c).text,
+                         op_shape(a).text, op_shape(b).text);
     if (!broadcast_dims(node->inputs, 3, &rank, dims))
         return op_refuse(graph, "where: condition %s, %s and %s do not broadcast", op_shape(c).text, op_shape(a).text,
                          op_shape(b).text);
@@ -174,7 +191,7 @@ crank_tensor *crank_where(crank_tensor *condition, crank_tensor *a, crank_tensor
 {
     if (op_failed(a)) return a;
     crank_tensor *inputs[3] = {rows_or_repeated(condition), rows_or_repeated(a), rows_or_repeated(b)};
-    crank_node   *node = crank_record(a->graph, &op_where, inputs, 3, NULL, 1, 1);
+    crank_node *node = crank_record(a->graph, &op_where, inputs, 3, NULL, 1, 1);
     if (!node) return a;
     node->outputs[0]->needs_gradient = a->needs_gradient || b->needs_gradient;
     return node->outputs[0];
@@ -213,7 +230,10 @@ crank_tensor *crank_affine(crank_tensor *x, double scale, double shift)
     return op_one(&op_affine, &x, 1, &(crank_affine_attributes){scale, shift});
 }
 
-crank_tensor *crank_scale(crank_tensor *x, double scale) { return crank_affine(x, scale, 0); }
+crank_tensor *crank_scale(crank_tensor *x, double scale)
+{
+    return crank_affine(x, scale, 0);
+}
 
 /* ---- unary ---- */
 
@@ -222,7 +242,8 @@ static crank_status infer_unary_backward(crank_graph *graph, crank_node *node)
     const crank_tensor *x = node->inputs[0], *y = node->inputs[1], *dy = node->inputs[2];
     const crank_tensor *f = x ? x : y;
     if (!op_is_float(dy) || (f && (f->dtype != dy->dtype || !op_same_dims(f, dy))))
-        return op_refuse(graph, "unary_backward: %s does not go with a gradient %s", op_shape(f).text, op_shape(dy).text);
+        return op_refuse(graph, "unary_backward: %s does not go with a gradient %s", op_shape(f).text,
+                         op_shape(dy).text);
     crank_set_output(node, 0, dy->dtype, dy->rank, dy->dims);
     return CRANK_OK;
 }
@@ -238,14 +259,15 @@ static void gradient_unary(crank_graph *graph, crank_node *node, crank_tensor *c
 {
     (void)graph;
     crank_unary_kind kind = ((const crank_unary_attributes *)node->attributes)->kind;
-    crank_tensor    *x = node->inputs[0], *y = node->outputs[0];
+    crank_tensor *x = node->inputs[0], *y = node->outputs[0];
     if (kind == CRANK_SIGN) return;
     if (kind == CRANK_NEG) {
         dx[0] = op_gradient_for(crank_scale(dy[0], -1), x);
         return;
     }
-    crank_tensor *inputs[3] = {crank_unary_needs_x(kind) ? x : NULL, crank_unary_needs_y(kind) ? y : NULL, op_rows(dy[0])};
-    crank_node   *backward = crank_record(graph, &op_unary_backward, inputs, 3, node->attributes, 1, 1);
+    crank_tensor *inputs[3] = {crank_unary_needs_x(kind) ? x : NULL, crank_unary_needs_y(kind) ? y : NULL,
+                               op_rows(dy[0])};
+    crank_node *backward = crank_record(graph, &op_unary_backward, inputs, 3, node->attributes, 1, 1);
     if (backward) dx[0] = op_gradient_for(backward->outputs[0], x);
 }
 

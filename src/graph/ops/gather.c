@@ -32,7 +32,7 @@ const crank_op op_gather_rows = {
 static crank_status infer_scatter_rows(crank_graph *graph, crank_node *node)
 {
     const crank_tensor *dy = node->inputs[0], *ids = node->inputs[1];
-    int64_t             extent = ((const extent_attributes *)node->attributes)->extent;
+    int64_t extent = ((const extent_attributes *)node->attributes)->extent;
     if (!op_is_float(dy) || dy->rank != 2 || !op_is_vector(ids, dy->dims[0], CRANK_I32, CRANK_I32))
         return op_refuse(graph, "scatter_rows: rows %s and ids %s do not go together", op_shape(dy).text,
                          op_shape(ids).text);
@@ -71,7 +71,8 @@ static crank_status infer_pick(crank_graph *graph, crank_node *node)
 {
     const crank_tensor *x = node->inputs[0], *ids = node->inputs[1];
     if (!op_is_float(x) || x->rank != 2 || !op_is(ids, CRANK_I32, 2) || ids->dims[0] != x->dims[0])
-        return op_refuse(graph, "pick: x %s must be float [n, c], ids %s i32 [n, k]", op_shape(x).text, op_shape(ids).text);
+        return op_refuse(graph, "pick: x %s must be float [n, c], ids %s i32 [n, k]", op_shape(x).text,
+                         op_shape(ids).text);
     crank_set_output(node, 0, x->dtype, 2, ids->dims);
     return CRANK_OK;
 }
@@ -101,10 +102,8 @@ static void gradient_unpick(crank_graph *graph, crank_node *node, crank_tensor *
     dx[0] = op_gradient_for(crank_pick(dy[0], node->inputs[1]), node->inputs[0]);
 }
 
-const crank_op op_unpick = {.name = "unpick",
-                            .infer = infer_unpick,
-                            .gradient = gradient_unpick,
-                            .attributes_size = sizeof(extent_attributes)};
+const crank_op op_unpick = {
+    .name = "unpick", .infer = infer_unpick, .gradient = gradient_unpick, .attributes_size = sizeof(extent_attributes)};
 
 crank_tensor *crank_pick(crank_tensor *x, crank_tensor *ids)
 {

@@ -6,13 +6,13 @@
 static crank_status check_gate(crank_graph *graph, const char *name, const crank_tensor *gate, const crank_tensor *up)
 {
     if (op_is_float(gate) && gate->rank == 2 && gate->dtype == up->dtype && op_same_dims(gate, up)) return CRANK_OK;
-    return op_refuse(graph, "%s: gate %s and up %s must have one float type and the same dims", name, op_shape(gate).text,
-                     op_shape(up).text);
+    return op_refuse(graph, "%s: gate %s and up %s must have one float type and the same dims", name,
+                     op_shape(gate).text, op_shape(up).text);
 }
 
 static crank_status infer_glu(crank_graph *graph, crank_node *node)
 {
-    crank_tensor    *gate = node->inputs[0];
+    crank_tensor *gate = node->inputs[0];
     crank_unary_kind kind = ((const crank_glu_attributes *)node->attributes)->activation;
     if (kind != CRANK_SILU && kind != CRANK_GELU && kind != CRANK_GELU_TANH)
         return op_refuse(graph, "glu: the activation is silu, gelu or gelu_tanh");
@@ -29,8 +29,14 @@ static crank_status infer_glu_backward(crank_graph *graph, crank_node *node)
     return CRANK_OK;
 }
 
-static double glu_flops(const crank_node *node) { return 5.0 * (double)op_count(node->inputs[0]); }
-static double glu_backward_flops(const crank_node *node) { return 10.0 * (double)op_count(node->inputs[0]); }
+static double glu_flops(const crank_node *node)
+{
+    return 5.0 * (double)op_count(node->inputs[0]);
+}
+static double glu_backward_flops(const crank_node *node)
+{
+    return 10.0 * (double)op_count(node->inputs[0]);
+}
 
 const crank_op op_glu_backward = {.name = "glu_backward",
                                   .infer = infer_glu_backward,
@@ -43,8 +49,8 @@ const crank_op op_glu_backward = {.name = "glu_backward",
 static void gradient_glu(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx)
 {
     crank_tensor *const *in = node->inputs;
-    crank_tensor        *inputs[3] = {op_rows(dy[0]), in[0], in[1]};
-    crank_node          *backward = crank_record(graph, &op_glu_backward, inputs, 3, node->attributes, 2, 3);
+    crank_tensor *inputs[3] = {op_rows(dy[0]), in[0], in[1]};
+    crank_node *backward = crank_record(graph, &op_glu_backward, inputs, 3, node->attributes, 2, 3);
     for (int i = 0; backward && i < 2; i++)
         if (in[i]->needs_gradient) dx[i] = op_gradient_for(backward->outputs[i], in[i]);
 }

@@ -13,7 +13,7 @@ static crank_status check_head(crank_graph *graph, const crank_node *node, int a
 {
     const crank_tensor *x = node->inputs[at], *w = node->inputs[at + 1], *bias = node->inputs[at + 2];
     const crank_tensor *targets = node->inputs[at + 3];
-    const char         *name = node->op->name;
+    const char *name = node->op->name;
     if (!op_is_float(x) || x->rank != 2 || !op_is(w, x->dtype, 2) || w->dims[1] != x->dims[1])
         return op_refuse(graph, "%s: x %s and w %s must be [n, d] and [V, d] of one float type", name, op_shape(x).text,
                          op_shape(w).text);
@@ -21,7 +21,8 @@ static crank_status check_head(crank_graph *graph, const crank_node *node, int a
         return op_refuse(graph, "%s: bias %s must be [%lld], of the type of x or f32", name, op_shape(bias).text,
                          (long long)w->dims[0]);
     if (!op_is_vector(targets, x->dims[0], CRANK_I32, CRANK_I32))
-        return op_refuse(graph, "%s: targets %s must be i32 [%lld]", name, op_shape(targets).text, (long long)x->dims[0]);
+        return op_refuse(graph, "%s: targets %s must be i32 [%lld]", name, op_shape(targets).text,
+                         (long long)x->dims[0]);
     return CRANK_OK;
 }
 
@@ -62,7 +63,10 @@ static crank_status infer_head_logprob(crank_graph *graph, crank_node *node)
     return CRANK_OK;
 }
 
-static double head_logprob_flops(const crank_node *node) { return head_product(node, 0) * (node->outputs[2] ? 2 : 1); }
+static double head_logprob_flops(const crank_node *node)
+{
+    return head_product(node, 0) * (node->outputs[2] ? 2 : 1);
+}
 
 static crank_status infer_head_logprob_backward(crank_graph *graph, crank_node *node)
 {
@@ -90,15 +94,15 @@ const crank_op op_head_logprob_backward = {.name = "head_logprob_backward",
 static void gradient_head_logprob(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx)
 {
     crank_tensor *const *in = node->inputs;
-    crank_tensor        *x = in[0], *dlogp = op_rows(dy[0]), *unit = node->outputs[2];
-    unsigned             wanted = wanted_gradients(in[0], in[1], in[2]);
+    crank_tensor *x = in[0], *dlogp = op_rows(dy[0]), *unit = node->outputs[2];
+    unsigned wanted = wanted_gradients(in[0], in[1], in[2]);
     if (wanted == 1 && unit) {
         crank_tensor *factor = crank_cast(op_reshaped(dlogp, 2, (int64_t[]){x->dims[0], 1}), x->dtype);
         dx[0] = op_gradient_for(op_times(unit, factor), x);
         return;
     }
     crank_tensor *inputs[6] = {dlogp, in[0], in[1], in[2], in[3], node->outputs[1]};
-    crank_node   *backward = crank_record(graph, &op_head_logprob_backward, inputs, 6, node->attributes, 3, wanted);
+    crank_node *backward = crank_record(graph, &op_head_logprob_backward, inputs, 6, node->attributes, 3, wanted);
     for (int i = 0; backward && i < 3; i++)
         if (backward->outputs[i]) dx[i] = op_gradient_for(backward->outputs[i], in[i]);
 }
@@ -115,9 +119,9 @@ crank_tensor *crank_head_logprob(crank_tensor *x, crank_tensor *w, crank_tensor 
 {
     if (lse) *lse = x;
     if (op_failed(x)) return x;
-    unsigned      unit = wanted_gradients(x, w, bias) == 1 ? 4 : 0;
+    unsigned unit = wanted_gradients(x, w, bias) == 1 ? 4 : 0;
     crank_tensor *inputs[4] = {op_matrix(x), op_rows(w), bias ? op_rows(bias) : NULL, as_ids(targets)};
-    crank_node   *node = crank_record(x->graph, &op_head_logprob, inputs, 4, &(crank_head_attributes){0}, 3, 3 | unit);
+    crank_node *node = crank_record(x->graph, &op_head_logprob, inputs, 4, &(crank_head_attributes){0}, 3, 3 | unit);
     if (!node) return x;
     for (int i = 1; i < 3; i++)
         if (node->outputs[i]) node->outputs[i]->needs_gradient = false;
@@ -140,15 +144,20 @@ static crank_status infer_head_cross_entropy(crank_graph *graph, crank_node *nod
     return CRANK_OK;
 }
 
-static void gradient_head_cross_entropy(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx)
+static void gradient_head_cross_entropy(crank_graph *graph, crank_node *node, crank_tensor *const *dy,
+                                        crank_tensor **dx)
 {
     crank_tensor *const *in = node->inputs;
     for (int i = 0; i < 3; i++) {
         crank_tensor *part = node->outputs[2 + i];
         if (!op_wants(in[i])) continue;
         if (!part) {
-            op_refuse(graph, "head_cross_entropy: the gradient of %s is asked for, but it needed none when the loss was "
-                             "recorded; call crank_mark_gradient on the leaf first", i == 0 ? "x" : i == 1 ? "w" : "bias");
+            op_refuse(graph,
+                      "head_cross_entropy: the gradient of %s is asked for, but it needed none when the loss was "
+                      "recorded; call crank_mark_gradient on the leaf first",
+                      i == 0   ? "x"
+                      : i == 1 ? "w"
+                               : "bias");
             return;
         }
         dx[i] = op_gradient_for(op_times(part, crank_cast(dy[0], part->dtype)), in[i]);
@@ -173,12 +182,13 @@ crank_tensor *crank_head_cross_entropy(crank_tensor *x, crank_tensor *w, crank_t
 {
     if (logp) *logp = x;
     if (op_failed(x)) return x;
-    crank_dtype   wide = op_wide(x->dtype);
+    crank_dtype wide = op_wide(x->dtype);
     crank_tensor *rows = op_reshaped(weights, 1, (int64_t[]){op_count(weights)});
     crank_tensor *inputs[5] = {op_matrix(x), op_rows(w), bias ? op_rows(bias) : NULL, as_ids(targets),
                                op_rows(crank_cast(rows, wide))};
-    unsigned      wanted = 3 | wanted_gradients(x, w, bias) << 2;
-    crank_node   *node = crank_record(x->graph, &op_head_cross_entropy, inputs, 5, &(crank_head_attributes){0}, 5, wanted);
+    unsigned wanted = 3 | wanted_gradients(x, w, bias) << 2;
+    crank_node *node =
+        crank_record(x->graph, &op_head_cross_entropy, inputs, 5, &(crank_head_attributes){0}, 5, wanted);
     if (!node) return x;
     for (int i = 1; i < 5; i++)
         if (node->outputs[i]) node->outputs[i]->needs_gradient = false;

@@ -1,15 +1,18 @@
 /* matmul.c - the matrix product c = alpha op(a) op(b) + bias + c0 and its reverse.
  *
- *     A = op(a) [m,k], B = op(b) [k,n]:   dA = alpha dc B^T,  dB = alpha A^T dc,  dbias = sum over rows of dc,  dc0 = dc
+ *     A = op(a) [m,k], B = op(b) [k,n]:   dA = alpha dc B^T,  dB = alpha A^T dc,  dbias = sum over rows of dc,  dc0 =
+ * dc
  *
- * A transposed operand is handed on as it lies in memory, with its flag turned over; leading dimensions become one batch
- * dimension, and rows where b has none. A batch of 1 is broadcast, and its gradient summed. */
+ * A transposed operand is handed on as it lies in memory, with its flag turned over; leading dimensions become one
+ * batch dimension, and rows where b has none. A batch of 1 is broadcast, and its gradient summed. */
 #include <string.h>
 
 #include "graph/ops/op.h"
 
 /* Rows, columns and batch of op(x). */
-typedef struct extent { int64_t batch, rows, columns; } extent;
+typedef struct extent {
+    int64_t batch, rows, columns;
+} extent;
 
 static extent extent_of(const crank_tensor *x, bool trans)
 {
@@ -35,17 +38,17 @@ static crank_status check_types(crank_graph *graph, const crank_node *node, cran
 static crank_status infer_matmul(crank_graph *graph, crank_node *node)
 {
     const matmul_attributes *matmul = node->attributes;
-    const crank_tensor      *a = node->inputs[0], *b = node->inputs[1], *bias = node->inputs[2], *c0 = node->inputs[3];
+    const crank_tensor *a = node->inputs[0], *b = node->inputs[1], *bias = node->inputs[2], *c0 = node->inputs[3];
     if (a->rank < 2 || a->rank > 3 || b->rank < 2 || b->rank > 3)
         return op_refuse(graph, "matmul: %s and %s must be matrices or batches of matrices", op_shape(a).text,
                          op_shape(b).text);
     if (check_types(graph, node, matmul->out) != CRANK_OK) return CRANK_USAGE;
     extent A = extent_of(a, matmul->matmul.trans_a), B = extent_of(b, matmul->matmul.trans_b);
     if (A.columns != B.rows || (A.batch != B.batch && A.batch != 1 && B.batch != 1))
-        return op_refuse(graph, "matmul: %s%s and %s%s do not multiply: %lld columns against %lld rows", op_shape(a).text,
-                         matmul->matmul.trans_a ? " transposed" : "", op_shape(b).text,
+        return op_refuse(graph, "matmul: %s%s and %s%s do not multiply: %lld columns against %lld rows",
+                         op_shape(a).text, matmul->matmul.trans_a ? " transposed" : "", op_shape(b).text,
                          matmul->matmul.trans_b ? " transposed" : "", (long long)A.columns, (long long)B.rows);
-    bool    batched = a->rank == 3 || b->rank == 3;
+    bool batched = a->rank == 3 || b->rank == 3;
     int64_t batch = A.batch > B.batch ? A.batch : B.batch, dims[3] = {batch, A.rows, B.columns};
     crank_set_output(node, 0, matmul->out, batched ? 3 : 2, batched ? dims : dims + 1);
     if (bias && (bias->rank != 1 || bias->dims[0] != B.columns))
@@ -57,7 +60,8 @@ static crank_status infer_matmul(crank_graph *graph, crank_node *node)
 }
 
 /* alpha op(x) op(y) as a gradient of `of`: summed over its batch where it was broadcast, in its gradient's type. */
-static crank_tensor *product_for(crank_tensor *of, crank_tensor *x, bool trans_x, crank_tensor *y, bool trans_y, double alpha)
+static crank_tensor *product_for(crank_tensor *of, crank_tensor *x, bool trans_x, crank_tensor *y, bool trans_y,
+                                 double alpha)
 {
     return op_gradient_for(crank_matmul_full(x, trans_x, y, trans_y, alpha, NULL, NULL, op_gradient_dtype(of)), of);
 }
@@ -67,7 +71,7 @@ static void gradient_matmul(crank_graph *graph, crank_node *node, crank_tensor *
     (void)graph;
     const crank_matmul_attributes *matmul = node->attributes;
     crank_tensor *a = node->inputs[0], *b = node->inputs[1], *bias = node->inputs[2], *c0 = node->inputs[3];
-    bool          ta = matmul->trans_a, tb = matmul->trans_b;
+    bool ta = matmul->trans_a, tb = matmul->trans_b;
     if (op_wants(bias)) dx[2] = op_gradient_for(dy[0], bias);
     if (op_wants(c0)) dx[3] = op_gradient_for(dy[0], c0);
     if (!op_wants(a) && !op_wants(b)) return;
@@ -81,7 +85,8 @@ static void gradient_matmul(crank_graph *graph, crank_node *node, crank_tensor *
 static double matmul_flops(const crank_node *node)
 {
     const matmul_attributes *matmul = node->attributes;
-    return 2.0 * (double)op_count(node->outputs[0]) * (double)extent_of(node->inputs[0], matmul->matmul.trans_a).columns;
+    return 2.0 * (double)op_count(node->outputs[0]) *
+           (double)extent_of(node->inputs[0], matmul->matmul.trans_a).columns;
 }
 
 const crank_op op_matmul = {.name = "matmul",
@@ -91,12 +96,19 @@ const crank_op op_matmul = {.name = "matmul",
                             .inplace = {1 + 3},
                             .flops = matmul_flops};
 
+/* Elements along `inner` stand side by side, and those along `outer` do not overlap. */
+static bool lies_along(const crank_tensor *x, int outer, int inner)
+{
+    return (x->strides[inner] == 1 || x->dims[inner] == 1) &&
+           (x->strides[outer] >= x->dims[inner] || x->dims[outer] == 1);
+}
+
 /* x with dense rows; a matrix whose columns are dense is taken as its transpose. */
 static crank_tensor *as_stored(crank_tensor *x, bool *trans)
 {
     int last = x->rank - 1;
-    if (x->strides[last] == 1 || x->dims[last] == 1) return x;
-    if (x->strides[last - 1] != 1) return crank_contiguous(x);
+    if (lies_along(x, last - 1, last)) return x;
+    if (!lies_along(x, last, last - 1)) return crank_contiguous(x);
     *trans = !*trans;
     return crank_transpose(x, last - 1, last);
 }
@@ -127,10 +139,10 @@ crank_tensor *crank_matmul_full(crank_tensor *a, bool trans_a, crank_tensor *b, 
                   op_shape(b).text);
         return a;
     }
-    const crank_tensor *leading = a->rank >= b->rank ? a : b; /* whose leading dims the result has */
-    bool                rows = leading->rank > 2 && b->rank == 2 && !trans_a; /* the leading dims of a are further rows */
-    int64_t             dims[CRANK_MAX_RANK];
-    int                 rank = leading->rank;
+    const crank_tensor *leading = a->rank >= b->rank ? a : b;  /* whose leading dims the result has */
+    bool rows = leading->rank > 2 && b->rank == 2 && !trans_a; /* the leading dims of a are further rows */
+    int64_t dims[CRANK_MAX_RANK];
+    int rank = leading->rank;
     memcpy(dims, leading->dims, sizeof dims);
     if (rank == 3 && b->rank == 3 && a->rank == 3 && dims[0] == 1) dims[0] = b->dims[0];
     dims[rank - 2] = trans_a ? a->dims[a->rank - 1] : a->dims[a->rank - 2];
@@ -140,12 +152,15 @@ crank_tensor *crank_matmul_full(crank_tensor *a, bool trans_a, crank_tensor *b, 
                   op_shape(a).text, op_shape(b).text);
         return a;
     }
-    a = rows ? op_matrix(a) : as_stored(as_batch(a), &trans_a);
+    a = as_stored(rows ? op_matrix(a) : as_batch(a), &trans_a);
     b = as_stored(as_batch(b), &trans_b);
-    if (c0) c0 = rows ? op_matrix(c0) : op_rows(as_batch(c0));
-    crank_tensor     *inputs[4] = {a, b, bias ? op_rows(bias) : NULL, c0};
+    if (c0) {
+        c0 = rows ? op_matrix(c0) : as_batch(c0);
+        if (!lies_along(c0, c0->rank - 2, c0->rank - 1)) c0 = crank_contiguous(c0);
+    }
+    crank_tensor *inputs[4] = {a, b, bias ? op_rows(bias) : NULL, c0};
     matmul_attributes attributes = {{trans_a, trans_b, alpha}, out == CRANK_DTYPES ? a->dtype : out};
-    crank_tensor     *c = op_one(&op_matmul, inputs, 4, &attributes);
+    crank_tensor *c = op_one(&op_matmul, inputs, 4, &attributes);
     return rows || rank > 3 ? op_reshaped(c, rank, dims) : c;
 }
 

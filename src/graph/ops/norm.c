@@ -2,8 +2,8 @@
  *
  *     rmsnorm    y = z rstd w              layernorm   y = (z - mean) rstd w + b           z = x [+ residual]
  *
- * The reverse reads z and the statistics of each row; what comes back to z is the same for x and the residual. A residual
- * and the gradient that arrives at the sum (dres) are recorded by the planner. */
+ * The reverse reads z and the statistics of each row; what comes back to z is the same for x and the residual. A
+ * residual and the gradient that arrives at the sum (dres) are recorded by the planner. */
 #include "graph/ops/op.h"
 
 static crank_status check_rows(crank_graph *graph, const crank_node *node, const crank_tensor *like)
@@ -21,8 +21,8 @@ static crank_status check_gain(crank_graph *graph, const crank_node *node, const
 {
     const crank_tensor *x = node->inputs[0];
     if (w && !op_is_vector(w, x->dims[1], x->dtype, op_wide(x->dtype)))
-        return op_refuse(graph, "%s: %s %s must be [%lld], of the type of x or f32", node->op->name, name, op_shape(w).text,
-                         (long long)x->dims[1]);
+        return op_refuse(graph, "%s: %s %s must be [%lld], of the type of x or f32", node->op->name, name,
+                         op_shape(w).text, (long long)x->dims[1]);
     return CRANK_OK;
 }
 
@@ -31,20 +31,26 @@ static void set_like(crank_node *node, int i, const crank_tensor *like)
     crank_set_output(node, i, like->dtype, like->rank, like->dims);
 }
 
-static double norm_flops(const crank_node *node) { return 6.0 * (double)op_count(node->inputs[0]); }
-static double norm_backward_flops(const crank_node *node) { return 10.0 * (double)op_count(node->inputs[0]); }
+static double norm_flops(const crank_node *node)
+{
+    return 6.0 * (double)op_count(node->inputs[0]);
+}
+static double norm_backward_flops(const crank_node *node)
+{
+    return 10.0 * (double)op_count(node->inputs[0]);
+}
 
 /* What the reverse of both norms shares. dy[0] of y and dy[sum] of z; `residual` is the place of that operand. The node
  * gives dx and, where asked for, the gradients of the `gains` operands from 1 on. */
 static void gradient_norm(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx,
                           const crank_op *backward, int gains, int residual)
 {
-    int           sum = residual; /* outputs: y, a statistic or two, then the sum */
+    int sum = residual; /* outputs: y, a statistic or two, then the sum */
     crank_tensor *x = node->inputs[0], *r = node->inputs[residual], *dz = r ? dy[sum] : NULL;
     if (dy[0]) {
         crank_tensor *inputs[6] = {op_rows(dy[0]), r ? node->outputs[sum] : x, node->inputs[1]};
-        int           count = 3;
-        unsigned      wanted = 1;
+        int count = 3;
+        unsigned wanted = 1;
         for (int i = 1; i < sum; i++) inputs[count++] = node->outputs[i]; /* the statistics */
         inputs[count++] = dz ? op_rows(dz) : NULL;
         for (int i = 1; i <= gains; i++)
@@ -108,7 +114,7 @@ crank_tensor *crank_rmsnorm(crank_tensor *x, crank_tensor *w, double epsilon)
 {
     if (op_failed(x)) return x;
     crank_tensor *inputs[3] = {op_matrix(x), w ? op_rows(w) : NULL};
-    crank_node   *node = crank_record(x->graph, &op_rmsnorm, inputs, 3, &(crank_norm_attributes){epsilon}, 3, 3);
+    crank_node *node = crank_record(x->graph, &op_rmsnorm, inputs, 3, &(crank_norm_attributes){epsilon}, 3, 3);
     if (!node) return x;
     node->outputs[1]->needs_gradient = false;
     return op_unmatrix(node->outputs[0], x);
@@ -119,7 +125,7 @@ crank_tensor *crank_rmsnorm(crank_tensor *x, crank_tensor *w, double epsilon)
 static crank_status infer_layernorm(crank_graph *graph, crank_node *node)
 {
     const crank_tensor *x = node->inputs[0], *w = node->inputs[1], *b = node->inputs[2];
-    crank_status        status = check_rows(graph, node, node->inputs[3]);
+    crank_status status = check_rows(graph, node, node->inputs[3]);
     if (status == CRANK_OK) status = check_gain(graph, node, w, "w");
     if (status == CRANK_OK) status = check_gain(graph, node, b, "b");
     if (status != CRANK_OK) return status;
@@ -135,8 +141,8 @@ static crank_status infer_layernorm(crank_graph *graph, crank_node *node)
 static crank_status infer_layernorm_backward(crank_graph *graph, crank_node *node)
 {
     crank_tensor *dy = node->inputs[0];
-    crank_dtype   gain = ((const layernorm_attributes *)node->attributes)->gain;
-    crank_status  status = check_rows(graph, node, node->inputs[1]);
+    crank_dtype gain = ((const layernorm_attributes *)node->attributes)->gain;
+    crank_status status = check_rows(graph, node, node->inputs[1]);
     if (status == CRANK_OK) status = check_gain(graph, node, node->inputs[2], "w");
     if (status != CRANK_OK) return status;
     set_like(node, 0, dy);
@@ -168,9 +174,9 @@ const crank_op op_layernorm = {.name = "layernorm",
 crank_tensor *crank_layernorm(crank_tensor *x, crank_tensor *w, crank_tensor *b, double epsilon)
 {
     if (op_failed(x)) return x;
-    crank_tensor        *inputs[4] = {op_matrix(x), w ? op_rows(w) : NULL, b ? op_rows(b) : NULL};
+    crank_tensor *inputs[4] = {op_matrix(x), w ? op_rows(w) : NULL, b ? op_rows(b) : NULL};
     layernorm_attributes attributes = {{epsilon}, w ? w->dtype : b ? b->dtype : x->dtype};
-    crank_node          *node = crank_record(x->graph, &op_layernorm, inputs, 4, &attributes, 4, 7);
+    crank_node *node = crank_record(x->graph, &op_layernorm, inputs, 4, &attributes, 4, 7);
     if (!node) return x;
     node->outputs[1]->needs_gradient = node->outputs[2]->needs_gradient = false;
     return op_unmatrix(node->outputs[0], x);

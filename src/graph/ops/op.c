@@ -24,7 +24,7 @@ shape_text op_shape(const crank_tensor *x)
 
 crank_status op_refuse(crank_graph *graph, const char *format, ...)
 {
-    char    text[1024];
+    char text[1024];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
@@ -33,16 +33,25 @@ crank_status op_refuse(crank_graph *graph, const char *format, ...)
     return CRANK_USAGE;
 }
 
-bool op_failed(const crank_tensor *x) { return crank_graph_status(x->graph) != CRANK_OK; }
+bool op_failed(const crank_tensor *x)
+{
+    return crank_graph_status(x->graph) != CRANK_OK;
+}
 
 bool op_same_dims(const crank_tensor *a, const crank_tensor *b)
 {
     return a->rank == b->rank && memcmp(a->dims, b->dims, (size_t)a->rank * sizeof a->dims[0]) == 0;
 }
 
-bool op_is(const crank_tensor *x, crank_dtype dtype, int rank) { return x && x->dtype == dtype && x->rank == rank; }
+bool op_is(const crank_tensor *x, crank_dtype dtype, int rank)
+{
+    return x && x->dtype == dtype && x->rank == rank;
+}
 
-bool op_is_float(const crank_tensor *x) { return x && crank_dtype_is_float(x->dtype); }
+bool op_is_float(const crank_tensor *x)
+{
+    return x && crank_dtype_is_float(x->dtype);
+}
 
 bool op_is_vector(const crank_tensor *x, int64_t n, crank_dtype dtype, crank_dtype other)
 {
@@ -56,7 +65,10 @@ int64_t op_count(const crank_tensor *x)
     return count;
 }
 
-crank_dtype op_wide(crank_dtype dtype) { return dtype == CRANK_F64 ? CRANK_F64 : CRANK_F32; }
+crank_dtype op_wide(crank_dtype dtype)
+{
+    return dtype == CRANK_F64 ? CRANK_F64 : CRANK_F32;
+}
 
 /* ---- recording ---- */
 
@@ -87,7 +99,8 @@ crank_tensor *op_rows(crank_tensor *x)
 crank_tensor *op_heads(crank_tensor *x)
 {
     if (!x || x->rank != 3) return x;
-    bool dense = (x->dims[2] == 1 || x->strides[2] == 1) && (x->dims[1] == 1 || x->strides[1] == x->dims[2]);
+    bool dense = (x->dims[2] == 1 || x->strides[2] == 1) && (x->dims[1] == 1 || x->strides[1] == x->dims[2]) &&
+                 (x->dims[0] == 1 || x->strides[0] >= x->dims[1] * x->dims[2]);
     return dense ? x : crank_contiguous(x);
 }
 
@@ -110,7 +123,10 @@ crank_tensor *op_unmatrix(crank_tensor *y, const crank_tensor *like)
 
 /* ---- gradients ---- */
 
-bool op_wants(const crank_tensor *x) { return x && x->needs_gradient; }
+bool op_wants(const crank_tensor *x)
+{
+    return x && x->needs_gradient;
+}
 
 static bool is_view_or_copy(const crank_node *node)
 {
@@ -129,7 +145,7 @@ crank_tensor *op_gradient_for(crank_tensor *gradient, const crank_tensor *x)
 {
     if (op_failed(gradient)) return gradient;
     unsigned axes = 0;
-    int      extra = gradient->rank - x->rank;
+    int extra = gradient->rank - x->rank;
     for (int i = 0; i < gradient->rank; i++)
         if (gradient->dims[i] != 1 && (i < extra || x->dims[i - extra] == 1)) axes |= 1u << i;
     if (axes) gradient = crank_reduce(CRANK_SUM, gradient, axes, true);
@@ -140,8 +156,10 @@ crank_tensor *op_gradient_for(crank_tensor *gradient, const crank_tensor *x)
 void op_no_second(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx)
 {
     (void)dy, (void)dx;
-    op_refuse(graph, "%s has no reverse: a gradient of a gradient through it cannot be recorded; where the first gradient is "
-                     "meant as a constant, use crank_stop_gradient", node->op->name);
+    op_refuse(graph,
+              "%s has no reverse: a gradient of a gradient through it cannot be recorded; where the first gradient is "
+              "meant as a constant, use crank_stop_gradient",
+              node->op->name);
 }
 
 bool op_is_fill(const crank_tensor *x, double *value)

@@ -1,7 +1,8 @@
-/* op.h - what the files of this folder share: refusals with clear messages, the layout of rows, and the rules of gradients.
+/* op.h - what the files of this folder share: refusals with clear messages, the layout of rows, and the rules of
+ * gradients.
  *
- * A recording function checks nothing that `infer` of its operation checks; it only brings operands into the layout that
- * the operation table promises (operations.h). On a failed graph every function gives back one of its operands. */
+ * A recording function checks nothing that `infer` of its operation checks; it only brings operands into the layout
+ * that the operation table promises (operations.h). On a failed graph every function gives back one of its operands. */
 #ifndef CRANK_GRAPH_OPS_OP_H
 #define CRANK_GRAPH_OPS_OP_H
 
@@ -17,32 +18,39 @@ const crank_op *op_at(int i);
 
 typedef struct fill_attributes {
     crank_fill_attributes fill;
-    crank_dtype           dtype;
-    shape_attributes      shape;
+    crank_dtype dtype;
+    shape_attributes shape;
 } fill_attributes;
-typedef struct copy_attributes { crank_dtype dtype; } copy_attributes;
+typedef struct copy_attributes {
+    crank_dtype dtype;
+} copy_attributes;
 typedef struct pad_attributes {
     crank_pad_attributes pad;
-    int64_t              length; /* of the axis in the result */
+    int64_t length; /* of the axis in the result */
 } pad_attributes;
 typedef struct matmul_attributes {
     crank_matmul_attributes matmul;
-    crank_dtype             out;
+    crank_dtype out;
 } matmul_attributes;
 typedef struct layernorm_attributes {
     crank_norm_attributes norm;
-    crank_dtype           gain; /* of dw and db: the reverse does not read b */
+    crank_dtype gain; /* of dw and db: the reverse does not read b */
 } layernorm_attributes;
-typedef struct extent_attributes { int64_t extent; } extent_attributes; /* scatter_rows: V; unpick: c */
+typedef struct extent_attributes {
+    int64_t extent;
+} extent_attributes; /* scatter_rows: V; unpick: c */
 
-extern const crank_op op_copy, op_fill, op_concat, op_pad, op_matmul, op_scatter_rows, op_gather_rows, op_pick, op_unpick;
+extern const crank_op op_copy, op_fill, op_concat, op_pad, op_matmul, op_scatter_rows, op_gather_rows, op_pick,
+    op_unpick;
 
 /* ---- refusals ---- */
 
-typedef struct shape_text { char text[160]; } shape_text;
-shape_text   op_shape(const crank_tensor *x);                                         /* "f32 [3, 4]", or "nothing" */
+typedef struct shape_text {
+    char text[160];
+} shape_text;
+shape_text op_shape(const crank_tensor *x);                                             /* "f32 [3, 4]", or "nothing" */
 crank_status op_refuse(crank_graph *graph, const char *format, ...) CRANK_PRINTF(2, 3); /* sticky; gives CRANK_USAGE */
-bool         op_failed(const crank_tensor *x);
+bool op_failed(const crank_tensor *x);
 
 bool op_same_dims(const crank_tensor *a, const crank_tensor *b);
 bool op_is(const crank_tensor *x, crank_dtype dtype, int rank); /* type and rank; false for NULL */
@@ -50,7 +58,7 @@ bool op_is_float(const crank_tensor *x);
 /* A vector of n elements of one of two types (the same one twice: one type). */
 bool op_is_vector(const crank_tensor *x, int64_t n, crank_dtype dtype, crank_dtype other);
 
-int64_t     op_count(const crank_tensor *x);
+int64_t op_count(const crank_tensor *x);
 crank_dtype op_wide(crank_dtype dtype); /* f64 for f64, else f32: the type of sums and statistics */
 
 /* ---- recording ---- */
@@ -60,9 +68,10 @@ crank_tensor *op_one(const crank_op *op, crank_tensor *const *inputs, int count,
 
 /* ---- layout ---- */
 
-bool          op_is_contiguous(const crank_tensor *x);
-crank_tensor *op_rows(crank_tensor *x);  /* x, or a copy of it whose last stride is 1 */
-crank_tensor *op_heads(crank_tensor *x); /* x [n,h,d], or a copy of it whose rows of h*d elements are dense; NULL stays NULL */
+bool op_is_contiguous(const crank_tensor *x);
+crank_tensor *op_rows(crank_tensor *x); /* x, or a copy of it whose last stride is 1 */
+crank_tensor *
+op_heads(crank_tensor *x); /* x [n,h,d], or a copy of it whose rows of h*d elements are dense; NULL stays NULL */
 /* The dims, as a view where strides allow and else of a copy. */
 crank_tensor *op_reshaped(crank_tensor *x, int rank, const int64_t *dims);
 /* x [.., d] as dense rows [n, d]; NULL stays NULL. */
@@ -72,7 +81,8 @@ crank_tensor *op_unmatrix(crank_tensor *y, const crank_tensor *like);
 
 /* ---- gradients ---- */
 
-/* The type in which the gradient of x is told: f32 for a 16-bit parameter, also behind casts, copies and views of it. */
+/* The type in which the gradient of x is told: f32 for a 16-bit parameter, also behind casts, copies and views of it.
+ */
 crank_dtype op_gradient_dtype(const crank_tensor *x);
 /* The gradient in the type and dims of x: summed over the axes along which x was broadcast. */
 crank_tensor *op_gradient_for(crank_tensor *gradient, const crank_tensor *x);
@@ -81,6 +91,6 @@ bool op_is_fill(const crank_tensor *x, double *value);
 /* a * b with broadcasting; a known factor is no product. */
 crank_tensor *op_times(crank_tensor *a, crank_tensor *b);
 /* The `gradient` of an operation that is itself a reverse: refuses, instead of giving a wrong zero. */
-void          op_no_second(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx);
-bool          op_wants(const crank_tensor *x); /* x is there and needs a gradient */
+void op_no_second(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx);
+bool op_wants(const crank_tensor *x); /* x is there and needs a gradient */
 #endif

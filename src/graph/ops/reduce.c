@@ -1,12 +1,13 @@
 /* reduce.c - sum, mean, max and sum of squares over axes.
  *
  *     sum          dx = dy                    mean  dx = dy / count
- *     sum squares  dx = 2 x dy                max   dx = dy [x = y], shared equally where several elements are the largest */
+ *     sum squares  dx = 2 x dy                max   dx = dy [x = y], shared equally where several elements are the
+ * largest */
 #include "graph/ops/op.h"
 
 static crank_status infer_reduce(crank_graph *graph, crank_node *node)
 {
-    unsigned      axes = ((const crank_reduce_attributes *)node->attributes)->axes;
+    unsigned axes = ((const crank_reduce_attributes *)node->attributes)->axes;
     crank_tensor *x = node->inputs[0];
     if (!op_is_float(x)) return op_refuse(graph, "reduce: %s is not of a float type", op_shape(x).text);
     if (axes >> x->rank) return op_refuse(graph, "reduce: %s lacks axes of the mask 0x%x", op_shape(x).text, axes);
@@ -25,8 +26,8 @@ static void gradient_reduce(crank_graph *graph, crank_node *node, crank_tensor *
 {
     (void)graph;
     const crank_reduce_attributes *reduce = node->attributes;
-    crank_tensor                  *x = node->inputs[0], *dy = dys[0], *y = node->outputs[0];
-    crank_tensor                  *slope = NULL; /* d y / d x, where it is not one number */
+    crank_tensor *x = node->inputs[0], *dy = dys[0], *y = node->outputs[0];
+    crank_tensor *slope = NULL; /* d y / d x, where it is not one number */
     if (reduce->kind == CRANK_MEAN) dy = crank_scale(dy, 1.0 / (double)reduced_count(node));
     if (reduce->kind == CRANK_SUM_SQUARES) {
         dy = crank_scale(dy, 2);
@@ -40,7 +41,10 @@ static void gradient_reduce(crank_graph *graph, crank_node *node, crank_tensor *
     dx[0] = slope ? op_gradient_for(op_times(slope, dy), x) : crank_broadcast(dy, x->rank, x->dims);
 }
 
-static double reduce_flops(const crank_node *node) { return (double)op_count(node->inputs[0]); }
+static double reduce_flops(const crank_node *node)
+{
+    return (double)op_count(node->inputs[0]);
+}
 
 const crank_op op_reduce = {.name = "reduce",
                             .infer = infer_reduce,
@@ -60,11 +64,17 @@ crank_tensor *crank_reduce(crank_reduce_kind kind, crank_tensor *x, unsigned axe
     crank_tensor *y = op_one(&op_reduce, &x, 1, &(crank_reduce_attributes){kind, axes});
     if (keep || op_failed(y)) return y;
     int64_t dims[CRANK_MAX_RANK];
-    int     rank = 0;
+    int rank = 0;
     for (int i = 0; i < x->rank; i++)
         if (!(axes >> i & 1)) dims[rank++] = x->dims[i];
     return crank_reshape(y, rank, dims);
 }
 
-crank_tensor *crank_sum(crank_tensor *x) { return crank_reduce(CRANK_SUM, x, (1u << x->rank) - 1, false); }
-crank_tensor *crank_mean(crank_tensor *x) { return crank_reduce(CRANK_MEAN, x, (1u << x->rank) - 1, false); }
+crank_tensor *crank_sum(crank_tensor *x)
+{
+    return crank_reduce(CRANK_SUM, x, (1u << x->rank) - 1, false);
+}
+crank_tensor *crank_mean(crank_tensor *x)
+{
+    return crank_reduce(CRANK_MEAN, x, (1u << x->rank) - 1, false);
+}

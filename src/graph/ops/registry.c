@@ -3,26 +3,29 @@
 
 #include "graph/ops/op.h"
 
-extern const crank_op op_where, op_binary, op_affine, op_unary, op_unary_backward, op_reduce, op_softmax, op_softmax_backward,
-    op_rmsnorm, op_rmsnorm_backward, op_layernorm, op_layernorm_backward, op_rope, op_attention, op_attention_backward,
-    op_cache_write, op_attention_cached, op_glu, op_glu_backward, op_head_logprob, op_head_logprob_backward,
-    op_head_cross_entropy, op_dropout, op_adamw, op_adamw8bit, op_sgd, op_lion, op_assign, op_clip_scale, op_check_finite;
+extern const crank_op op_where, op_binary, op_affine, op_unary, op_unary_backward, op_reduce, op_softmax,
+    op_softmax_backward, op_rmsnorm, op_rmsnorm_backward, op_layernorm, op_layernorm_backward, op_rope, op_attention,
+    op_attention_backward, op_cache_write, op_attention_cached, op_glu, op_glu_backward, op_head_logprob,
+    op_head_logprob_backward, op_head_cross_entropy, op_dropout, op_adamw, op_adamw8bit, op_sgd, op_lion, op_assign,
+    op_clip_scale, op_check_finite;
 
 static const crank_op *const operations[] = {
-    &op_reshape, &op_slice, &op_transpose, &op_broadcast,                                       /* shape.c */
-    &op_copy, &op_fill, &op_concat, &op_pad,                                                    /* copy.c */
-    &op_binary, &op_where, &op_affine, &op_unary, &op_unary_backward,                           /* elementwise.c */
-    &op_reduce,                                                                                 /* reduce.c */
-    &op_matmul,                                                                                 /* matmul.c */
-    &op_gather_rows, &op_scatter_rows, &op_pick, &op_unpick,                                    /* gather.c */
-    &op_softmax, &op_softmax_backward,                                                          /* softmax.c */
-    &op_rmsnorm, &op_rmsnorm_backward, &op_layernorm, &op_layernorm_backward,                   /* norm.c */
-    &op_rope,                                                                                   /* rope.c */
-    &op_attention, &op_attention_backward, &op_cache_write, &op_attention_cached,               /* attention.c */
-    &op_glu, &op_glu_backward,                                                                  /* glu.c */
-    &op_head_logprob, &op_head_logprob_backward, &op_head_cross_entropy,                        /* head.c */
-    &op_dropout,                                                                                /* dropout.c */
-    &op_adamw, &op_adamw8bit, &op_sgd, &op_lion, &op_assign, &op_clip_scale, &op_check_finite,  /* update.c */
+    // clang-format off
+    /* shape.c       */ &op_reshape, &op_slice, &op_transpose, &op_broadcast,
+    /* copy.c        */ &op_copy, &op_fill, &op_concat, &op_pad,
+    /* elementwise.c */ &op_binary, &op_where, &op_affine, &op_unary, &op_unary_backward,
+    /* reduce.c      */ &op_reduce,
+    /* matmul.c      */ &op_matmul,
+    /* gather.c      */ &op_gather_rows, &op_scatter_rows, &op_pick, &op_unpick,
+    /* softmax.c     */ &op_softmax, &op_softmax_backward,
+    /* norm.c        */ &op_rmsnorm, &op_rmsnorm_backward, &op_layernorm, &op_layernorm_backward,
+    /* rope.c        */ &op_rope,
+    /* attention.c   */ &op_attention, &op_attention_backward, &op_cache_write, &op_attention_cached,
+    /* glu.c         */ &op_glu, &op_glu_backward,
+    /* head.c        */ &op_head_logprob, &op_head_logprob_backward, &op_head_cross_entropy,
+    /* dropout.c     */ &op_dropout,
+    /* update.c      */ &op_adamw, &op_adamw8bit, &op_sgd, &op_lion, &op_assign, &op_clip_scale, &op_check_finite,
+    // clang-format on
 };
 
 const crank_op *op_at(int i)

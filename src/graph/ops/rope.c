@@ -1,4 +1,5 @@
-/* rope.c - rotary position embedding (Su et al. 2021, arXiv:2104.09864); the reverse of a rotation is the one by minus the angle. */
+/* rope.c - rotary position embedding (Su et al. 2021, arXiv:2104.09864); the reverse of a rotation is the one by minus
+ * the angle. */
 #include "graph/ops/op.h"
 
 static crank_status infer_rope(crank_graph *graph, crank_node *node)
@@ -7,10 +8,11 @@ static crank_status infer_rope(crank_graph *graph, crank_node *node)
     if (!op_is_float(x) || x->rank != 3)
         return op_refuse(graph, "rope: x %s must be float [n, heads, d]", op_shape(x).text);
     if (!op_is_vector(positions, x->dims[0], CRANK_I32, CRANK_I32))
-        return op_refuse(graph, "rope: positions %s must be i32 [%lld]", op_shape(positions).text, (long long)x->dims[0]);
+        return op_refuse(graph, "rope: positions %s must be i32 [%lld]", op_shape(positions).text,
+                         (long long)x->dims[0]);
     if (!op_is(table, op_wide(x->dtype), 2) || table->dims[1] % 2 || table->dims[1] > x->dims[2])
-        return op_refuse(graph, "rope: table %s must be [positions, r] with an even r of at most %lld", op_shape(table).text,
-                         (long long)x->dims[2]);
+        return op_refuse(graph, "rope: table %s must be [positions, r] with an even r of at most %lld",
+                         op_shape(table).text, (long long)x->dims[2]);
     if (table->needs_gradient) return op_refuse(graph, "rope: the table of angles is no parameter that can be trained");
     crank_set_output(node, 0, x->dtype, 3, x->dims);
     return CRANK_OK;
@@ -25,7 +27,10 @@ static void gradient_rope(crank_graph *graph, crank_node *node, crank_tensor *co
     dx[0] = op_gradient_for(op_one(node->op, inputs, 3, &attributes), node->inputs[0]);
 }
 
-static double rope_flops(const crank_node *node) { return 3.0 * (double)op_count(node->outputs[0]); }
+static double rope_flops(const crank_node *node)
+{
+    return 3.0 * (double)op_count(node->outputs[0]);
+}
 
 const crank_op op_rope = {.name = "rope",
                           .infer = infer_rope,

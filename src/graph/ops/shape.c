@@ -1,9 +1,11 @@
-/* shape.c - views: reshape, slice, transpose, broadcast. No memory, no work; the reverse of a view is a view, a pad or a sum.
+/* shape.c - views: reshape, slice, transpose, broadcast. No memory, no work; the reverse of a view is a view, a pad or
+ * a sum.
  *
  *     reshape     dx = dy in the dims of x                slice      dx = zeros with dy at `start`
  *     transpose   dx = dy transposed                      broadcast  dx = dy summed along the new axes
  *
- * Axes of one element carry the stride that a dense tensor would have there, so that layout tests need not know about them. */
+ * Axes of one element carry the stride that a dense tensor would have there, so that layout tests need not know about
+ * them. */
 #include <string.h>
 
 #include "graph/ops/op.h"
@@ -23,11 +25,11 @@ static void set_view(crank_node *node, const int64_t *strides, int64_t offset)
 
 /* ---- reshape ---- */
 
-/* The strides of x in new dims of as many elements: runs of axes that are dense among themselves may be cut anew. False:
- * no strides do it. */
+/* The strides of x in new dims of as many elements: runs of axes that are dense among themselves may be cut anew.
+ * False: no strides do it. */
 static bool reshape_strides(const crank_tensor *x, int rank, const int64_t *dims, int64_t *strides)
 {
-    int     next = rank - 1;
+    int next = rank - 1;
     int64_t run = 1, base = x->rank ? x->strides[x->rank - 1] : 1;
     for (int i = x->rank - 1; i >= 0; i--) {
         run *= x->dims[i];
@@ -49,8 +51,8 @@ static bool reshape_strides(const crank_tensor *x, int rank, const int64_t *dims
 static crank_status infer_reshape(crank_graph *graph, crank_node *node)
 {
     const shape_attributes *shape = node->attributes;
-    crank_tensor           *x = node->inputs[0];
-    int64_t                 strides[CRANK_MAX_RANK];
+    crank_tensor *x = node->inputs[0];
+    int64_t strides[CRANK_MAX_RANK];
     crank_set_output(node, 0, x->dtype, shape->rank, shape->dims);
     if (op_count(x) != op_count(node->outputs[0]))
         return op_refuse(graph, "reshape: %s has %lld elements, %s has %lld", op_shape(x).text, (long long)op_count(x),
@@ -58,7 +60,8 @@ static crank_status infer_reshape(crank_graph *graph, crank_node *node)
     if (op_same_dims(x, node->outputs[0]))
         memcpy(strides, x->strides, sizeof strides);
     else if (!reshape_strides(x, shape->rank, shape->dims, strides))
-        return op_refuse(graph, "reshape: %s is strided so that %s is no view of it; copy it with crank_contiguous first",
+        return op_refuse(graph,
+                         "reshape: %s is strided so that %s is no view of it; copy it with crank_contiguous first",
                          op_shape(x).text, op_shape(node->outputs[0]).text);
     set_view(node, strides, 0);
     return CRANK_OK;
@@ -71,15 +74,17 @@ static void gradient_reshape(crank_graph *graph, crank_node *node, crank_tensor 
     dx[0] = op_gradient_for(op_reshaped(dy[0], x->rank, x->dims), x);
 }
 
-const crank_op op_reshape = {
-    .name = "reshape", .infer = infer_reshape, .gradient = gradient_reshape, .attributes_size = sizeof(shape_attributes)};
+const crank_op op_reshape = {.name = "reshape",
+                             .infer = infer_reshape,
+                             .gradient = gradient_reshape,
+                             .attributes_size = sizeof(shape_attributes)};
 
 /* Fills in a dim of -1. */
 static crank_status deduce(crank_tensor *x, int rank, const int64_t *dims, shape_attributes *shape)
 {
     if (rank < 0 || rank > CRANK_MAX_RANK)
         return op_refuse(x->graph, "reshape: rank %d is not in 0..%d", rank, CRANK_MAX_RANK);
-    int     unknown = -1;
+    int unknown = -1;
     int64_t known = 1;
     for (int i = 0; i < rank; i++) {
         shape->dims[i] = dims[i];
@@ -130,13 +135,13 @@ crank_tensor *crank_stop_gradient(crank_tensor *x)
 static crank_status infer_slice(crank_graph *graph, crank_node *node)
 {
     const slice_attributes *slice = node->attributes;
-    crank_tensor           *x = node->inputs[0];
+    crank_tensor *x = node->inputs[0];
     if (slice->axis < 0 || slice->axis >= x->rank)
         return op_refuse(graph, "slice: %s has no axis %d", op_shape(x).text, slice->axis);
     int64_t dims[CRANK_MAX_RANK], extent = x->dims[slice->axis];
     if (slice->start < 0 || slice->length < 1 || slice->start > extent - slice->length)
-        return op_refuse(graph, "slice: %lld elements from %lld on are not inside axis %d of %s", (long long)slice->length,
-                         (long long)slice->start, slice->axis, op_shape(x).text);
+        return op_refuse(graph, "slice: %lld elements from %lld on are not inside axis %d of %s",
+                         (long long)slice->length, (long long)slice->start, slice->axis, op_shape(x).text);
     memcpy(dims, x->dims, sizeof dims);
     dims[slice->axis] = slice->length;
     crank_set_output(node, 0, x->dtype, x->rank, dims);
@@ -148,9 +153,9 @@ static void gradient_slice(crank_graph *graph, crank_node *node, crank_tensor *c
 {
     (void)graph;
     const slice_attributes *slice = node->attributes;
-    const crank_tensor     *x = node->inputs[0];
-    pad_attributes          pad = {{slice->axis, slice->start}, x->dims[slice->axis]};
-    crank_tensor           *rows = op_rows(dy[0]);
+    const crank_tensor *x = node->inputs[0];
+    pad_attributes pad = {{slice->axis, slice->start}, x->dims[slice->axis]};
+    crank_tensor *rows = op_rows(dy[0]);
     dx[0] = op_gradient_for(op_one(&op_pad, &rows, 1, &pad), x);
 }
 
@@ -170,7 +175,7 @@ crank_tensor *crank_slice(crank_tensor *x, int axis, int64_t start, int64_t leng
 static crank_status infer_transpose(crank_graph *graph, crank_node *node)
 {
     const transpose_attributes *axes = node->attributes;
-    crank_tensor               *x = node->inputs[0];
+    crank_tensor *x = node->inputs[0];
     if (axes->a < 0 || axes->b < 0 || axes->a >= x->rank || axes->b >= x->rank)
         return op_refuse(graph, "transpose: %s has no axes %d and %d", op_shape(x).text, axes->a, axes->b);
     int64_t dims[CRANK_MAX_RANK], strides[CRANK_MAX_RANK];
@@ -211,9 +216,9 @@ crank_tensor *crank_transpose(crank_tensor *x, int axis_a, int axis_b)
 static crank_status infer_broadcast(crank_graph *graph, crank_node *node)
 {
     const shape_attributes *shape = node->attributes;
-    crank_tensor           *x = node->inputs[0];
-    int                     extra = shape->rank - x->rank;
-    int64_t                 strides[CRANK_MAX_RANK] = {0};
+    crank_tensor *x = node->inputs[0];
+    int extra = shape->rank - x->rank;
+    int64_t strides[CRANK_MAX_RANK] = {0};
     crank_set_output(node, 0, x->dtype, shape->rank, shape->dims);
     bool fits = extra >= 0;
     for (int i = 0; fits && i < x->rank; i++) {
@@ -221,8 +226,10 @@ static crank_status infer_broadcast(crank_graph *graph, crank_node *node)
         fits = x->dims[i] == shape->dims[i + extra] || x->dims[i] == 1;
     }
     if (!fits)
-        return op_refuse(graph, "broadcast: %s does not spread over %s (dims are compared from the last one; each is equal "
-                                "or 1)", op_shape(x).text, op_shape(node->outputs[0]).text);
+        return op_refuse(graph,
+                         "broadcast: %s does not spread over %s (dims are compared from the last one; each is equal "
+                         "or 1)",
+                         op_shape(x).text, op_shape(node->outputs[0]).text);
     set_view(node, strides, 0);
     return CRANK_OK;
 }

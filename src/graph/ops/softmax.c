@@ -16,12 +16,16 @@ static crank_status infer_softmax_backward(crank_graph *graph, crank_node *node)
 {
     crank_tensor *y = node->inputs[0], *dy = node->inputs[1];
     if (!op_is_float(y) || y->rank == 0 || y->dtype != dy->dtype || !op_same_dims(y, dy))
-        return op_refuse(graph, "softmax_backward: %s does not go with a gradient %s", op_shape(y).text, op_shape(dy).text);
+        return op_refuse(graph, "softmax_backward: %s does not go with a gradient %s", op_shape(y).text,
+                         op_shape(dy).text);
     crank_set_output(node, 0, y->dtype, y->rank, y->dims);
     return CRANK_OK;
 }
 
-static double softmax_flops(const crank_node *node) { return 5.0 * (double)op_count(node->outputs[0]); }
+static double softmax_flops(const crank_node *node)
+{
+    return 5.0 * (double)op_count(node->outputs[0]);
+}
 
 const crank_op op_softmax_backward = {.name = "softmax_backward",
                                       .infer = infer_softmax_backward,

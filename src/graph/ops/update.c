@@ -5,9 +5,15 @@
 #include "graph/graph.h"
 #include "graph/ops/op.h"
 
-static bool is_parameter(const crank_tensor *x) { return x && tensor_root(x)->param; }
+static bool is_parameter(const crank_tensor *x)
+{
+    return x && tensor_root(x)->param;
+}
 
-static bool training(const crank_tensor *x) { return !op_failed(x) && crank_graph_training(x->graph); }
+static bool training(const crank_tensor *x)
+{
+    return !op_failed(x) && crank_graph_training(x->graph);
+}
 
 static crank_status check_scalars(crank_graph *graph, const crank_node *node, const crank_tensor *scalars)
 {
@@ -17,12 +23,13 @@ static crank_status check_scalars(crank_graph *graph, const crank_node *node, co
 }
 
 /* A state operand of an update: a parameter with the dims of w. */
-static crank_status check_state(crank_graph *graph, const crank_node *node, const crank_tensor *state, crank_dtype dtype)
+static crank_status check_state(crank_graph *graph, const crank_node *node, const crank_tensor *state,
+                                crank_dtype dtype)
 {
     const crank_tensor *w = node->inputs[0];
     if (is_parameter(state) && state->dtype == dtype && op_same_dims(state, w)) return CRANK_OK;
-    return op_refuse(graph, "%s: state %s must be a %s parameter with the dims of %s", node->op->name, op_shape(state).text,
-                     crank_dtype_name(dtype), op_shape(w).text);
+    return op_refuse(graph, "%s: state %s must be a %s parameter with the dims of %s", node->op->name,
+                     op_shape(state).text, crank_dtype_name(dtype), op_shape(w).text);
 }
 
 /* w a float parameter, g its gradient in its type or f32. */
@@ -44,13 +51,16 @@ static void set_updated(crank_node *node, int i, int j)
     if (x) crank_set_output(node, i, x->dtype, x->rank, x->dims);
 }
 
-static double update_flops(const crank_node *node) { return 12.0 * (double)op_count(node->inputs[0]); }
+static double update_flops(const crank_node *node)
+{
+    return 12.0 * (double)op_count(node->inputs[0]);
+}
 
 /* ---- adamw: w, g, m, v, scalars -> w, m, v ---- */
 
 static crank_status infer_adamw(crank_graph *graph, crank_node *node)
 {
-    crank_dtype  wide = node->inputs[0] ? op_wide(node->inputs[0]->dtype) : CRANK_F32;
+    crank_dtype wide = node->inputs[0] ? op_wide(node->inputs[0]->dtype) : CRANK_F32;
     crank_status status = check_update(graph, node, node->inputs[4]);
     if (status == CRANK_OK) status = check_state(graph, node, node->inputs[2], wide);
     if (status == CRANK_OK) status = check_state(graph, node, node->inputs[3], wide);
@@ -87,12 +97,13 @@ static crank_status infer_adamw8bit(crank_graph *graph, crank_node *node)
     if (status == CRANK_OK) status = check_state(graph, node, node->inputs[3], CRANK_U8);
     if (status != CRANK_OK) return status;
     const crank_tensor *w = node->inputs[0];
-    int64_t             blocks = (op_count(w) + BLOCK - 1) / BLOCK;
+    int64_t blocks = (op_count(w) + BLOCK - 1) / BLOCK;
     for (int j = 4; j < 6; j++)
-        if (!is_parameter(node->inputs[j]) || !op_is_vector(node->inputs[j], blocks, op_wide(w->dtype), op_wide(w->dtype)))
+        if (!is_parameter(node->inputs[j]) ||
+            !op_is_vector(node->inputs[j], blocks, op_wide(w->dtype), op_wide(w->dtype)))
             return op_refuse(graph, "adamw8bit: amax %s must be a %s parameter [%lld]: one for each %d elements of %s",
-                             op_shape(node->inputs[j]).text, crank_dtype_name(op_wide(w->dtype)), (long long)blocks, BLOCK,
-                             op_shape(w).text);
+                             op_shape(node->inputs[j]).text, crank_dtype_name(op_wide(w->dtype)), (long long)blocks,
+                             BLOCK, op_shape(w).text);
     for (int j = 0; j < 4; j++)
         if (!op_is_contiguous(node->inputs[j]))
             return op_refuse(graph, "adamw8bit: operand %d, %s, must be contiguous: its blocks run through rows", j,
@@ -109,8 +120,9 @@ const crank_op op_adamw8bit = {.name = "adamw8bit",
                                .state = true,
                                .flops = update_flops};
 
-void crank_adamw8bit(crank_tensor *w, crank_tensor *g, crank_tensor *codes_m, crank_tensor *codes_v, crank_tensor *amax_m,
-                     crank_tensor *amax_v, crank_tensor *scalars, const crank_adam_attributes *attributes)
+void crank_adamw8bit(crank_tensor *w, crank_tensor *g, crank_tensor *codes_m, crank_tensor *codes_v,
+                     crank_tensor *amax_m, crank_tensor *amax_v, crank_tensor *scalars,
+                     const crank_adam_attributes *attributes)
 {
     if (!training(w)) return;
     crank_tensor *inputs[7] = {w, crank_contiguous(g), codes_m, codes_v, amax_m, amax_v, scalars};
@@ -122,11 +134,10 @@ void crank_adamw8bit(crank_tensor *w, crank_tensor *g, crank_tensor *codes_m, cr
 static crank_status infer_sgd(crank_graph *graph, crank_node *node)
 {
     const crank_sgd_attributes *sgd = node->attributes;
-    const crank_tensor         *buffer = node->inputs[2];
-    crank_status                status = check_update(graph, node, node->inputs[3]);
+    const crank_tensor *buffer = node->inputs[2];
+    crank_status status = check_update(graph, node, node->inputs[3]);
     if (status != CRANK_OK) return status;
-    if (!buffer && sgd->momentum != 0)
-        return op_refuse(graph, "sgd: momentum %g needs a buffer", sgd->momentum);
+    if (!buffer && sgd->momentum != 0) return op_refuse(graph, "sgd: momentum %g needs a buffer", sgd->momentum);
     if (buffer && check_state(graph, node, buffer, op_wide(node->inputs[0]->dtype)) != CRANK_OK) return CRANK_USAGE;
     set_updated(node, 0, 0);
     set_updated(node, 1, 2);
@@ -244,7 +255,7 @@ const crank_op op_clip_scale = {.name = "clip_scale",
 /* The sum of squares of a gradient, f32 [1]. */
 static crank_tensor *square_norm(crank_tensor *gradient)
 {
-    unsigned      all = (1u << gradient->rank) - 1;
+    unsigned all = (1u << gradient->rank) - 1;
     crank_tensor *sum = crank_cast(crank_reduce(CRANK_SUM_SQUARES, gradient, all, false), CRANK_F32);
     return crank_reshape(sum, 1, (int64_t[]){1});
 }
@@ -254,8 +265,10 @@ crank_tensor *crank_clip_scale(crank_tensor *const *gradients, int count, double
 {
     if (crank_graph_status(graph) == CRANK_OK && !crank_graph_training(graph))
         return crank_graph_error(graph, CRANK_USAGE, "clip_scale: the graph is not recorded for training");
-    crank_tensor **squares = crank_alloc(crank_graph_context(graph), (size_t)count + 1, sizeof *squares, "a clip of gradients");
-    if (!squares) return crank_graph_error(graph, CRANK_FAILED, "out of memory: recording a clip of %d gradients", count);
+    crank_tensor **squares =
+        crank_alloc(crank_graph_context(graph), (size_t)count + 1, sizeof *squares, "a clip of gradients");
+    if (!squares)
+        return crank_graph_error(graph, CRANK_FAILED, "out of memory: recording a clip of %d gradients", count);
     int present = 0;
     for (int i = 0; i < count; i++)
         if (gradients[i]) squares[present++] = square_norm(gradients[i]);
