@@ -81,12 +81,12 @@ typedef struct bpe bpe;             /* tokenizer_bpe.c */
 typedef struct wordpiece wordpiece; /* tokenizer_wordpiece.c */
 typedef struct unigram unigram;     /* tokenizer_unigram.c */
 typedef enum model_type { MODEL_BPE, MODEL_WORDPIECE, MODEL_UNIGRAM, MODEL_WORDLEVEL } model_type;
-typedef struct model {
+typedef struct token_model {
     model_type type;
     bpe *bpe;
     wordpiece *wordpiece; /* WordLevel too: a word is one token or unknown */
     unigram *unigram;
-} model;
+} token_model;
 /* Adds the tokens of one piece. */
 bool bpe_encode(encoder *e, const bpe *model, const piece *old);
 bool wordpiece_encode(encoder *e, const wordpiece *model, const piece *old);
@@ -95,6 +95,8 @@ bool unigram_encode(encoder *e, const unigram *model, const piece *old);
 crank_status bpe_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *object);
 crank_status wordpiece_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *object, bool word_level);
 crank_status unigram_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *object);
+/* A vocabulary object {"text": id, ...}, checked as a whole. */
+crank_status vocabulary_load(crank_context *context, vocabulary *words, const json_t *object);
 void bpe_free(bpe *model);
 void wordpiece_free(wordpiece *model);
 void unigram_free(unigram *model);
@@ -135,8 +137,8 @@ typedef struct sequence_tokens {
     source_span *spans;
     const token_trim *trims;
     size_t count;
-    const char *source; /* what the spans count in */
-    size_t source_length;
+    const char *source;     /* what the spans count in: valid UTF-8 */
+    const uint32_t *origin; /* where each of its bytes was in the caller's text; NULL: at the same place */
 } sequence_tokens;
 crank_status postprocess(crank_context *context, const crank_tokenizer *tokenizer, sequence_tokens *sequences, size_t count,
                          unsigned flags, crank_ids *out);
@@ -165,7 +167,7 @@ struct crank_tokenizer {
     size_t normalizer_count;
     pretokenizer *pretokenizers;
     size_t pretokenizer_count;
-    model model;
+    token_model model;
     vocabulary words; /* of the model, texts as the file has them */
     postprocessor *postprocessors;
     size_t postprocessor_count;

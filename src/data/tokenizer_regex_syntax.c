@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "data/tokenizer_regex.h"
-#include "data/tokenizer_vocabulary.h"
 #include "data/unicode.h"
 
 #define NESTING_LIMIT 100
@@ -19,11 +19,6 @@
 #define SPACE "\\t-\\r\\x20\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
 #define WORD  "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 #define HEX   "0-9A-Fa-f"
-
-typedef struct output {
-    char *text;
-    size_t length, capacity;
-} output;
 
 typedef struct translator {
     crank_context *context;
@@ -42,38 +37,36 @@ static void fail(translator *t, const char *what)
                (size_t)(t->at - t->pattern), what);
 }
 
-static void put(translator *t, output *out, const char *text, size_t length)
+static void put(translator *t, text_buffer *out, const char *text, size_t length)
 {
     if (t->failed) return;
-    if (!array_reserve(t->context, (void **)&out->text, &out->capacity, out->length + length + 1, 1, "a regular expression")) {
-        t->failed = true;
-        return;
-    }
-    memcpy(out->text + out->length, text, length);
-    out->length += length;
-    out->text[out->length] = 0;
+    text_add(out, text, length);
+    if (!out->failed) return;
+    t->failed = true;
+    crank_fail(t->context, CRANK_FAILED, "out of memory: a regular expression");
 }
 
-static void puts_to(translator *t, output *out, const char *text) { put(t, out, text, strlen(text)); }
+static void puts_to(translator *t, text_buffer *out, const char *text) { put(t, out, text, strlen(text)); }
 
-static void put_character(translator *t, output *out, uint32_t c)
+static void put_character(translator *t, text_buffer *out, uint32_t c)
 {
     char text[16];
     int length = snprintf(text, sizeof text, "\\x{%X}", c);
     put(t, out, text, (size_t)length);
 }
 
-static void wrap(translator *t, output *out, size_t start, const char *before, const char *after)
+/* Puts the text from `start` on into a group. */
+static void wrap(translator *t, text_buffer *out, size_t start)
 {
-    output tail = {0};
-    put(t, &tail, out->text ? out->text + start : "", out->length - start);
+    text_buffer tail = {0};
+    put(t, &tail, out->bytes + start, out->length - start);
     if (!t->failed) {
         out->length = start;
-        puts_to(t, out, before);
-        put(t, out, tail.text, tail.length);
-        puts_to(t, out, after);
+        puts_to(t, out, "(?:");
+        put(t, out, tail.bytes, tail.length);
+        puts_to(t, out, ")");
     }
-    crank_free(tail.text);
+    text_clear(&tail);
 }
 
 static bool peek(const translator *t, const char *text)
@@ -136,7 +129,7 @@ static bool compiles(const char *pattern)
 
 /* A set of characters on its way: the contents of PCRE2 brackets, and alternatives that those cannot hold. */
 typedef struct charset {
-    output inside, beside;
+    text_buffer inside, beside;
 } charset;
 
 static void add_inside(translator *t, charset *set, const char *text, bool negated)
@@ -245,30 +238,30 @@ static bool add_escaped_class(translator *t, charset *set, uint32_t c)
 
 static void clear_charset(charset *set)
 {
-    crank_free(set->inside.text);
-    crank_free(set->beside.text);
+    text_clear(&set->inside);
+    text_clear(&set->beside);
     *set = (charset){0};
 }
 
 /* Writes a set as an expression that takes one character. */
-static void put_charset(translator *t, output *out, const charset *set, bool negated)
+static void put_charset(translator *t, text_buffer *out, const charset *set, bool negated)
 {
     bool inside = set->inside.length > 0, beside = set->beside.length > 0;
     if (!beside) {
         if (!inside) fail(t, "an empty set of characters");
         puts_to(t, out, negated ? "[^" : "[");
-        put(t, out, set->inside.text, set->inside.length);
+        put(t, out, set->inside.bytes, set->inside.length);
         puts_to(t, out, "]");
         return;
     }
     puts_to(t, out, negated ? "(?:(?!" : "(?:");
     if (inside) {
         puts_to(t, out, "[");
-        put(t, out, set->inside.text, set->inside.length);
+        put(t, out, set->inside.bytes, set->inside.length);
         puts_to(t, out, "]");
-        put(t, out, set->beside.text, set->beside.length);
+        put(t, out, set->beside.bytes, set->beside.length);
     } else {
-        put(t, out, set->beside.text + 1, set->beside.length - 1); /* without the first | */
+        put(t, out, set->beside.bytes + 1, set->beside.length - 1); /* without the first | */
     }
     puts_to(t, out, negated ? ")(?s:.))" : ")");
 }
@@ -287,7 +280,7 @@ static void posix_class(translator *t, charset *set)
         add_inside(t, set, known, negated);
 }
 
-static void bracket(translator *t, output *out, charset *parent);
+static void bracket(translator *t, text_buffer *out, charset *parent);
 
 /* One character of a set or a class in it: true with *c for a character. */
 static bool set_item(translator *t, charset *set, uint32_t *c)
@@ -310,7 +303,7 @@ static bool set_item(translator *t, charset *set, uint32_t *c)
 }
 
 /* The inside of brackets, up to the closing one; && ends one operand after another. */
-static void set_items(translator *t, charset *set, output *intersection)
+static void set_items(translator *t, charset *set, text_buffer *intersection)
 {
     for (bool first = true; !t->failed; first = false) {
         if (t->at >= t->end) fail(t, "a set is not closed");
@@ -343,38 +336,38 @@ static void set_items(translator *t, charset *set, output *intersection)
 }
 
 /* Behind an opening bracket. Writes to `out`, or joins a set around it. */
-static void bracket(translator *t, output *out, charset *parent)
+static void bracket(translator *t, text_buffer *out, charset *parent)
 {
     charset set = {0};
-    output intersection = {0}, expression = {0};
+    text_buffer intersection = {0}, expression = {0};
     if (++t->depth > NESTING_LIMIT) fail(t, "nested too deeply");
     bool negated = accept(t, "^");
     set_items(t, &set, &intersection);
     if (parent && !negated && !intersection.length) {
-        if (set.inside.length) put(t, &parent->inside, set.inside.text, set.inside.length);
-        if (set.beside.length) put(t, &parent->beside, set.beside.text, set.beside.length);
+        if (set.inside.length) put(t, &parent->inside, set.inside.bytes, set.inside.length);
+        if (set.beside.length) put(t, &parent->beside, set.beside.bytes, set.beside.length);
     } else {
         if (!intersection.length) {
             put_charset(t, &expression, &set, negated);
         } else {
             puts_to(t, &expression, negated ? "(?:(?!" : "(?:");
-            put(t, &expression, intersection.text, intersection.length);
+            put(t, &expression, intersection.bytes, intersection.length);
             put_charset(t, &expression, &set, false);
             puts_to(t, &expression, negated ? ")(?s:.))" : ")");
         }
         if (parent) puts_to(t, &parent->beside, "|");
-        if (!t->failed) put(t, parent ? &parent->beside : out, expression.text, expression.length);
+        if (!t->failed) put(t, parent ? &parent->beside : out, expression.bytes, expression.length);
     }
     t->depth--;
     clear_charset(&set);
-    crank_free(intersection.text);
-    crank_free(expression.text);
+    text_clear(&intersection);
+    text_clear(&expression);
 }
 
-static void alternatives(translator *t, output *out);
+static void alternatives(translator *t, text_buffer *out);
 
 /* Behind "(?": letters of options. Returns true when they hold until the end of the group around: "(?i)". */
-static bool options(translator *t, output *out)
+static bool options(translator *t, text_buffer *out)
 {
     char on[8] = "", off[8] = "", *to = on;
     bool extended = t->extended;
@@ -405,7 +398,7 @@ static bool options(translator *t, output *out)
     return isolated;
 }
 
-static void group_name(translator *t, output *out, char close)
+static void group_name(translator *t, text_buffer *out, char close)
 {
     const char *start = t->at;
     while (t->at < t->end && *t->at != close) {
@@ -422,7 +415,7 @@ static void group_name(translator *t, output *out, char close)
 }
 
 /* Behind an opening parenthesis. True when it was "(?i)": the caller closes that group at its own end. */
-static bool group(translator *t, output *out)
+static bool group(translator *t, text_buffer *out)
 {
     static const char *const plain[] = {"?:", "?=", "?!", "?>", "?<=", "?<!"};
     bool extended = t->extended;
@@ -456,7 +449,7 @@ static bool group(translator *t, output *out)
 }
 
 /* Behind a backslash outside brackets. */
-static void escape(translator *t, output *out)
+static void escape(translator *t, text_buffer *out)
 {
     uint32_t c = next_character(t);
     if (t->failed) return;
@@ -504,7 +497,7 @@ static bool interval(translator *t, char text[32], bool *fixed)
 }
 
 /* Quantifiers behind an atom that starts at `atom` in the output. */
-static void quantifiers(translator *t, output *out, size_t atom)
+static void quantifiers(translator *t, text_buffer *out, size_t atom)
 {
     for (bool first = true; !t->failed && t->at < t->end; first = false) {
         char text[32];
@@ -513,7 +506,7 @@ static void quantifiers(translator *t, output *out, size_t atom)
             snprintf(text, sizeof text, "%c", *t->at++);
         else if (*t->at != '{' || !interval(t, text, &fixed))
             return;
-        if (!first) wrap(t, out, atom, "(?:", ")");
+        if (!first) wrap(t, out, atom);
         puts_to(t, out, text);
         if (!fixed && accept(t, "?"))
             puts_to(t, out, "?");
@@ -522,7 +515,7 @@ static void quantifiers(translator *t, output *out, size_t atom)
     }
 }
 
-static void alternatives(translator *t, output *out)
+static void alternatives(translator *t, text_buffer *out)
 {
     size_t open = 0; /* groups opened by "(?i)" */
     bool extended = t->extended;
@@ -568,11 +561,11 @@ static void alternatives(translator *t, output *out)
 char *regex_translate(crank_context *context, const char *pattern, size_t length)
 {
     translator t = {.context = context, .pattern = pattern, .at = pattern, .end = pattern + length};
-    output out = {0};
+    text_buffer out = {0};
     puts_to(&t, &out, "");
     alternatives(&t, &out);
     if (!t.failed && t.at < t.end) fail(&t, "a closing parenthesis too many");
-    if (!t.failed) return out.text;
-    crank_free(out.text);
+    if (!t.failed) return text_take(context, &out, "a regular expression");
+    text_clear(&out);
     return NULL;
 }

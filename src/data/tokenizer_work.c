@@ -5,7 +5,7 @@
 
 #include "data/tokenizer_parts.h"
 
-static bool reserve_text(encoder *e, text_buffer *buffer, size_t more)
+static bool reserve_text(encoder *e, work_text *buffer, size_t more)
 {
     size_t needed = buffer->length + more;
     if (needed > INT32_MAX) {
@@ -25,9 +25,10 @@ bool work_start(encoder *e, const char *source, size_t length)
     e->source = e->text = source;
     e->source_length = e->text_length = length;
     e->spans = NULL;
-    e->pieces.count = e->tokens.count = 0;
+    e->pieces.count = e->tokens.count = e->cache_used = 0;
+    if (e->cache) memset(e->cache, 0, (e->cache_mask + 1) * sizeof *e->cache);
     if (e->keeps_spans) {
-        text_buffer *buffer = &e->buffers[e->next];
+        work_text *buffer = &e->buffers[e->next];
         buffer->length = 0;
         if (!reserve_text(e, buffer, length ? length : 1)) return false;
         for (size_t at = 0; at < length;) {
@@ -92,7 +93,7 @@ static void swap_pieces(encoder *e)
 
 bool work_copy(encoder *e, size_t start, size_t length)
 {
-    text_buffer *to = &e->buffers[e->next];
+    work_text *to = &e->buffers[e->next];
     if (!reserve_text(e, to, length)) return false;
     memcpy(to->bytes + to->length, e->text + start, length);
     if (e->keeps_spans) memcpy(to->spans + to->length, e->spans + start, length * sizeof *to->spans);
@@ -102,7 +103,7 @@ bool work_copy(encoder *e, size_t start, size_t length)
 
 bool work_append(encoder *e, const char *bytes, size_t length, source_span span)
 {
-    text_buffer *to = &e->buffers[e->next];
+    work_text *to = &e->buffers[e->next];
     if (!reserve_text(e, to, length)) return false;
     memcpy(to->bytes + to->length, bytes, length);
     if (e->keeps_spans)
@@ -133,7 +134,7 @@ bool work_put(encoder *e, work_editor *editor, unicode_edit edit)
 
 bool work_edit(encoder *e, work_change *change, const void *part)
 {
-    text_buffer *to = &e->buffers[e->next];
+    work_text *to = &e->buffers[e->next];
     to->length = e->next_pieces.count = 0;
     if (!reserve_text(e, to, e->text_length + 16)) return false;
     for (size_t i = 0; i < e->pieces.count; i++) {

@@ -14,11 +14,11 @@ typedef struct source_span {
     uint32_t start, end;
 } source_span;
 
-typedef struct text_buffer {
+typedef struct work_text {
     char *bytes;
     source_span *spans; /* [length] of each byte, NULL: not kept */
     size_t length, capacity, span_capacity;
-} text_buffer;
+} work_text;
 
 typedef struct piece {
     uint32_t start, end; /* in the text */
@@ -64,7 +64,7 @@ typedef struct encoder {
     const char *source, *text;
     size_t source_length, text_length;
     const source_span *spans;
-    text_buffer buffers[2];
+    work_text buffers[2];
     int next; /* the buffer that the next change writes */
     piece_list pieces, next_pieces;
     token_list tokens;
