@@ -38,6 +38,8 @@ crank_status file_writer_write(crank_context *context, file_writer *writer, cons
 crank_status file_writer_commit(crank_context *context, file_writer *writer); /* frees the writer, also on failure */
 void         file_writer_abort(file_writer *writer);
 crank_status file_write_text(crank_context *context, const char *path, const char *text);
+/* All bytes to an open descriptor, in one call of the system where it takes them; `path` is for the message. */
+crank_status file_put(crank_context *context, int descriptor, const char *path, const void *bytes, size_t length);
 
 /* Replaces folder `to` by folder `from` so that at every instant one whole version of `to` exists (or is found again by
  * file_folder_recover): to -> to.old, from -> to, remove to.old. */

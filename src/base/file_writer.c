@@ -47,19 +47,25 @@ file_writer *file_writer_open(crank_context *context, const char *path)
     return writer;
 }
 
-static crank_status write_out(crank_context *context, file_writer *writer, const char *bytes, size_t length)
+crank_status file_put(crank_context *context, int descriptor, const char *path, const void *bytes, size_t length)
 {
-    while (length > 0 && !writer->failed) {
-        ssize_t done = write(writer->descriptor, bytes, length < (size_t)1 << 30 ? length : (size_t)1 << 30);
+    const char *at = bytes;
+    while (length > 0) {
+        ssize_t done = write(descriptor, at, length < (size_t)1 << 30 ? length : (size_t)1 << 30);
         if (done < 0 && errno == EINTR) continue;
-        if (done < 0) {
-            writer->failed = true;
-            return crank_fail(context, CRANK_FAILED, "%s: cannot be written: %s", writer->path, strerror(errno));
-        }
-        bytes += done;
+        if (done < 0) return crank_fail(context, CRANK_FAILED, "%s: cannot be written: %s", path, strerror(errno));
+        at += done;
         length -= (size_t)done;
     }
-    return writer->failed ? crank_fail(context, CRANK_FAILED, "%s: an earlier write failed", writer->path) : CRANK_OK;
+    return CRANK_OK;
+}
+
+static crank_status write_out(crank_context *context, file_writer *writer, const void *bytes, size_t length)
+{
+    if (writer->failed) return crank_fail(context, CRANK_FAILED, "%s: an earlier write failed", writer->path);
+    crank_status status = file_put(context, writer->descriptor, writer->path, bytes, length);
+    writer->failed = status != CRANK_OK;
+    return status;
 }
 
 static crank_status flush(crank_context *context, file_writer *writer)

@@ -3,6 +3,8 @@
 
 #include <locale.h>
 
+#include "base/file.h"
+#include "base/json.h"
 #include "base/number.h"
 #include "crank/random.h"
 
@@ -30,23 +32,41 @@ static void printed_numbers_are_short_and_exact(void **state)
     }
 }
 
+/* Sets a locale that writes numbers with a comma: an installed one, or one made from the sources of the C library. */
+static bool set_comma_locale(const char *folder)
+{
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "fr_FR.utf8", "ru_RU.UTF-8", "de_DE"};
+    char                     command[256];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (setlocale(LC_NUMERIC, names[i])) return true;
+    snprintf(command, sizeof command, "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 >%s/log 2>&1", folder, folder);
+    if (system(command) != 0) return false;
+    setenv("LOCPATH", folder, 1);
+    return setlocale(LC_NUMERIC, "de_DE.UTF-8") != NULL;
+}
+
 static void a_comma_locale_changes_nothing(void **state)
 {
     (void)state;
-    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "fr_FR.utf8", "de_DE", "ru_RU.UTF-8"};
-    bool  found = false;
-    char *before = strdup(setlocale(LC_NUMERIC, NULL)), text[NUMBER_SIZE];
-    for (size_t i = 0; i < sizeof names / sizeof *names && !found; i++) found = setlocale(LC_NUMERIC, names[i]) != NULL;
-    char sample[16];
+    char           folder[] = "/tmp/crank_locale_XXXXXX", text[NUMBER_SIZE], sample[16];
+    crank_context *context = crank_context_new();
+    double         value = 0, dot = 0;
+    assert_non_null(mkdtemp(folder));
+    bool found = set_comma_locale(folder);
     snprintf(sample, sizeof sample, "%.1f", 0.5);
-    double value = 0;
     number_print(0.5, text);
-    bool parsed = number_parse("0.5", &value), comma = number_parse("0,5", &value);
-    setlocale(LC_NUMERIC, before);
-    free(before);
+    bool    parsed = number_parse("0.5", &dot), comma = number_parse("0,5", &value);
+    json_t *json = json_parse(context, "[0.5]", 5, "text");
+    char   *written = json ? json_text(context, json, 0) : NULL;
+    setlocale(LC_NUMERIC, "C");
+    assert_ok(context, file_folder_remove(context, folder));
     assert_string_equal(text, "0.5");
-    assert_true(parsed && !comma && value == 0.5);
-    if (!found) skip(); /* no locale with a comma is installed: the check above ran in the C locale only */
+    assert_true(parsed && !comma && dot == 0.5);
+    assert_string_equal(written, "[0.5]");
+    crank_free(written);
+    json_decref(json);
+    crank_context_free(context);
+    if (!found) skip(); /* all of the above was in the C locale */
     assert_string_equal(sample, "0,5");
 }
 
