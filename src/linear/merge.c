@@ -252,12 +252,15 @@ static crank_status merged_weight(crank_context *context, crank_linear *linear, 
     return status;
 }
 
-/* Adds f(0) to the bias. */
+/* Adds f(0) to the bias. Nothing is added where a value is not finite: the weight is not finite then either. */
 static crank_status merge_bias(crank_context *context, crank_linear *linear, const block_run *run, bool *finite)
 {
     bool any = false;
-    for (int64_t o = 0; o < linear->out; o++) any = any || value_at(run, run->zero, o) != 0;
-    if (!any) return CRANK_OK;
+    for (int64_t o = 0; o < linear->out; o++) {
+        any = any || value_at(run, run->zero, o) != 0;
+        *finite = *finite && isfinite(value_at(run, run->zero, o));
+    }
+    if (!any || !*finite) return CRANK_OK;
     if (!linear->bias)
         return crank_fail(context, CRANK_USAGE, "%s has no bias, but its maps add a constant to every output: it cannot be merged",
                           linear->name);
