@@ -39,6 +39,7 @@ typedef struct crank_body {
 
 struct crank_device {
     const char *name;   /* "cpu", "cuda:0" */
+    const char *level;  /* "avx2", "avx512", "sm_90a": the set of bodies in use; equal bits are promised within one */
     bool        host;   /* its memory can be read and written by the host */
     bool        bf16;   /* products in bf16 are native */
     void       *state;

@@ -87,7 +87,8 @@ task_trainer *trainer_new(crank_context *context, crank_model *model, const task
     trainer->pool = crank_pool_new(context, crank_model_device(model));
     if (recipe->optimizer->model_state_size)
         trainer->model_state = crank_alloc(context, 1, recipe->optimizer->model_state_size, "an optimiser's state");
-    if (!trainer->pool || (recipe->optimizer->model_state_size && !trainer->model_state) || add_units(context, trainer) != CRANK_OK) {
+    bool made = trainer->pool && (!recipe->optimizer->model_state_size || trainer->model_state);
+    if (!made || (total > 0 && add_units(context, trainer) != CRANK_OK)) {
         trainer_free(trainer);
         return NULL;
     }
@@ -317,6 +318,7 @@ crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t
         crank_plan_summary summary = {0};
         bool               used = kind == VARIANT_EVALUATE || (many ? kind != VARIANT_ONLY : kind == VARIANT_ONLY);
         if (kind == VARIANT_MORE && trainer->recipe->train->accumulate < 3) used = false;
+        if (kind != VARIANT_EVALUATE && !trainer->unit_count) used = false;
         if (!used) continue;
         if (!trainer_graph(context, trainer, n, s, kind, &summary)) return crank_last_status(context);
         if (summary.arena > memory->arena) memory->arena = summary.arena;

@@ -14,7 +14,7 @@
 typedef struct task_trainer task_trainer;
 
 /* Makes the optimiser's units for every trainable parameter of the model, with their state. The recipe outlives the trainer.
- * `total` is the number of steps of the run (the schedule's length). */
+ * `total` is the number of steps of the run (the schedule's length); 0: it only evaluates, and has no units. */
 task_trainer *trainer_new(crank_context *context, crank_model *model, const task_recipe *recipe, int64_t total);
 void     trainer_free(task_trainer *trainer);
 

@@ -141,7 +141,7 @@ crank_device *crank_device_cpu(crank_context *context, const char *bodies)
     }
     *state = (cpu_state){.level = (cpu_level)level, .threads = crank_threads(context)};
     *device = (crank_device){
-        .name = "cpu", .host = true, .bf16 = level >= CPU_AVX512BF16, .state = state,
+        .name = "cpu", .level = level_names[level], .host = true, .bf16 = level >= CPU_AVX512BF16, .state = state,
         .find = find, .alloc = alloc, .free = release, .upload = copy_bytes, .download = copy_bytes,
         .synchronize = synchronize, .close = close_device,
     };

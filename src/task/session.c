@@ -1,0 +1,176 @@
+/* session.c - from a recipe to a model with a method on it, data sets, a trainer, and the memory plan. */
+#include "task/session.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "crank/adapter.h"
+
+const char *session_base(const task_recipe *recipe) { return recipe->model->path; }
+
+static crank_status open_model(crank_context *context, const task_recipe *recipe, session *s)
+{
+    const model_section *section = recipe->model;
+    crank_model_options  options = {.labels = section->labels, .seed = (uint64_t)recipe->train->seed,
+                                    .pooling = strcmp(section->pooling, "auto") ? section->pooling : NULL};
+    crank_status status = task_precision(context, section, s->device, &options.compute, &options.weights);
+    if (status != CRANK_OK) return status;
+    /* Trained weights are held in f32; bf16 master-free training is said by model.weights. */
+    if (!recipe->map && options.weights == CRANK_BF16 && !strcmp(section->weights, "auto")) options.weights = CRANK_F32;
+    if (section->path) {
+        s->model = crank_model_load(context, s->device, section->path, &options);
+    } else {
+        char *text = file_read(context, section->config, NULL);
+        s->model = text ? crank_model_new(context, s->device, text, &options) : NULL;
+        crank_free(text);
+    }
+    if (!s->model) return crank_last_status(context);
+    crank_log(context, CRANK_INFO, "model %s: %s computes in %s, weights in %s", section->path ? section->path : section->config,
+              s->device->name, crank_dtype_name(options.compute), crank_dtype_name(options.weights));
+    return CRANK_OK;
+}
+
+static crank_status check_objective(crank_context *context, const task_recipe *recipe, const session *s)
+{
+    const crank_model_config *config = crank_model_config_of(s->model);
+    unsigned                  scores = recipe->objective->scores;
+    if ((scores & (CRANK_SCORES_NLL | CRANK_SCORES_LOGPROB)) && !config->causal)
+        return crank_fail(context, CRANK_USAGE, "objective `%s` needs a language model, and %s is an encoder: choose loss.objective: classification",
+                          recipe->objective->name, config->architecture);
+    if ((scores & CRANK_SCORES_OUTPUTS) && config->labels < 1)
+        return crank_fail(context, CRANK_USAGE, "objective `%s` needs a classification head: set model.labels to the number of classes", recipe->objective->name);
+    return CRANK_OK;
+}
+
+/* ---- the method ---- */
+
+static crank_status attach_method(crank_context *context, const task_recipe *recipe, session *s)
+{
+    const lowrank_section *lowrank = recipe->lowrank;
+    crank_params          *params = crank_model_params(s->model);
+    if (!recipe->map) { /* full training: every float weight */
+        for (size_t i = 0; i < crank_params_count(params); i++) {
+            crank_param *param = crank_params_at(params, i);
+            if (param->role != CRANK_ROLE_WEIGHT || !crank_dtype_is_float(param->view.dtype)) continue;
+            if (param->mapped) return crank_fail(context, CRANK_FAILED, "weight `%s` is mapped read-only and cannot be trained", param->name);
+            param->trainable = true;
+        }
+        return CRANK_OK;
+    }
+    if (lowrank->adapter) {
+        s->attachment = crank_adapter_load(context, s->model, lowrank->adapter, "default");
+        return s->attachment ? CRANK_OK : crank_last_status(context);
+    }
+    crank_attach_options where = {.name = "default", .targets = lowrank->targets, .exclude = lowrank->exclude, .layers = lowrank->layers,
+                                  .rank_pattern = lowrank->rank_pattern, .alpha_pattern = lowrank->alpha_pattern, .modules = lowrank->modules};
+    s->attachment = crank_attachment_new(context, crank_model_linears(s->model), recipe->map, recipe->map_options, &where);
+    if (!s->attachment) return crank_last_status(context);
+    return crank_attachment_finish(context, s->attachment);
+}
+
+/* ---- data ---- */
+
+static crank_status open_data(crank_context *context, const task_recipe *recipe, session *s)
+{
+    const crank_model_config *config = crank_model_config_of(s->model);
+    s->data = crank_options_new(context, dataset_option_table, sizeof *s->data);
+    if (!s->data) return CRANK_FAILED;
+    crank_status status = crank_recipe_read(context, recipe->file, "data", dataset_option_table, s->data);
+    if (status == CRANK_OK) status = crank_recipe_finish(context, recipe->file);
+    if (status != CRANK_OK) return status;
+    const char *from = s->data->tokenizer ? s->data->tokenizer : recipe->model->path;
+    if (!from) return crank_fail(context, CRANK_USAGE, "a new model has no tokenizer: set data.tokenizer to a tokenizer.json or a model folder");
+    s->tokenizer = crank_tokenizer_load(context, from);
+    if (!s->tokenizer) return crank_last_status(context);
+    if (crank_tokenizer_size(s->tokenizer) > config->vocab)
+        return crank_fail(context, CRANK_BAD_DATA, "the tokenizer has %d tokens and the model's vocabulary %lld: they do not belong together",
+                          crank_tokenizer_size(s->tokenizer), (long long)config->vocab);
+    dataset_request request = {.fields = recipe->objective->fields, .batch = recipe->train->batch, .context = config->context,
+                               .seed = (uint64_t)recipe->train->seed, .labels = config->labels,
+                               .slots = recipe->train->accumulate};
+    s->train = dataset_open(context, s->tokenizer, s->data, &request, DATASET_TRAIN);
+    if (!s->train) return crank_last_status(context);
+    if (!dataset_has_eval(s->data)) return CRANK_OK;
+    s->eval = dataset_open(context, s->tokenizer, s->data, &request, DATASET_EVAL);
+    return s->eval ? CRANK_OK : crank_last_status(context);
+}
+
+static int64_t steps_of(const task_recipe *recipe, const session *s)
+{
+    const train_section *train = recipe->train;
+    if (train->steps) return train->steps;
+    int64_t batches = dataset_batches_per_epoch(s->train) * train->epochs;
+    return (batches + train->accumulate - 1) / train->accumulate;
+}
+
+/* ---- memory ---- */
+
+static double mib(size_t bytes) { return (double)bytes / 1048576.0; }
+
+/* What the run may take in all beyond what it has now. */
+static size_t allowed(const task_recipe *recipe)
+{
+    int64_t available = memory_available();
+    size_t  system = available < 0 ? SIZE_MAX : (size_t)available, limit = (size_t)(recipe->memory->limit * 1048576.0);
+    return limit && limit < system ? limit : system;
+}
+
+static crank_status plan_memory(crank_context *context, const task_recipe *recipe, session *s)
+{
+    trainer_memory m = {0};
+    size_t         data = dataset_bytes(s->train) + (s->eval ? dataset_bytes(s->eval) : 0);
+    crank_params  *params = crank_model_params(s->model);
+    size_t         held = data, total = allowed(recipe);
+    for (size_t i = 0; i < crank_params_count(params); i++) held += crank_view_bytes(&crank_params_at(params, i)->view);
+    int64_t tokens = dataset_largest_tokens(s->train), sequences = dataset_largest_sequences(s->train);
+    if (s->eval && dataset_largest_tokens(s->eval) > tokens) tokens = dataset_largest_tokens(s->eval);
+    if (s->eval && dataset_largest_sequences(s->eval) > sequences) sequences = dataset_largest_sequences(s->eval);
+    size_t left = recipe->memory->limit > 0 ? (total > held ? total - held : 1) : total; /* what is loaded already counts against a limit only */
+    crank_status status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), left, &m);
+    s->planned = m.weights + m.mapped + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs + data;
+    crank_log(context, CRANK_INFO,
+              "memory plan: weights %.1f MiB (%.1f mapped), method %.1f, optimiser %.1f, gradient sums %.1f, activations %.1f (%.1f kept for the "
+              "reverse pass), workspace %.1f, inputs %.1f, data %.1f; peak %.1f MiB%s",
+              mib(m.weights + m.mapped), mib(m.mapped), mib(m.method), mib(m.state), mib(m.buffers), mib(m.arena), mib(m.kept), mib(m.workspace),
+              mib(m.inputs), mib(data), mib(s->planned), m.recomputed_blocks ? "; layers are computed again in the reverse pass" : "");
+    if (status != CRANK_OK) return status;
+    if (recipe->memory->limit > 0 ? s->planned > total : m.arena + m.workspace + m.inputs > total)
+        return crank_fail(context, CRANK_FAILED,
+                          "the run needs %.1f MiB and %.1f MiB are allowed: lower train.batch (now %lld), lower data.context, or raise memory.limit",
+                          mib(s->planned), mib(total), (long long)recipe->train->batch);
+    return CRANK_OK;
+}
+
+crank_status session_open(crank_context *context, const task_recipe *recipe, session *s)
+{
+    *s = (session){.at_start = memory_resident() > 0 ? (size_t)memory_resident() : 0};
+    if (recipe->train->threads) crank_set_threads(context, (int)recipe->train->threads);
+    s->device = crank_device_cpu(context, recipe->model->bodies);
+    crank_status status = s->device ? open_model(context, recipe, s) : crank_last_status(context);
+    if (status == CRANK_OK) status = check_objective(context, recipe, s);
+    if (status == CRANK_OK) status = open_data(context, recipe, s);
+    if (status == CRANK_OK) status = attach_method(context, recipe, s);
+    if (status == CRANK_OK) {
+        s->total = steps_of(recipe, s);
+        s->trainer = trainer_new(context, s->model, recipe, s->total);
+        status = s->trainer ? plan_memory(context, recipe, s) : crank_last_status(context);
+    }
+    if (status != CRANK_OK) session_close(s);
+    return status;
+}
+
+void session_close(session *s)
+{
+    trainer_free(s->trainer);
+    dataset_close(s->eval);
+    dataset_close(s->train);
+    crank_options_free(s->data);
+    crank_tokenizer_free(s->tokenizer);
+    crank_model_free(s->model);
+    if (s->device) s->device->close(s->device);
+    size_t at_start = s->at_start, planned = s->planned;
+    *s = (session){.at_start = at_start, .planned = planned};
+}

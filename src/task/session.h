@@ -1,0 +1,29 @@
+/* session.h - what a training run holds: device, model, tokenizer, data, method, trainer; and its memory plan. */
+#ifndef CRANK_TASK_SESSION_H
+#define CRANK_TASK_SESSION_H
+
+#include "data/dataset.h"
+#include "task/trainer.h"
+
+#include "crank/model.h"
+#include "crank/tokenizer.h"
+
+typedef struct session {
+    crank_device     *device;
+    crank_model      *model;
+    crank_tokenizer  *tokenizer;
+    data_set         *train, *eval; /* eval may be NULL */
+    dataset_options  *data;
+    crank_attachment *attachment;   /* NULL in full training */
+    task_trainer     *trainer;
+    int64_t           total;        /* optimiser steps of the run */
+    size_t            at_start;     /* resident bytes before anything was loaded */
+    size_t            planned;      /* peak of the plan, beyond that */
+} session;
+
+/* Loads and attaches everything, plans the heaviest step and refuses what cannot fit. */
+crank_status session_open(crank_context *context, const task_recipe *recipe, session *out);
+void         session_close(session *s);
+/* The folder that tokenizer and config are copied from; NULL for a new model. */
+const char *session_base(const task_recipe *recipe);
+#endif

@@ -1,0 +1,301 @@
+/* train.c - the loop: steps, evaluations, checkpoints, early stopping, and what is left at the end. */
+#include "task/train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/signals.h"
+#include "crank/adapter.h"
+#include "task/checkpoint.h"
+#include "task/evaluate.h"
+#include "task/report.h"
+#include "task/session.h"
+
+enum { SKIPS_IN_A_ROW = 10 };
+
+typedef struct run {
+    crank_context      *context;
+    const task_recipe  *recipe;
+    const train_how    *how;
+    session             session;
+    checkpoint          state;
+    checkpoint_origin   origin;
+    char               *recipe_text, *checkpoint_folder, *best_path;
+    metrics_log        *metrics;
+    event_log          *events;
+    progress           *line;
+    int64_t             eval_every, save_every;
+    evaluation          before, last;
+    const data_batch  **window;
+} run;
+
+static char *in_output(run *r, const char *name) { return file_join(r->context, r->recipe->output->path, name); }
+
+/* ---- opening ---- */
+
+static crank_status open_logs(run *r)
+{
+    char        *metrics = in_output(r, "metrics.jsonl"), *events = in_output(r, "events");
+    int64_t      resume = r->state.step > 0 ? r->state.step : -1;
+    crank_status status = metrics && events ? CRANK_OK : CRANK_FAILED;
+    if (status == CRANK_OK && !(r->metrics = metrics_log_open(r->context, metrics, resume))) status = crank_last_status(r->context);
+    if (status == CRANK_OK && r->recipe->output->tensorboard && !(r->events = event_log_open(r->context, events, resume)))
+        status = crank_last_status(r->context);
+    crank_free(metrics), crank_free(events);
+    return status;
+}
+
+static crank_status resume(run *r)
+{
+    r->state = (checkpoint){.best = INFINITY};
+    if (!r->recipe->train->resume || !checkpoint_exists(r->context, r->checkpoint_folder)) return CRANK_OK;
+    crank_status status = checkpoint_read(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
+    if (status == CRANK_OK)
+        crank_log(r->context, CRANK_INFO, "resumed from %s at step %lld of %lld", r->checkpoint_folder, (long long)r->state.step, (long long)r->session.total);
+    return status;
+}
+
+static crank_status open_run(run *r)
+{
+    crank_context       *context = r->context;
+    const train_section *train = r->recipe->train;
+    crank_status         status = session_open(context, r->recipe, &r->session);
+    if (status != CRANK_OK) return status;
+    r->eval_every = train->eval_every ? train->eval_every : (r->session.total + 9) / 10;
+    r->save_every = train->save_every ? train->save_every : r->eval_every;
+    r->recipe_text = crank_recipe_text(context, r->recipe->file);
+    r->checkpoint_folder = in_output(r, "checkpoint");
+    r->best_path = in_output(r, "best.safetensors");
+    r->window = crank_alloc(context, (size_t)train->accumulate, sizeof *r->window, "a window of batches");
+    if (!r->recipe_text || !r->checkpoint_folder || !r->best_path || !r->window) return CRANK_FAILED;
+    r->origin = (checkpoint_origin){.recipe_text = r->recipe_text, .base = crank_model_fingerprint(context, r->session.model),
+                                    .level = r->session.device->level, .threads = crank_threads(context)};
+    if (!r->origin.base) return crank_last_status(context);
+    if (r->how->dry) return CRANK_OK;
+    status = file_make_folder(context, r->recipe->output->path);
+    if (status == CRANK_OK) status = resume(r);
+    if (status == CRANK_OK) status = open_logs(r);
+    char *copy = in_output(r, "recipe.yaml");
+    if (status == CRANK_OK) status = copy ? file_write_text(context, copy, r->recipe_text) : CRANK_FAILED;
+    crank_free(copy);
+    progress_options options = {.descriptor = r->how->progress, .silent = r->how->progress < 0, .label = "train", .unit = "tokens",
+                                .first = r->state.step, .last = r->session.total};
+    if (status == CRANK_OK && !(r->line = progress_open(context, &options))) status = crank_last_status(context);
+    return status;
+}
+
+static void close_run(run *r)
+{
+    if (r->line) progress_close(r->line);
+    if (r->metrics) metrics_log_close(r->metrics);
+    if (r->events) event_log_close(r->events);
+    session_close(&r->session);
+    crank_free(r->recipe_text), crank_free(r->checkpoint_folder), crank_free(r->best_path), crank_free(r->window);
+}
+
+static crank_status log_metrics(run *r, int64_t step, const metric *metrics, size_t count)
+{
+    crank_status status = metrics_log_write(r->context, r->metrics, step, metrics, count);
+    if (status == CRANK_OK && r->events) status = event_log_write(r->context, r->events, step, metrics, count);
+    return status;
+}
+
+/* ---- the pieces of the loop ---- */
+
+static crank_status save_checkpoint(run *r)
+{
+    return checkpoint_write(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
+}
+
+static crank_status evaluate_now(run *r, evaluation *out)
+{
+    crank_status status = evaluate_set(r->context, r->session.trainer, r->session.eval, out);
+    if (status != CRANK_OK) return status;
+    metric metrics[] = {{"eval/loss", out->loss}, {"eval/perplexity", exp(out->loss)}, {"eval/accuracy", out->accuracy}};
+    size_t count = out->classified ? 3 : 2;
+    if (out->classified) metrics[1] = metrics[2], count = 2;
+    return log_metrics(r, r->state.step, metrics, count);
+}
+
+/* An evaluation that is due: keeps the best values; *stop is set when patience is over. */
+static crank_status due_evaluation(run *r, bool *stop)
+{
+    crank_status status = evaluate_now(r, &r->last);
+    if (status != CRANK_OK) return status;
+    progress_clear(r->line);
+    if (r->last.classified)
+        crank_log(r->context, CRANK_INFO, "step %lld: held-out loss %.4f, accuracy %.2f %%", (long long)r->state.step, r->last.loss, 100 * r->last.accuracy);
+    else
+        crank_log(r->context, CRANK_INFO, "step %lld: held-out loss %.4f nats a token", (long long)r->state.step, r->last.loss);
+    if (r->last.loss < r->state.best) {
+        r->state.best = r->last.loss;
+        r->state.best_step = r->state.step;
+        r->state.waited = 0;
+        if (!strcmp(r->recipe->train->keep, "best"))
+            return snapshot_write(r->context, r->best_path, r->session.trainer, crank_model_params(r->session.model));
+        return CRANK_OK;
+    }
+    r->state.waited++;
+    if (r->recipe->train->patience && r->state.waited >= r->recipe->train->patience) {
+        crank_log(r->context, CRANK_INFO, "step %lld: no better evaluation for %lld, stopping early (the best was step %lld)", (long long)r->state.step,
+                  (long long)r->state.waited, (long long)r->state.best_step);
+        *stop = true;
+    }
+    return CRANK_OK;
+}
+
+/* A step that changed nothing, or that a later one must not build on. */
+static crank_status note_skip(run *r, const trainer_result *result)
+{
+    r->state.skipped++;
+    r->state.skipped_run++;
+    crank_log(r->context, CRANK_WARNING, "step %lld: the %s is not finite%s", (long long)r->state.step,
+              isfinite(result->loss) ? "gradient" : "loss", r->recipe->train->inside ? "" : "; nothing was changed");
+    if (r->state.skipped_run >= SKIPS_IN_A_ROW)
+        return crank_fail(r->context, CRANK_FAILED, "%d steps in a row had a non-finite loss or gradient: lower train.lr, or check the data", SKIPS_IN_A_ROW);
+    if (!r->recipe->train->inside || !isfinite(result->loss)) return CRANK_OK;
+    int64_t run_length = r->state.skipped_run, skipped = r->state.skipped; /* updates cannot be taken back: the last checkpoint is good */
+    if (!checkpoint_exists(r->context, r->checkpoint_folder))
+        return crank_fail(r->context, CRANK_FAILED, "step %lld cannot be taken back and there is no checkpoint yet", (long long)r->state.step);
+    crank_status status = checkpoint_read(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
+    if (status == CRANK_OK) crank_log(r->context, CRANK_WARNING, "went back to the checkpoint of step %lld", (long long)r->state.step);
+    r->state.skipped_run = run_length;
+    r->state.skipped = skipped;
+    return status;
+}
+
+static crank_status one_step(run *r, trainer_result *result)
+{
+    int64_t      accumulate = r->recipe->train->accumulate, step = r->state.step + 1;
+    crank_status status = trainer_period(r->context, r->session.trainer, step);
+    for (int64_t i = 0; i < accumulate && status == CRANK_OK; i++)
+        status = dataset_batch(r->context, r->session.train, (step - 1) * accumulate + i, (int)i, &r->window[i]);
+    double start = clock_seconds();
+    if (status == CRANK_OK) status = trainer_step(r->context, r->session.trainer, step, r->window, (int)accumulate, result);
+    if (status != CRANK_OK) return status;
+    r->state.seconds += clock_seconds() - start;
+    r->state.step = step;
+    r->state.batches = step * accumulate;
+    r->state.tokens += result->tokens;
+    if (result->skipped) return note_skip(r, result);
+    r->state.skipped_run = 0;
+    return CRANK_OK;
+}
+
+static crank_status log_step(run *r, const trainer_result *result)
+{
+    metric metrics[] = {{"train/loss", result->loss}, {"train/rate", result->rate}, {"train/tokens", (double)r->state.tokens}, {"train/norm", result->norm}};
+    return log_metrics(r, r->state.step, metrics, isnan(result->norm) ? 3 : 4);
+}
+
+static crank_status loop(run *r, train_outcome *outcome)
+{
+    crank_status status = CRANK_OK;
+    bool         stop = false;
+    double       units = 0;
+    while (r->state.step < r->session.total && !stop && status == CRANK_OK) {
+        trainer_result result;
+        status = one_step(r, &result);
+        if (status != CRANK_OK) break;
+        units += (double)result.tokens;
+        outcome->train_loss = result.loss;
+        progress_update(r->line, r->state.step, units, result.loss);
+        bool last = r->state.step == r->session.total;
+        if (r->state.step % r->recipe->train->log_every == 0 || last) status = log_step(r, &result);
+        bool evaluates = r->session.eval && (r->state.step % r->eval_every == 0 || last);
+        if (status == CRANK_OK && evaluates) status = due_evaluation(r, &stop);
+        bool wanted = crank_stop_requested(r->context), now = signals_take_checkpoint();
+        if (status == CRANK_OK && (r->state.step % r->save_every == 0 || last || stop || wanted || now)) status = save_checkpoint(r);
+        if (status == CRANK_OK && wanted && !last) {
+            outcome->stopped = true;
+            return crank_fail(r->context, CRANK_STOPPED, "stopped at step %lld of %lld with a checkpoint; the same command goes on from it",
+                              (long long)r->state.step, (long long)r->session.total);
+        }
+    }
+    return status;
+}
+
+/* ---- the end ---- */
+
+/* The best values, when the recipe keeps them, as an adapter folder or a model folder beside the run. */
+static crank_status save_result(run *r, train_outcome *outcome)
+{
+    crank_context *context = r->context;
+    crank_model   *model = r->session.model;
+    crank_status   status = CRANK_OK;
+    if (r->session.eval && !strcmp(r->recipe->train->keep, "best") && r->state.best_step != r->state.step && file_exists(r->best_path))
+        status = snapshot_read(context, r->best_path, r->session.trainer, crank_model_params(model));
+    if (status != CRANK_OK) return status;
+    outcome->result = in_output(r, r->session.attachment ? "adapter" : "model");
+    if (!outcome->result) return CRANK_FAILED;
+    if (r->session.attachment) return crank_adapter_save(context, model, r->session.attachment, outcome->result, session_base(r->recipe));
+    status = crank_model_save(context, model, outcome->result, CRANK_F32);
+    return status == CRANK_OK ? crank_tokenizer_save(context, r->session.tokenizer, outcome->result) : status;
+}
+
+static void fill_outcome(run *r, train_outcome *outcome)
+{
+    crank_params *params = crank_model_params(r->session.model);
+    outcome->steps = r->state.step;
+    outcome->best = r->state.best;
+    outcome->best_step = r->state.best_step;
+    outcome->tokens = r->state.tokens;
+    outcome->skipped = r->state.skipped;
+    outcome->seconds = r->state.seconds;
+    outcome->tokens_per_second = r->state.seconds > 0 ? (double)r->state.tokens / r->state.seconds : 0;
+    outcome->planned = r->session.planned;
+    outcome->measured = memory_peak() > (int64_t)r->session.at_start ? (size_t)memory_peak() - r->session.at_start : 0;
+    outcome->trainable = trainer_trainable(r->session.trainer);
+    for (size_t i = 0; i < crank_params_count(params); i++) {
+        const crank_param *param = crank_params_at(params, i);
+        if (param->role == CRANK_ROLE_WEIGHT || param->role == CRANK_ROLE_METHOD) outcome->parameters += crank_view_count(&param->view);
+    }
+}
+
+static crank_status whole_run(run *r, train_outcome *outcome)
+{
+    crank_status status = CRANK_OK;
+    if (r->session.eval && r->state.step == 0) status = evaluate_now(r, &r->before);
+    if (status == CRANK_OK && r->session.eval && r->state.step == 0 && !r->before.classified)
+        crank_log(r->context, CRANK_INFO, "before: held-out loss %.4f nats a token", r->before.loss);
+    if (r->how->profile) trainer_profile(r->session.trainer, true);
+    if (status == CRANK_OK) status = loop(r, outcome);
+    fill_outcome(r, outcome);
+    if (status != CRANK_OK) return status;
+    if (r->how->profile && !(outcome->table = trainer_table(r->session.trainer, 0, 0))) return CRANK_FAILED;
+    status = save_result(r, outcome);
+    if (status == CRANK_OK && r->session.eval) status = evaluate_set(r->context, r->session.trainer, r->session.eval, &r->last);
+    if (status != CRANK_OK || !r->session.eval) return status;
+    outcome->loss_after = r->last.loss;
+    outcome->accuracy_after = r->last.classified ? r->last.accuracy : NAN;
+    return CRANK_OK;
+}
+
+crank_status train_run(crank_context *context, const task_recipe *recipe, const train_how *how, train_outcome *outcome)
+{
+    run r = {.context = context, .recipe = recipe, .how = how, .before = {.loss = NAN, .accuracy = NAN}};
+    *outcome = (train_outcome){.loss_before = NAN, .loss_after = NAN, .accuracy_before = NAN, .accuracy_after = NAN, .train_loss = NAN};
+    crank_status status = open_run(&r);
+    if (status == CRANK_OK && how->dry) {
+        fill_outcome(&r, outcome);
+    } else if (status == CRANK_OK) {
+        status = whole_run(&r, outcome);
+        if (status == CRANK_OK) status = report_first_evaluation(context, recipe->output->path, &outcome->loss_before, &outcome->accuracy_before);
+        if (status == CRANK_OK && recipe->output->report) status = report_write(context, recipe, outcome);
+    }
+    close_run(&r);
+    return status;
+}
+
+void train_outcome_free(train_outcome *outcome)
+{
+    crank_free(outcome->result);
+    crank_free(outcome->table);
+    outcome->result = outcome->table = NULL;
+}
