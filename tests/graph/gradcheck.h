@@ -22,6 +22,7 @@ typedef struct gradcheck {
     crank_graph *graph;
     int kind; /* of the case: which variant is recorded */
     uint64_t draws;
+    crank_dtype dtype; /* of random parameters and inputs */
     crank_param *param[GRADCHECK_LEAVES];
     double *value[GRADCHECK_LEAVES]; /* of each parameter */
     crank_tensor *leaf[GRADCHECK_LEAVES];
@@ -60,7 +61,7 @@ static inline crank_tensor *gradcheck_param(gradcheck *check, double low, double
     size_t n = gradcheck_size(rank, dims);
     assert_in_range(k, 0, GRADCHECK_LEAVES - 1);
     snprintf(name, sizeof name, "p%d", k);
-    check->param[k] = crank_params_add(check->params, name, CRANK_ROLE_WEIGHT, CRANK_F64, rank, dims);
+    check->param[k] = crank_params_add(check->params, name, CRANK_ROLE_WEIGHT, check->dtype, rank, dims);
     assert_non_null(check->param[k]);
     check->param[k]->trainable = true;
     check->value[k] = malloc(n * sizeof(double));
@@ -81,13 +82,16 @@ static inline crank_tensor *gradcheck_given(gradcheck *check, crank_dtype dtype,
     return check->input[k] = crank_input(check->graph, name, dtype, rank, dims);
 }
 
-/* An input of random f64. */
+/* An input of random numbers. */
 static inline crank_tensor *gradcheck_input(gradcheck *check, double low, double high, int rank, const int64_t *dims)
 {
     size_t n = gradcheck_size(rank, dims);
     double *data = malloc(n * sizeof *data);
     for (size_t i = 0; i < n; i++) data[i] = gradcheck_uniform(check, low, high);
-    crank_tensor *input = gradcheck_given(check, CRANK_F64, data, rank, dims);
+    void *converted = malloc(n * sizeof *data);
+    crank_convert(converted, check->dtype, data, CRANK_F64, n);
+    crank_tensor *input = gradcheck_given(check, check->dtype, converted, rank, dims);
+    free(converted);
     free(data);
     return input;
 }
@@ -134,14 +138,21 @@ static inline void gradcheck_compare(gradcheck *check, const char *name, const c
                  sqrt(error), sqrt(norm));
 }
 
-static inline void gradcheck_open(gradcheck *check, int kind)
+/* bodies: as of crank_device_cpu. */
+static inline void gradcheck_open_in(gradcheck *check, int kind, const char *bodies, crank_dtype dtype,
+                                     crank_dtype compute)
 {
-    *check = (gradcheck){.kind = kind, .context = crank_context_new()};
-    check->device = crank_device_cpu(check->context, "plain");
+    *check = (gradcheck){.kind = kind, .dtype = dtype, .context = crank_context_new()};
+    check->device = crank_device_cpu(check->context, bodies);
     assert_non_null(check->device);
     check->params = crank_params_new(check->context, check->device);
     check->graph = crank_graph_new(check->context, check->device);
-    crank_graph_set_compute(check->graph, CRANK_F64);
+    crank_graph_set_compute(check->graph, compute);
+}
+
+static inline void gradcheck_open(gradcheck *check, int kind)
+{
+    gradcheck_open_in(check, kind, "plain", CRANK_F64, CRANK_F64);
 }
 
 static inline void gradcheck_close(gradcheck *check)
