@@ -20,8 +20,12 @@ deps:
 	    echo "These Debian packages are missing:$$missing"; echo "Install them with: sudo apt-get install$$missing"; exit 1; fi; \
 	  $$s apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$s apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
+# The main job on the embedded default: a small base model that crank trained, adapted to real text.
+demo: all
+	@$(BUILD)/crank demo --output $(BUILD)/demo
+
 test: all
-	@cd $(BUILD) && ctest --output-on-failure
+	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
 
 install: all
 	@cmake --install $(BUILD)
@@ -29,4 +33,4 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all deps test install clean
+.PHONY: all deps demo test install clean
