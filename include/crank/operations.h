@@ -63,6 +63,12 @@ typedef struct crank_pad_attributes { int axis; int64_t start; } crank_pad_attri
 /* "pick": x f [n,c], ids i32 [n,k] -> y f [n,k]: y[i,j] = x[i, ids[i,j]]; outside [0,c): 0.
  * "unpick": dy f [n,k], ids i32 [n,k] -> dx f [n,c]: the reverse, repeated ids add. */
 
+/* "segment_pool": x f [n,d], segments i32 [s+1] (as of attention) -> y f [s,d]: one row a segment: the mean of its rows, or its
+ *     first or last row; zeros for an empty segment.
+ * "segment_pool_backward": dy f [s,d], segments i32 [s+1] -> dx f [n,d]: zeros, but for what the segments' rows receive. */
+typedef enum crank_segment_kind { CRANK_SEGMENT_MEAN, CRANK_SEGMENT_FIRST, CRANK_SEGMENT_LAST } crank_segment_kind;
+typedef struct crank_segment_attributes { crank_segment_kind kind; } crank_segment_attributes;
+
 /* "softmax": x f [.., c] -> y f: over the last axis; log: log-softmax. in place: 0.
  * "softmax_backward": y f, dy f -> dx f (of softmax, or of log-softmax with log). in place: 1 */
 typedef struct crank_softmax_attributes { bool log; } crank_softmax_attributes;

@@ -50,7 +50,12 @@ CRANK_API crank_tensor *crank_matmul_full(crank_tensor *a, bool trans_a, crank_t
 
 /* Rows of a table, and elements of rows. */
 CRANK_API crank_tensor *crank_gather_rows(crank_tensor *table, crank_tensor *ids);
+/* The same in another float type: no copy is made, and the gradient reaches the table unrounded. */
+CRANK_API crank_tensor *crank_gather_rows_as(crank_tensor *table, crank_tensor *ids, crank_dtype dtype);
 CRANK_API crank_tensor *crank_pick(crank_tensor *x, crank_tensor *ids); /* x [n,c], ids i32 [n,k] -> [n,k] */
+
+/* One row for each segment: x [n,d], segments i32 [s+1] -> [s,d]; empty segments give zeros. */
+CRANK_API crank_tensor *crank_segment_pool(crank_tensor *x, crank_tensor *segments, crank_segment_kind kind);
 
 /* Transformer pieces; operands as in operations.h. w, b may be NULL where they are optional there. */
 CRANK_API crank_tensor *crank_rmsnorm(crank_tensor *x, crank_tensor *w, double epsilon);

@@ -123,6 +123,10 @@ static bool check_matmul(const crank_call *call)
            (!view_present(c0) || is_matrix(c0, batch, m, n));
 }
 
+/* One row a segment: segments have one bound more. */
+static bool check_segment_pool(const crank_call *call) { return call->in[1].dims[0] - 1 == call->out[0].dims[0]; }
+static bool check_segment_pool_backward(const crank_call *call) { return call->in[1].dims[0] - 1 == call->in[0].dims[0]; }
+
 static bool check_rope(const crank_call *call)
 {
     int64_t r = call->in[2].dims[1];
@@ -171,6 +175,8 @@ static const signature table[] = {
     {"scatter_rows", "f[n,d] i[n] -> p[v,d]", false, NULL},
     {"pick", "f[n,c] i[n,k] -> f[n,k]", false, NULL},
     {"unpick", "f[n,k] i[n,k] -> f[n,c]", false, NULL},
+    {"segment_pool", "f[n,d] i[t] -> f[s,d]", true, check_segment_pool},
+    {"segment_pool_backward", "f[s,d] i[t] -> f[n,d]", true, check_segment_pool_backward},
     {"softmax", "f[.] -> f[.]", true, NULL},
     {"softmax_backward", "f[.] f[.] -> f[.]", true, NULL},
     {"matmul", "f[~] f[~] p[~]? p[~]? -> p[~]", true, check_matmul},

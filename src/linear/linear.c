@@ -172,7 +172,7 @@ static crank_tensor *base_product(crank_graph *graph, crank_linear *linear, cran
     if (!linear->weight) return no_weight(graph, linear);
     if (linear->kind == CRANK_LINEAR_DENSE)
         return crank_matmul_full(x, false, linear_use(graph, linear, linear->weight), true, 1, bias, NULL, CRANK_DTYPES);
-    crank_tensor *rows = crank_cast(crank_gather_rows(crank_use(graph, linear->weight), x), crank_graph_compute(graph));
+    crank_tensor *rows = crank_gather_rows_as(crank_use(graph, linear->weight), x, crank_graph_compute(graph));
     return bias ? crank_add(rows, bias) : rows;
 }
 

@@ -4,6 +4,7 @@
 
 #include "graph/gradcases_elementwise.h"
 #include "graph/gradcases_matmul.h"
+#include "graph/gradcases_segment.h"
 #include "graph/gradcases_shape.h"
 #include "graph/gradcases_transformer.h"
 
@@ -38,6 +39,8 @@ static const gradient_case cases[] = {
     {"scatter_rows", scatter_rows_case, 1},
     {"pick", pick_case, 2},
     {"unpick", unpick_case, 1},
+    {"segment_pool", segment_pool_case, 6},
+    {"segment_pool_backward", segment_pool_twice_case, 3},
     {"rmsnorm", rmsnorm_case, 5},
     {"layernorm", layernorm_case, 20},
     {"layernorm", residual_norm_case, 6},

@@ -55,10 +55,11 @@ void walk_next(walk *w);
 double plain_activation(crank_unary_kind kind, double x);
 double plain_activation_slope(crank_unary_kind kind, double x, double y);
 
-crank_kernel plain_copy, plain_fill, plain_binary, plain_where, plain_affine, plain_unary, plain_unary_backward, plain_glu,
-    plain_glu_backward, plain_dropout, plain_reduce, plain_concat, plain_pad, plain_gather_rows, plain_scatter_rows,
-    plain_pick, plain_unpick, plain_softmax, plain_softmax_backward, plain_matmul, plain_rmsnorm, plain_rmsnorm_backward,
-    plain_layernorm, plain_layernorm_backward, plain_rope, plain_attention, plain_attention_backward, plain_cache_write,
+crank_kernel plain_copy, plain_fill, plain_binary, plain_where, plain_affine, plain_unary, plain_unary_backward,
+    plain_glu, plain_glu_backward, plain_dropout, plain_reduce, plain_concat, plain_pad, plain_gather_rows,
+    plain_scatter_rows, plain_pick, plain_unpick, plain_segment_pool, plain_segment_pool_backward, plain_softmax,
+    plain_softmax_backward, plain_matmul, plain_rmsnorm, plain_rmsnorm_backward, plain_layernorm,
+    plain_layernorm_backward, plain_rope, plain_attention, plain_attention_backward, plain_cache_write,
     plain_attention_cached, plain_head_logprob, plain_head_logprob_backward, plain_head_cross_entropy, plain_adamw,
     plain_adamw8bit, plain_sgd, plain_lion, plain_assign, plain_clip_scale, plain_check_finite;
 

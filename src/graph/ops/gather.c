@@ -14,7 +14,8 @@ static crank_status infer_gather_rows(crank_graph *graph, crank_node *node)
     if (!op_is_float(table) || table->rank != 2 || !op_is(ids, CRANK_I32, 1))
         return op_refuse(graph, "gather_rows: table %s must be a float matrix, ids %s i32", op_shape(table).text,
                          op_shape(ids).text);
-    crank_set_output(node, 0, table->dtype, 2, (int64_t[]){ids->dims[0], table->dims[1]});
+    const copy_attributes *type = node->attributes;
+    crank_set_output(node, 0, type->dtype, 2, (int64_t[]){ids->dims[0], table->dims[1]});
     return CRANK_OK;
 }
 
@@ -25,8 +26,11 @@ static void gradient_gather_rows(crank_graph *graph, crank_node *node, crank_ten
     dx[0] = op_gradient_for(op_one(&op_scatter_rows, inputs, 2, &(extent_attributes){table->dims[0]}), table);
 }
 
-const crank_op op_gather_rows = {
-    .name = "gather_rows", .infer = infer_gather_rows, .gradient = gradient_gather_rows, .cheap = true};
+const crank_op op_gather_rows = {.name = "gather_rows",
+                                 .infer = infer_gather_rows,
+                                 .gradient = gradient_gather_rows,
+                                 .attributes_size = sizeof(copy_attributes),
+                                 .cheap = true};
 
 /* The sum over rows of one id is told in f32. */
 static crank_status infer_scatter_rows(crank_graph *graph, crank_node *node)
@@ -51,7 +55,9 @@ const crank_op op_scatter_rows = {.name = "scatter_rows",
                                   .gradient = gradient_scatter_rows,
                                   .attributes_size = sizeof(extent_attributes)};
 
-crank_tensor *crank_gather_rows(crank_tensor *table, crank_tensor *ids)
+crank_tensor *crank_gather_rows(crank_tensor *table, crank_tensor *ids) { return crank_gather_rows_as(table, ids, table->dtype); }
+
+crank_tensor *crank_gather_rows_as(crank_tensor *table, crank_tensor *ids, crank_dtype dtype)
 {
     if (op_failed(table)) return table;
     int rank = ids->rank;
@@ -63,7 +69,7 @@ crank_tensor *crank_gather_rows(crank_tensor *table, crank_tensor *ids)
     memcpy(dims, ids->dims, sizeof dims);
     dims[rank] = table->rank == 2 ? table->dims[1] : 1;
     crank_tensor *inputs[2] = {op_rows(table), op_rows(op_reshaped(ids, 1, (int64_t[]){op_count(ids)}))};
-    crank_tensor *y = op_one(&op_gather_rows, inputs, 2, NULL);
+    crank_tensor *y = op_one(&op_gather_rows, inputs, 2, &(copy_attributes){dtype});
     return rank == 1 ? y : op_reshaped(y, rank + 1, dims);
 }
 
