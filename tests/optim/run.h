@@ -1,0 +1,83 @@
+/* run.h - runs an optimiser on one parameter with given gradients: for tests of optim/. */
+#ifndef CRANK_TESTS_OPTIM_RUN_H
+#define CRANK_TESTS_OPTIM_RUN_H
+
+#include "crank/optim.h"
+#include "testing.h"
+
+typedef struct runner {
+    crank_context *context;
+    crank_device  *device;
+    crank_params  *params;
+    crank_param   *param;
+    crank_unit     unit;
+    crank_graph   *graph;
+    crank_tensor  *gradient;
+} runner;
+
+static inline runner runner_open(const char *method, const char *settings, crank_dtype type, int rank, const int64_t *dims,
+                                 const float *start, double decay)
+{
+    runner r = { .context = crank_context_new() };
+    r.device = crank_device_cpu(r.context, NULL);
+    if (!r.device) fail_msg("%s", crank_message(r.context));
+    r.params = crank_params_new(r.context, r.device);
+    r.param = crank_params_add(r.params, "w", CRANK_ROLE_WEIGHT, type, rank, dims);
+    r.param->trainable = true;
+    assert_ok(r.context, crank_param_write(r.context, r.param, start, CRANK_F32));
+    const crank_optimizer *optimizer = crank_optimizer_find(method);
+    assert_non_null(optimizer);
+    void *options = crank_options_new(r.context, optimizer->options, optimizer->options_size);
+    char  text[512];
+    snprintf(text, sizeof text, "%s", settings);
+    for (char *rest = text, *item; (item = strtok_r(rest, " ", &rest));) {
+        char *mark = strchr(item, '=');
+        *mark = 0;
+        assert_ok(r.context, crank_options_set(r.context, optimizer->options, options, item, mark + 1, "test"));
+    }
+    r.unit = (crank_unit){ .optimizer = optimizer, .param = r.param, .rate_factor = 1, .decay = decay, .options = options,
+                           .state = calloc(1, optimizer->state_size + 1), .seed = 3, .active = true };
+    assert_ok(r.context, optimizer->attach(r.context, &r.unit));
+    return r;
+}
+
+/* Records the update; called by the first step, after the unit's fields are final. */
+static inline void runner_record(runner *r)
+{
+    const crank_view *view = &r->param->view;
+    bool              wide = view->dtype == CRANK_F64;
+    r->graph = crank_graph_new(r->context, r->device);
+    if (wide) crank_graph_set_compute(r->graph, CRANK_F64);
+    r->gradient = crank_input(r->graph, "g", wide ? CRANK_F64 : CRANK_F32, view->rank, view->dims);
+    r->unit.optimizer->update(r->graph, &r->unit, r->gradient);
+    assert_ok(r->context, crank_graph_status(r->graph));
+    assert_ok(r->context, crank_plan(r->graph, NULL, NULL));
+}
+
+/* One step: gradient in f32 (f64 for an f64 parameter). */
+static inline void runner_step(runner *r, const void *gradient, double rate, int step, double clip, bool skip)
+{
+    if (!r->graph) runner_record(r);
+    float scalars[CRANK_SCALARS] = { (float)rate, (float)step, (float)clip, skip, 1 };
+    assert_ok(r->context, crank_write(r->gradient, gradient));
+    assert_ok(r->context, crank_write(crank_step_scalars(r->graph), scalars));
+    assert_ok(r->context, crank_run(r->graph));
+}
+
+static inline void runner_read(const runner *r, const char *name, void *out, crank_dtype type)
+{
+    crank_param *param = crank_params_find(r->params, name);
+    if (!param) fail_msg("no parameter named %s", name);
+    assert_ok(r->context, crank_param_read(r->context, param, out, type));
+}
+
+static inline void runner_close(runner *r)
+{
+    crank_graph_free(r->graph);
+    crank_options_free((void *)(uintptr_t)r->unit.options);
+    free(r->unit.state);
+    crank_params_free(r->params);
+    r->device->close(r->device);
+    crank_context_free(r->context);
+}
+#endif
