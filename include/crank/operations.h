@@ -117,7 +117,7 @@ typedef struct crank_glu_attributes { crank_unary_kind activation; } crank_glu_a
  *     z = w x_i + bias (chunk by chunk; never whole); logp_i = z[target] - lse; target outside [0,V): logp 0, lse still given.
  *     unit_i = d logp_i / d x_i = w[target] - sum_v softmax(z)_v w_v: what the reverse pass multiplies by d logp_i.
  * "head_logprob_backward": dlogp f32 [n], x, w, [bias], targets, lse -> [dx f [n,d]], [dw (f or f32) [V,d]], [dbias [V]]
- *     logits are computed again chunk by chunk.
+ *     logits are computed again chunk by chunk. dbias has the type of bias, which is f or f32.
  * "head_cross_entropy": x f [n,d], w f [V,d], [bias [V]], targets i32 [n], weights f32 [n]
  *     -> numerator f32 [] = -sum_i weights_i logp_i, logp f32 [n], [dx f [n,d]], [dw (f or f32) [V,d]], [dbias [V]]
  *     the gradients of the numerator come with the forward pass: one product fewer than computing the logits again. */

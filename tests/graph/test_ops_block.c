@@ -7,13 +7,14 @@ enum { N = 6, D = 8, HEADS = 4, KEY_HEADS = 2, HEAD = 2, FFN = 12, VOCABULARY = 
 /* What a variant trains: everything, the low-rank pairs alone (weights frozen), or everything but the head. */
 enum { ALL, PAIRS, NO_HEAD, VARIANTS };
 
+/* Elements in [-bound, bound): wide for the table, so that the first norm does not amplify roundings. */
 static crank_tensor *weight(gradcheck *check, double bound, int64_t out, int64_t in)
 {
     if (check->kind == PAIRS) return gradcheck_input(check, -bound, bound, DIMS(out, in));
     return gradcheck_param(check, -bound, bound, DIMS(out, in));
 }
 
-/* A parameter in the compute type. The table is wide so that the first norm does not amplify roundings. */
+/* A parameter in the compute type. */
 static crank_tensor *rounded(crank_tensor *x)
 {
     return crank_cast(x, crank_graph_compute(x->graph));
