@@ -90,8 +90,14 @@ static inline void set(const crank_view *view, int64_t i, double to)
 static inline crank_view draw_into(bench *b, crank_view view, double low, double high)
 {
     crank_stream stream = crank_stream_make(1, CRANK_RANDOM_TEST, 0);
-    for (int64_t i = 0; i < crank_view_count(&view); i++)
-        set(&view, i, low + (high - low) * (double)crank_draw_uniform(stream, b->draw++));
+    int64_t      columns = view.rank ? view.dims[view.rank - 1] : 1, rows = columns ? crank_view_count(&view) / columns : 0;
+    float        row_values[64];
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0, at = offset_of(&view, row * columns); i < columns; i++) {
+            if (i % 64 == 0) crank_fill_uniform(stream, b->draw += 64, 0, 1, row_values, 64);
+            element_write(view.data, view.dtype, at + i * (view.rank ? view.strides[view.rank - 1] : 1),
+                          low + (high - low) * (double)row_values[i % 64]);
+        }
     return view;
 }
 
@@ -140,15 +146,20 @@ static inline void assert_values(const crank_view *view, const double *expected,
 }
 #define ASSERT_VALUES(view, tolerance, ...) assert_values(view, (const double[]){__VA_ARGS__}, tolerance)
 
-/* |a - b| / |b| over all elements */
+/* |a - b| / |b| over all elements; equal infinities and NaNs at one place do not count. */
 static inline double distance(const crank_view *a, const crank_view *b)
 {
-    double difference = 0, norm = 0;
-    for (int64_t i = 0; i < crank_view_count(b); i++) {
-        double x = value(a, i), y = value(b, i);
-        if (x == y || (x != x && y != y)) x = y = isfinite(y) ? y : 0; /* equal infinities and NaNs */
-        difference += (x - y) * (x - y);
-        norm += y * y;
+    double  difference = 0, norm = 0;
+    int64_t columns = b->rank ? b->dims[b->rank - 1] : 1, rows = columns ? crank_view_count(b) / columns : 0;
+    int64_t step_a = b->rank ? a->strides[b->rank - 1] : 1, step_b = b->rank ? b->strides[b->rank - 1] : 1;
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t at_a = offset_of(a, row * columns), at_b = offset_of(b, row * columns);
+        for (int64_t i = 0; i < columns; i++) {
+            double x = element_read(a->data, a->dtype, at_a + i * step_a), y = element_read(b->data, b->dtype, at_b + i * step_b);
+            if (x == y || (x != x && y != y)) x = y = isfinite(y) ? y : 0;
+            difference += (x - y) * (x - y);
+            norm += y * y;
+        }
     }
     return sqrt(difference) / fmax(sqrt(norm), 1e-30);
 }

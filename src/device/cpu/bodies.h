@@ -23,8 +23,15 @@ extern const cpu_family cpu_families[];
 
 /* Threads that a body may use: `#pragma omp parallel num_threads(cpu_threads(call))`. */
 int cpu_threads(const crank_call *call);
+/* Bytes of the largest cache: outputs beyond are better written past it. */
+size_t cpu_cache(const crank_call *call);
 
 /* The finders of the families. */
 cpu_finder skinny_avx512bf16_find, skinny_avx512_find, skinny_avx2_find, matmul_onednn_find, matmul_blas_find;
 cpu_finder plain_find;
+cpu_finder elementwise_avx2_find, elementwise_avx512_find; /* copy, fill, binary, where, affine, dropout */
+cpu_finder activation_avx2_find, activation_avx512_find;   /* unary, glu and their reverses */
+cpu_finder rows_avx2_find, rows_avx512_find;               /* softmax, norms, rope and their reverses */
+cpu_finder shape_avx2_find, shape_avx512_find;             /* reduce, concat, pad, gather, scatter, pick, unpick */
+cpu_finder update_avx2_find, update_avx512_find;           /* adamw, adamw8bit, sgd, lion, assign */
 #endif

@@ -55,9 +55,11 @@ int crank_cpu_levels(const char **names, int capacity)
 typedef struct cpu_state {
     cpu_level level;
     int       threads;
+    size_t    cache;
 } cpu_state;
 
 int cpu_threads(const crank_call *call) { return ((const cpu_state *)call->device->state)->threads; }
+size_t cpu_cache(const crank_call *call) { return ((const cpu_state *)call->device->state)->cache; }
 
 static bool find(crank_device *device, const char *operation, const crank_call *call, crank_body *body)
 {
@@ -139,7 +141,9 @@ crank_device *crank_device_cpu(crank_context *context, const char *bodies)
         crank_free(device);
         return NULL;
     }
+    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
     *state = (cpu_state){.level = (cpu_level)level, .threads = crank_threads(context)};
+    state->cache = cache > 0 ? (size_t)cache : (size_t)32 << 20;
     *device = (crank_device){
         .name = "cpu", .level = level_names[level], .host = true, .bf16 = level >= CPU_AVX512BF16, .state = state,
         .find = find, .alloc = alloc, .free = release, .upload = copy_bytes, .download = copy_bytes,

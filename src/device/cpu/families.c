@@ -7,6 +7,10 @@ const cpu_family cpu_families[] = {
     {CPU_AVX2, skinny_avx2_find},
     {CPU_AVX2, matmul_onednn_find},
     {CPU_AVX2, matmul_blas_find},
+    {CPU_AVX512, elementwise_avx512_find},
+    {CPU_AVX512, activation_avx512_find},
+    {CPU_AVX2, elementwise_avx2_find},
+    {CPU_AVX2, activation_avx2_find},
     {CPU_PLAIN, plain_find},
     {CPU_PLAIN, NULL},
 };

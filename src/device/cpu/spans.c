@@ -1,0 +1,80 @@
+/* spans.c - merges the axes of views and hands rows to threads. */
+#include "device/cpu/spans.h"
+
+#include <omp.h>
+
+bool spans_make(spans *s, const crank_view *shape, int views, const crank_view *const *view)
+{
+    int64_t strides[SPAN_VIEWS][CRANK_MAX_RANK] = {{0}};
+    *s = (spans){.views = views, .columns = 1, .rows = 1};
+    for (int k = 0; k < views; k++) {
+        int shift = shape->rank - view[k]->rank;
+        s->data[k] = view[k]->data;
+        s->width[k] = (int64_t)crank_dtype_bits(view[k]->dtype) / 8;
+        for (int axis = 0; axis < view[k]->rank; axis++)
+            if (view[k]->dims[axis] != 1) strides[k][axis + shift] = view[k]->strides[axis];
+    }
+    int  axes = 0; /* merged axes, innermost first: dims[0] and strides[k][0] are the row */
+    for (int axis = shape->rank - 1; axis >= 0; axis--) {
+        if (shape->dims[axis] == 1) continue;
+        bool merges = axes > 0;
+        for (int k = 0; k < views && merges; k++)
+            merges = strides[k][axis] == s->strides[k][axes - 1] * s->dims[axes - 1];
+        if (merges) {
+            s->dims[axes - 1] *= shape->dims[axis];
+            continue;
+        }
+        s->dims[axes] = shape->dims[axis];
+        for (int k = 0; k < views; k++) s->strides[k][axes] = strides[k][axis];
+        axes++;
+    }
+    for (int k = 0; k < views; k++) s->inner[k] = axes ? s->strides[k][0] : 1;
+    for (int k = 0; k < views; k++)
+        if (s->inner[k] != 0 && s->inner[k] != 1) return false;
+    if (axes) s->columns = s->dims[0];
+    for (s->axes = 0; s->axes + 1 < axes; s->axes++) { /* the row leaves the list */
+        s->rows *= s->dims[s->axes] = s->dims[s->axes + 1];
+        for (int k = 0; k < views; k++) s->strides[k][s->axes] = s->strides[k][s->axes + 1];
+    }
+    return true;
+}
+
+/* Where row `row` starts in each view. */
+static void row_start(const spans *s, int64_t row, char **at)
+{
+    for (int k = 0; k < s->views; k++) at[k] = s->data[k];
+    for (int axis = 0; axis < s->axes; axis++) {
+        int64_t index = row % s->dims[axis];
+        row /= s->dims[axis];
+        for (int k = 0; k < s->views; k++) at[k] += index * s->strides[k][axis] * s->width[k];
+    }
+}
+
+static void run_range(const spans *s, int64_t first, int64_t last, span_kernel *kernel, const void *job)
+{
+    while (first < last) {
+        int64_t column = first % s->columns, count = s->columns - column;
+        char   *at[SPAN_VIEWS];
+        if (count > last - first) count = last - first;
+        row_start(s, first / s->columns, at);
+        for (int k = 0; k < s->views; k++) at[k] += column * s->inner[k] * s->width[k];
+        kernel(job, first, count, at);
+        first += count;
+    }
+}
+
+void spans_run(const spans *s, int threads, span_kernel *kernel, const void *job)
+{
+    int64_t total = s->rows * s->columns;
+    threads = worth_threads(total, threads);
+    if (threads == 1) {
+        run_range(s, 0, total, kernel, job);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        int64_t first, last;
+        share_of(total, 64, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
+        run_range(s, first, last, kernel, job);
+    }
+}
