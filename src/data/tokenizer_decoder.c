@@ -333,6 +333,10 @@ static bool collect(decoding *d, const crank_tokenizer *tokenizer, const int32_t
         if (added && added->special && skip_special) continue;
         size_t length = 0;
         const char *text = vocabulary_text(&tokenizer->words, ids[i], &length);
+        if (text && skip_special && !added) { /* a vocabulary may hold the text of a special token twice */
+            const added_token *same = added_find(tokenizer, vocabulary_find(&tokenizer->words, text, length));
+            if (same && same->special) continue;
+        }
         if (added) { /* decoders undo what normalisers did, so they get the normalised form */
             const text_string *form = added->normalized_content.bytes ? &added->normalized_content : &added->content;
             text = form->bytes;

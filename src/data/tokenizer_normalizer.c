@@ -140,25 +140,70 @@ static bool change_nfd(encoder *e, const void *part, const piece *old)
     return change_form(e, old, false, false);
 }
 
-/* The four steps for a text of ASCII characters whose origin nobody asks for: the same in one pass. */
-static bool change_bert_ascii(encoder *e, const void *part, const piece *old)
+/* ---- the four steps of BERT in one pass, for texts whose origin nobody asks for */
+static bool add_edit(encoder *e, size_t *count, uint32_t c)
 {
-    const normalizer *n = part;
-    char line[256];
-    size_t used = 0;
+    if (*count == e->edits_capacity && !reserve_edits(e, *count + 1)) return false;
+    e->edits[(*count)++] = (unicode_edit){c, 0};
+    return true;
+}
+
+static bool bert_ascii(encoder *e, const normalizer *n, size_t start, size_t end)
+{
+    char line[512];
     source_span none = {0, 0};
-    for (size_t at = old->start; at < old->end; at++) {
-        char c = e->text[at];
-        if (n->clean_text && (c == '\t' || c == '\n' || c == '\r')) c = ' ';
-        if (n->clean_text && (c < ' ' || c == 0x7F)) continue;
-        if (n->lowercase && c >= 'A' && c <= 'Z') c = (char)(c + 32);
-        line[used++] = c;
-        if (used == sizeof line) {
-            if (!work_append(e, line, used, none)) return false;
-            used = 0;
+    while (start < end) {
+        size_t used = 0;
+        for (; start < end && used < sizeof line; start++) {
+            char c = e->text[start];
+            if (n->clean_text && (c == '\t' || c == '\n' || c == '\r')) c = ' ';
+            if (n->clean_text && (c < ' ' || c == 0x7F)) continue;
+            if (n->lowercase && c >= 'A' && c <= 'Z') c = (char)(c + 32);
+            line[used++] = c;
         }
+        if (!work_append(e, line, used, none)) return false;
     }
-    return work_append(e, line, used, none);
+    return true;
+}
+
+/* Decomposition and reordering never look past an ASCII character, so a stretch without any stands alone. */
+static bool bert_other(encoder *e, const normalizer *n, size_t start, size_t end)
+{
+    size_t count = 0, size;
+    source_span none = {0, 0};
+    for (size_t at = start; at < end; at += size) {
+        uint32_t c = utf8_get(e->text + at, &size), out[UNICODE_EXPANSION];
+        if (n->clean_text && (c = bert_clean(n, c)) == REMOVED) continue;
+        bool apart = n->ideographs && unicode_is_ideograph(c);
+        size_t expanded = n->strip_accents ? unicode_decompose(c, false, out) : (out[0] = c, 1);
+        if (apart && !add_edit(e, &count, ' ')) return false;
+        for (size_t i = 0; i < expanded; i++)
+            if (!add_edit(e, &count, out[i])) return false;
+        if (apart && !add_edit(e, &count, ' ')) return false;
+    }
+    if (n->strip_accents) unicode_reorder(e->edits, count, e->sorted);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t lower[2] = {e->edits[i].character};
+        char bytes[8];
+        if (n->strip_accents && unicode_is_nonspacing(lower[0])) continue;
+        size_t letters = n->lowercase ? unicode_lower(lower[0], lower) : 1, length = utf8_put(lower[0], bytes);
+        if (letters == 2) length += utf8_put(lower[1], bytes + length);
+        if (!work_append(e, bytes, length, none)) return false;
+    }
+    return true;
+}
+
+static bool change_bert(encoder *e, const void *part, const piece *old)
+{
+    for (size_t at = old->start; at < old->end;) {
+        size_t start = at;
+        while (at < old->end && (unsigned char)e->text[at] < 0x80) at++;
+        if (!bert_ascii(e, part, start, at)) return false;
+        start = at;
+        while (at < old->end && (unsigned char)e->text[at] >= 0x80) at++;
+        if (!bert_other(e, part, start, at)) return false;
+    }
+    return true;
 }
 
 static bool is_ascii(const char *text, size_t length)
@@ -170,7 +215,7 @@ static bool is_ascii(const char *text, size_t length)
 
 static bool run_bert(encoder *e, const normalizer *n)
 {
-    if (!e->keeps_spans && is_ascii(e->text, e->text_length)) return work_edit(e, change_bert_ascii, n);
+    if (!e->keeps_spans) return work_edit(e, change_bert, n);
     return (!n->clean_text || work_edit(e, change_clean, n)) && (!n->ideographs || work_edit(e, change_ideographs, n)) &&
            (!n->strip_accents || (work_edit(e, change_nfd, n) && work_edit(e, change_strip_nonspacing, n))) &&
            (!n->lowercase || work_edit(e, change_lower, n));
