@@ -7,7 +7,7 @@
 typedef struct sha256 {
     uint32_t state[8];
     uint64_t length; /* bytes so far */
-    uint8_t  block[64];
+    uint8_t block[64];
 } sha256;
 
 void sha256_start(sha256 *hash);

@@ -3,28 +3,34 @@
  *     x = layernorm(words[ids] + positions[p] + types[t]);   layer:  x = layernorm(x + attention x);
  *     x = layernorm(x + W_out gelu(W_in x))
  *
- * RoBERTa's positions begin at row pad_token_id + 1. Heads: pooler tanh(W x_first); classification on it (BERT), or dense,
- * tanh, projection on the first token (RoBERTa); masked language model: dense, gelu, norm, then the embedding. */
+ * RoBERTa's positions begin at row pad_token_id + 1. Heads: pooler tanh(W x_first); classification on it (BERT), or
+ * dense, tanh, projection on the first token (RoBERTa); masked language model: dense, gelu, norm, then the embedding.
+ */
 #include "model/model.h"
 
 #include <string.h>
 
-static bool is_roberta(const crank_model *model) { return strcmp(model->config.model_type, "bert") != 0; }
+static bool is_roberta(const crank_model *model)
+{
+    return strcmp(model->config.model_type, "bert") != 0;
+}
 
 /* Row of the position table that token 0 of a sequence reads. */
 static int64_t position_offset(crank_model *model, crank_status *status)
 {
     int64_t pad = 1;
     if (!is_roberta(model)) return 0;
-    if (*status == CRANK_OK) *status = json_get_int(model->context, model->json, "pad_token_id", 0, SIZE_VOCAB, 1, &pad, model->where);
+    if (*status == CRANK_OK)
+        *status = json_get_int(model->context, model->json, "pad_token_id", 0, SIZE_VOCAB, 1, &pad, model->where);
     return pad + 1;
 }
 
 static crank_status configure(crank_model *model)
 {
-    static const char *const dropouts[] = {"attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout", NULL};
-    crank_model_config      *c = &model->config;
-    crank_status             status = CRANK_OK;
+    static const char *const dropouts[] = {"attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout",
+                                           NULL};
+    crank_model_config *c = &model->config;
+    crank_status status = CRANK_OK;
     config_size(model, &status, "vocab_size", SIZE_VOCAB, &c->vocab);
     config_size(model, &status, "hidden_size", SIZE_HIDDEN, &c->hidden);
     config_size(model, &status, "intermediate_size", SIZE_INNER, &c->intermediate);
@@ -36,54 +42,49 @@ static crank_status configure(crank_model *model)
     config_bool(model, &status, "tie_word_embeddings", true, &c->tied);
     config_must_be_off(model, &status, "is_decoder");
     config_must_be_off(model, &status, "add_cross_attention");
-    const char *positions = status == CRANK_OK
-                                ? json_get_string(model->context, model->json, "position_embedding_type", model->where, &status)
-                                : NULL;
+    const char *positions = status == CRANK_OK ? json_get_string(model->context, model->json, "position_embedding_type",
+                                                                 model->where, &status)
+                                               : NULL;
     model->body.position_offset = position_offset(model, &status);
     if (status != CRANK_OK) return status;
     if (positions && strcmp(positions, "absolute"))
-        return crank_fail(model->context, CRANK_BAD_DATA, "%s: `position_embedding_type` is \"%s\"; crank has absolute", model->where,
-                          positions);
-    if (c->hidden % c->heads)
-        return crank_fail(model->context, CRANK_BAD_DATA, "%s: hidden size %lld is no multiple of %lld heads", model->where,
-                          (long long)c->hidden, (long long)c->heads);
+        return crank_fail(model->context, CRANK_BAD_DATA, "%s: `position_embedding_type` is \"%s\"; crank has absolute",
+                          model->where, positions);
     c->context -= model->body.position_offset;
     if (c->context < 1)
-        return crank_fail(model->context, CRANK_BAD_DATA, "%s: `max_position_embeddings` leaves no position behind the first %lld",
-                          model->where, (long long)model->body.position_offset);
-    c->kv_heads = c->heads;
-    c->head_dim = c->hidden / c->heads;
+        return crank_fail(model->context, CRANK_BAD_DATA,
+                          "%s: `max_position_embeddings` leaves no position behind the first %lld", model->where,
+                          (long long)model->body.position_offset);
+    config_check_heads(model, &status);
     config_note_dropout(model, dropouts);
-    return CRANK_OK;
+    return status;
 }
 
 static void build_layer(crank_model *model, int i, crank_unary_kind activation, nn_block *block)
 {
     const crank_model_config *c = &model->config;
-    nn_attention             *a = &block->attention;
-    int                       reads = model_next_reads(model);
+    nn_attention *a = &block->attention;
+    int reads = model_next_reads(model);
     *a = (nn_attention){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
     a->attributes = (crank_attention_attributes){CRANK_MASK_NONE, 0, 1 / sqrt((double)c->head_dim)};
     block->norms_last = true;
-    a->q = model_dense(model, model_body_name(model, "encoder.layer.%d.attention.self.query", i), c->hidden, c->hidden, i, reads, 0);
-    a->k = model_dense(model, model_body_name(model, "encoder.layer.%d.attention.self.key", i), c->hidden, c->hidden, i, reads, 0);
-    a->v = model_dense(model, model_body_name(model, "encoder.layer.%d.attention.self.value", i), c->hidden, c->hidden, i, reads, 0);
-    a->out = model_dense(model, model_body_name(model, "encoder.layer.%d.attention.output.dense", i), c->hidden, c->hidden, i,
-                         model_next_reads(model), 0);
-    block->attention_norm = model_norm(model, model_body_name(model, "encoder.layer.%d.attention.output.LayerNorm", i), c->hidden, true);
+    a->q = model_layer_dense(model, i, "attention.self.query", c->hidden, c->hidden, reads, 0);
+    a->k = model_layer_dense(model, i, "attention.self.key", c->hidden, c->hidden, reads, 0);
+    a->v = model_layer_dense(model, i, "attention.self.value", c->hidden, c->hidden, reads, 0);
+    a->out = model_layer_dense(model, i, "attention.output.dense", c->hidden, c->hidden, NEW_READS, 0);
+    block->attention_norm = model_layer_norm(model, i, "attention.output.LayerNorm", c->hidden, true);
     block->mlp.activation = activation;
-    block->mlp.up = model_dense(model, model_body_name(model, "encoder.layer.%d.intermediate.dense", i), c->hidden, c->intermediate, i,
-                                model_next_reads(model), 0);
-    block->mlp.down = model_dense(model, model_body_name(model, "encoder.layer.%d.output.dense", i), c->intermediate, c->hidden, i,
-                                  model_next_reads(model), 0);
-    block->mlp_norm = model_norm(model, model_body_name(model, "encoder.layer.%d.output.LayerNorm", i), c->hidden, true);
+    block->mlp.up = model_layer_dense(model, i, "intermediate.dense", c->hidden, c->intermediate, NEW_READS, 0);
+    block->mlp.down = model_layer_dense(model, i, "output.dense", c->intermediate, c->hidden, NEW_READS, 0);
+    block->mlp_norm = model_layer_norm(model, i, "output.LayerNorm", c->hidden, true);
 }
 
 static void build_embeddings(crank_model *model)
 {
     const crank_model_config *c = &model->config;
-    int64_t                   rows = c->context + model->body.position_offset;
-    model->body.tokens = model_embedding(model, model_body_name(model, "embeddings.word_embeddings"), c->vocab, c->hidden);
+    int64_t rows = c->context + model->body.position_offset;
+    model->body.tokens =
+        model_embedding(model, model_body_name(model, "embeddings.word_embeddings"), c->vocab, c->hidden);
     model->body.positions = model_param(model, model_body_name(model, "embeddings.position_embeddings.weight"), 2,
                                         (int64_t[]){rows, c->hidden}, START_NORMAL, 0);
     model->body.types = model_param(model, model_body_name(model, "embeddings.token_type_embeddings.weight"), 2,
@@ -95,21 +96,23 @@ static void build_embeddings(crank_model *model)
 static void build_masked(crank_model *model, crank_unary_kind activation)
 {
     const crank_model_config *c = &model->config;
-    model_heads              *h = &model->heads;
-    bool                      roberta = is_roberta(model);
-    const char               *top = roberta ? "lm_head" : "cls.predictions";
-    h->transform = model_dense(model, model_name(model, "%s.%s", top, roberta ? "dense" : "transform.dense"), c->hidden, c->hidden, -1,
-                               model_next_reads(model), 0);
+    model_heads *h = &model->heads;
+    bool roberta = is_roberta(model);
+    const char *top = roberta ? "lm_head" : "cls.predictions";
+    h->transform = model_dense(model, model_name(model, "%s.%s", top, roberta ? "dense" : "transform.dense"), c->hidden,
+                               c->hidden, -1, model_next_reads(model), 0);
     h->transform_activation = roberta ? CRANK_GELU : activation;
-    h->transform_norm = model_norm(model, model_name(model, "%s.%s", top, roberta ? "layer_norm" : "transform.LayerNorm"), c->hidden, true);
-    crank_param *bias = model_param(model, model_name(model, "%s.%s", top, c->tied ? "bias" : "decoder.bias"), 1, &c->vocab, START_ZERO, 0);
+    h->transform_norm = model_norm(
+        model, model_name(model, "%s.%s", top, roberta ? "layer_norm" : "transform.LayerNorm"), c->hidden, true);
+    crank_param *bias = model_param(model, model_name(model, "%s.%s", top, c->tied ? "bias" : "decoder.bias"), 1,
+                                    &c->vocab, START_ZERO, 0);
     model_vocabulary(model, model_name(model, "%s.decoder", top), bias);
 }
 
 static void build_classifier(crank_model *model)
 {
     const crank_model_config *c = &model->config;
-    model_heads              *h = &model->heads;
+    model_heads *h = &model->heads;
     if (!is_roberta(model)) {
         model_classifier(model, "classifier", 0);
         return;
@@ -123,14 +126,14 @@ static void build_classifier(crank_model *model)
 static void build(crank_model *model)
 {
     const crank_model_config *c = &model->config;
-    crank_unary_kind          activation = CRANK_GELU;
-    bool                      classify = model->task == TASK_CLASSIFY, roberta = is_roberta(model);
+    crank_unary_kind activation = CRANK_GELU;
+    bool classify = model->task == TASK_CLASSIFY, roberta = is_roberta(model);
     config_activation(model, &model->status, "hidden_act", "gelu", &activation);
     build_embeddings(model);
     nn_block *blocks = model_blocks(model);
     for (int i = 0; blocks && i < c->layers; i++) build_layer(model, i, activation, &blocks[i]);
     const char *pooler = model_body_name(model, "pooler.dense");
-    bool        needed = classify && !roberta;
+    bool needed = classify && !roberta;
     if (needed || (model->task == TASK_BODY && model_file_has(model, model_name(model, "%s.weight", pooler))))
         model->heads.pooler = model_dense(model, pooler, c->hidden, c->hidden, -1, model_next_reads(model),
                                           model->options.labels > 0 ? WEIGHT_FRESH : 0);
@@ -145,13 +148,22 @@ static const model_class roberta_classes[] = {{"roberta", "Roberta"}, {"xlm-robe
 const model_family family_bert = {
     .name = "bert",
     .summary = "encoders with learned positions and norms behind each part: BERT, MiniLM, E5, BGE, cross-encoders",
-    .classes = bert_classes, .prefix = "bert.", .heads = heads,
-    .configure = configure, .build = build,
+    .classes = bert_classes,
+    .prefix = "bert.",
+    .layer = "encoder.layer",
+    .heads = heads,
+    .configure = configure,
+    .build = build,
 };
 
 const model_family family_roberta = {
     .name = "roberta",
-    .summary = "BERT encoders with positions behind the padding row and a head on the first token: RoBERTa, XLM-RoBERTa, BGE-M3",
-    .classes = roberta_classes, .prefix = "roberta.", .heads = heads,
-    .configure = configure, .build = build,
+    .summary = "BERT encoders with positions behind the padding row and a head on the first token: RoBERTa, "
+               "XLM-RoBERTa, BGE-M3",
+    .classes = roberta_classes,
+    .prefix = "roberta.",
+    .layer = "encoder.layer",
+    .heads = heads,
+    .configure = configure,
+    .build = build,
 };

@@ -1,5 +1,5 @@
-/* build.c - declarations: a family names its tensors here, and each becomes a parameter with a source in the file, a start
- * value, or a line in the table of problems. No memory is taken before all names and shapes are known. */
+/* build.c - declarations: a family names its tensors here, and each becomes a parameter with a source in the file, a
+ * start value, or a line in the table of problems. No memory is taken before all names and shapes are known. */
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -16,7 +16,7 @@ static bool reserve(crank_model *model, void *array, size_t count, size_t *capac
 {
     if (count < *capacity) return true;
     size_t wanted = *capacity ? 2 * *capacity : 64;
-    void  *bigger = realloc(*(void **)array, wanted * size);
+    void *bigger = realloc(*(void **)array, wanted * size);
     if (!bigger) {
         model->status = crank_fail(model->context, CRANK_FAILED, "out of memory: the tensors of a model");
         return false;
@@ -71,15 +71,17 @@ static void shape_text(char *out, size_t size, int rank, const int64_t *dims)
 }
 
 /* True when the view of the file serves `weight` of these dims (as it stands in memory). */
-static bool source_fits(crank_model *model, const model_weight *weight, int rank, const int64_t *dims, const crank_view *view,
-                        unsigned flags)
+static bool source_fits(crank_model *model, const model_weight *weight, int rank, const int64_t *dims,
+                        const crank_view *view, unsigned flags)
 {
     int64_t stored[CRANK_MAX_RANK];
     for (int i = 0; i < rank; i++) stored[i] = weight->transposed ? dims[rank - 1 - i] : dims[i];
     bool same = view->rank == rank && !memcmp(view->dims, stored, (size_t)rank * sizeof *stored);
-    if (same && crank_dtype_is_float(view->dtype) && view->dtype != CRANK_F8E4M3 && view->dtype != CRANK_NF4) return true;
+    if (same && crank_dtype_is_float(view->dtype) && view->dtype != CRANK_F8E4M3 && view->dtype != CRANK_NF4)
+        return true;
     if (same) {
-        weights_problem(model, "type     %s is %s; crank reads f32, bf16, f16 and f64", weight->name, crank_dtype_name(view->dtype));
+        weights_problem(model, "type     %s is %s; crank reads f32, bf16, f16 and f64", weight->name,
+                        crank_dtype_name(view->dtype));
         return false;
     }
     if (!(flags & WEIGHT_FRESH)) {
@@ -98,14 +100,19 @@ static bool can_map(const crank_model *model, const model_weight *weight, const 
            (uintptr_t)view->data % (crank_dtype_bits(view->dtype) / 8) == 0;
 }
 
-crank_param *model_param(crank_model *model, const char *name, int rank, const int64_t *dims, weight_start start, unsigned flags)
+crank_param *model_param(crank_model *model, const char *name, int rank, const int64_t *dims, weight_start start,
+                         unsigned flags)
 {
-    if (model->status != CRANK_OK || !reserve(model, &model->list, model->count, &model->capacity, sizeof *model->list)) return NULL;
+    if (model->status != CRANK_OK || !reserve(model, &model->list, model->count, &model->capacity, sizeof *model->list))
+        return NULL;
     model_weight *weight = &model->list[model->count];
-    *weight = (model_weight){.name = (char *)name, .start = start, .transposed = flags & WEIGHT_TRANSPOSED,
-                             .spread = flags & WEIGHT_FRESH ? 0.02 : model->spread, .fresh = true};
+    *weight = (model_weight){.name = (char *)name,
+                             .start = start,
+                             .transposed = flags & WEIGHT_TRANSPOSED,
+                             .spread = flags & WEIGHT_FRESH ? 0.02 : model->spread,
+                             .fresh = true};
     crank_view view = {0};
-    bool       mapped = false;
+    bool mapped = false;
     if (model->weights && (weight->source_name = weights_lookup(model, name, &view))) {
         weight->fresh = !source_fits(model, weight, rank, dims, &view, flags);
         mapped = !weight->fresh && can_map(model, weight, &view);
@@ -114,9 +121,11 @@ crank_param *model_param(crank_model *model, const char *name, int rank, const i
         weights_problem(model, "missing  %s", name);
     }
     if (model->weights && weight->fresh && (flags & WEIGHT_FRESH))
-        crank_log(model->context, CRANK_INFO, "%s: `%s` is new: not in the file, or of another shape there", model->where, name);
-    weight->param = mapped ? crank_params_add_view(model->params, name, CRANK_ROLE_WEIGHT, view)
-                           : crank_params_add(model->params, name, CRANK_ROLE_WEIGHT, model->options.weights, rank, dims);
+        crank_log(model->context, CRANK_INFO, "%s: `%s` is new: not in the file, or of another shape there",
+                  model->where, name);
+    weight->param = mapped
+                        ? crank_params_add_view(model->params, name, CRANK_ROLE_WEIGHT, view)
+                        : crank_params_add(model->params, name, CRANK_ROLE_WEIGHT, model->options.weights, rank, dims);
     if (!weight->param) {
         fail(model);
         return NULL;
@@ -135,10 +144,13 @@ bool model_file_has(crank_model *model, const char *name)
 
 /* ---- linears ---- */
 
-int model_next_reads(crank_model *model) { return model->reads++; }
+int model_next_reads(crank_model *model)
+{
+    return model->reads++;
+}
 
-static crank_linear *add_linear(crank_model *model, const char *name, crank_linear_kind kind, int64_t in, int64_t out, crank_param *weight,
-                                crank_param *bias, int block, int reads)
+static crank_linear *add_linear(crank_model *model, const char *name, crank_linear_kind kind, int64_t in, int64_t out,
+                                crank_param *weight, crank_param *bias, int block, int reads)
 {
     if (model->status != CRANK_OK) return NULL;
     crank_linear *linear = crank_linear_add(model->linears, name, kind, in, out, weight, bias);
@@ -151,13 +163,16 @@ static crank_linear *add_linear(crank_model *model, const char *name, crank_line
     return linear;
 }
 
-crank_linear *model_dense(crank_model *model, const char *name, int64_t in, int64_t out, int block, int reads, unsigned flags)
+crank_linear *model_dense(crank_model *model, const char *name, int64_t in, int64_t out, int block, int reads,
+                          unsigned flags)
 {
     crank_param *bias = NULL;
-    size_t       place = model->count;
-    crank_param *weight = model_param(model, model_name(model, "%s.weight", name), 2, (int64_t[]){out, in}, START_NORMAL, flags);
+    size_t place = model->count;
+    crank_param *weight =
+        model_param(model, model_name(model, "%s.weight", name), 2, (int64_t[]){out, in}, START_NORMAL, flags);
     if (!(flags & WEIGHT_NO_BIAS))
-        bias = model_param(model, model_name(model, "%s.bias", name), 1, &out, START_ZERO, flags & ~(unsigned)WEIGHT_TRANSPOSED);
+        bias = model_param(model, model_name(model, "%s.bias", name), 1, &out, START_ZERO,
+                           flags & ~(unsigned)WEIGHT_TRANSPOSED);
     crank_linear *linear = add_linear(model, name, CRANK_LINEAR_DENSE, in, out, weight, bias, block, reads);
     if (!linear) return NULL;
     linear->transposed_file = flags & WEIGHT_TRANSPOSED;
@@ -167,9 +182,11 @@ crank_linear *model_dense(crank_model *model, const char *name, int64_t in, int6
 
 crank_linear *model_embedding(crank_model *model, const char *name, int64_t rows, int64_t width)
 {
-    size_t       place = model->count;
-    crank_param *table = model_param(model, model_name(model, "%s.weight", name), 2, (int64_t[]){rows, width}, START_NORMAL, 0);
-    crank_linear *linear = add_linear(model, name, CRANK_LINEAR_EMBEDDING, rows, width, table, NULL, -1, model_next_reads(model));
+    size_t place = model->count;
+    crank_param *table =
+        model_param(model, model_name(model, "%s.weight", name), 2, (int64_t[]){rows, width}, START_NORMAL, 0);
+    crank_linear *linear =
+        add_linear(model, name, CRANK_LINEAR_EMBEDDING, rows, width, table, NULL, -1, model_next_reads(model));
     if (linear) model->list[place].linear = linear;
     return linear;
 }
@@ -185,12 +202,16 @@ nn_norm model_norm(crank_model *model, const char *name, int64_t width, bool cen
 void model_vocabulary(crank_model *model, const char *name, crank_param *bias)
 {
     int64_t vocab = model->config.vocab, hidden = model->config.hidden;
-    size_t  place = model->count;
+    size_t place = model->count;
     crank_param *weight = NULL;
     if (model->status != CRANK_OK) return;
-    if (model->config.tied) weight = model->body.tokens->weight;
-    else weight = model_param(model, model_name(model, "%s.weight", name), 2, (int64_t[]){vocab, hidden}, START_NORMAL, 0);
-    crank_linear *head = add_linear(model, name, CRANK_LINEAR_DENSE, hidden, vocab, weight, bias, -1, model_next_reads(model));
+    if (model->config.tied)
+        weight = model->body.tokens->weight;
+    else
+        weight =
+            model_param(model, model_name(model, "%s.weight", name), 2, (int64_t[]){vocab, hidden}, START_NORMAL, 0);
+    crank_linear *head =
+        add_linear(model, name, CRANK_LINEAR_DENSE, hidden, vocab, weight, bias, -1, model_next_reads(model));
     if (!head) return;
     head->is_head = true;
     if (!model->config.tied) model->list[place].linear = head;
@@ -207,11 +228,27 @@ void model_classifier(crank_model *model, const char *name, unsigned flags)
     model->heads.classifier = linear;
 }
 
+crank_linear *model_layer_dense(crank_model *model, int i, const char *name, int64_t in, int64_t out, int reads,
+                                unsigned flags)
+{
+    if (reads == NEW_READS) reads = model_next_reads(model);
+    return model_dense(model, model_body_name(model, "%s.%d.%s", model->family->layer, i, name), in, out, i, reads,
+                       flags);
+}
+
+nn_norm model_layer_norm(crank_model *model, int i, const char *name, int64_t width, bool centred)
+{
+    return model_norm(model, model_body_name(model, "%s.%d.%s", model->family->layer, i, name), width, centred);
+}
+
 nn_block *model_blocks(crank_model *model)
 {
     if (model->status != CRANK_OK) return NULL;
-    model->body.blocks = crank_alloc(model->context, (size_t)model->config.layers, sizeof *model->body.blocks, "the layers of a model");
-    if (!model->body.blocks) fail(model);
-    else model->body.count = (int)model->config.layers;
+    model->body.blocks =
+        crank_alloc(model->context, (size_t)model->config.layers, sizeof *model->body.blocks, "the layers of a model");
+    if (!model->body.blocks)
+        fail(model);
+    else
+        model->body.count = (int)model->config.layers;
     return model->body.blocks;
 }

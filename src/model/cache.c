@@ -1,11 +1,10 @@
 /* cache.c - keys and values of one sequence for generation: [capacity, kv_heads, head_dim] twice a layer. */
 #include "model/model.h"
 
-
 static crank_status add_pairs(crank_context *context, const crank_model *model, crank_model_cache *cache)
 {
     const crank_model_config *c = &model->config;
-    int64_t                   dims[3] = {cache->cache.capacity, c->kv_heads, c->head_dim};
+    int64_t dims[3] = {cache->cache.capacity, c->kv_heads, c->head_dim};
     for (int64_t i = 0; i < 2 * c->layers; i++) {
         char *name = crank_format(context, "cache.%lld.%s", (long long)(i / 2), i % 2 ? "values" : "keys");
         if (!name) return CRANK_FAILED;
@@ -25,8 +24,8 @@ crank_model_cache *crank_model_cache_new(crank_context *context, crank_model *mo
         return NULL;
     }
     if (capacity < 1 || capacity > c->context) {
-        crank_fail(context, CRANK_USAGE, "a cache of %lld tokens: it must hold 1 to %lld (the model's context)", (long long)capacity,
-                   (long long)c->context);
+        crank_fail(context, CRANK_USAGE, "a cache of %lld tokens: it must hold 1 to %lld (the model's context)",
+                   (long long)capacity, (long long)c->context);
         return NULL;
     }
     crank_model_cache *cache = crank_alloc(context, 1, sizeof *cache, "a cache");
@@ -36,7 +35,8 @@ crank_model_cache *crank_model_cache_new(crank_context *context, crank_model *mo
     cache->cache.keys = crank_alloc(context, (size_t)c->layers, sizeof(crank_param *), "a cache");
     cache->cache.values = crank_alloc(context, (size_t)c->layers, sizeof(crank_param *), "a cache");
     if (cache->params && model->options.dry) crank_params_defer(cache->params, true);
-    if (cache->params && cache->cache.keys && cache->cache.values && add_pairs(context, model, cache) == CRANK_OK) return cache;
+    if (cache->params && cache->cache.keys && cache->cache.values && add_pairs(context, model, cache) == CRANK_OK)
+        return cache;
     crank_model_cache_free(cache);
     return NULL;
 }

@@ -1,17 +1,21 @@
 /* gpt2.c - GPT-2 decoders (Radford et al. 2019).
  *
- *     x = wte[ids] + wpe[positions];   layer:  x += attention(layernorm x);  x += W_proj gelu(W_fc layernorm x);   last:  layernorm x
+ *     x = wte[ids] + wpe[positions];   layer:  x += attention(layernorm x);  x += W_proj gelu(W_fc layernorm x); last:
+ * layernorm x
  *
- * Checkpoints hold the linears of a layer as Conv1D: weights [in, out]. q, k, v are one linear. The head is the embedding. */
+ * Checkpoints hold the linears of a layer as Conv1D: weights [in, out]. q, k, v are one linear. The head is the
+ * embedding. */
 #include "model/model.h"
 
-typedef struct scaling { bool by_head, by_layer; } scaling;
+typedef struct scaling {
+    bool by_head, by_layer;
+} scaling;
 
 static crank_status configure(crank_model *model)
 {
     static const char *const dropouts[] = {"attn_pdrop", "embd_pdrop", "resid_pdrop", NULL};
-    crank_model_config      *c = &model->config;
-    crank_status             status = CRANK_OK;
+    crank_model_config *c = &model->config;
+    crank_status status = CRANK_OK;
     config_size(model, &status, "vocab_size", SIZE_VOCAB, &c->vocab);
     config_size(model, &status, "n_embd", SIZE_HIDDEN, &c->hidden);
     config_size(model, &status, "n_layer", SIZE_LAYERS, &c->layers);
@@ -21,46 +25,39 @@ static crank_status configure(crank_model *model)
     config_number(model, &status, "layer_norm_epsilon", 1e-30, 1, 1e-5, &c->epsilon);
     config_bool(model, &status, "tie_word_embeddings", true, &c->tied);
     config_must_be_off(model, &status, "add_cross_attention");
-    if (status != CRANK_OK) return status;
-    if (c->hidden % c->heads)
-        return crank_fail(model->context, CRANK_BAD_DATA, "%s: hidden size %lld is no multiple of %lld heads", model->where,
-                          (long long)c->hidden, (long long)c->heads);
-    c->kv_heads = c->heads;
-    c->head_dim = c->hidden / c->heads;
+    config_check_heads(model, &status);
     config_note_dropout(model, dropouts);
-    return CRANK_OK;
+    return status;
 }
 
 static void build_layer(crank_model *model, int i, scaling scale, crank_unary_kind activation, nn_block *block)
 {
     const crank_model_config *c = &model->config;
-    nn_attention             *a = &block->attention;
+    nn_attention *a = &block->attention;
     *a = (nn_attention){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
     a->attributes = (crank_attention_attributes){
         CRANK_MASK_CAUSAL, 0, (scale.by_head ? 1 / sqrt((double)c->head_dim) : 1) / (scale.by_layer ? i + 1 : 1)};
-    block->attention_norm = model_norm(model, model_body_name(model, "h.%d.ln_1", i), c->hidden, true);
-    a->qkv = model_dense(model, model_body_name(model, "h.%d.attn.c_attn", i), c->hidden, 3 * c->hidden, i, model_next_reads(model),
-                         WEIGHT_TRANSPOSED);
-    a->out = model_dense(model, model_body_name(model, "h.%d.attn.c_proj", i), c->hidden, c->hidden, i, model_next_reads(model),
-                         WEIGHT_TRANSPOSED);
-    block->mlp_norm = model_norm(model, model_body_name(model, "h.%d.ln_2", i), c->hidden, true);
+    block->attention_norm = model_layer_norm(model, i, "ln_1", c->hidden, true);
+    a->qkv = model_layer_dense(model, i, "attn.c_attn", c->hidden, 3 * c->hidden, NEW_READS, WEIGHT_TRANSPOSED);
+    a->out = model_layer_dense(model, i, "attn.c_proj", c->hidden, c->hidden, NEW_READS, WEIGHT_TRANSPOSED);
+    block->mlp_norm = model_layer_norm(model, i, "ln_2", c->hidden, true);
     block->mlp.activation = activation;
-    block->mlp.up = model_dense(model, model_body_name(model, "h.%d.mlp.c_fc", i), c->hidden, c->intermediate, i,
-                                model_next_reads(model), WEIGHT_TRANSPOSED);
-    block->mlp.down = model_dense(model, model_body_name(model, "h.%d.mlp.c_proj", i), c->intermediate, c->hidden, i,
-                                  model_next_reads(model), WEIGHT_TRANSPOSED);
+    block->mlp.up = model_layer_dense(model, i, "mlp.c_fc", c->hidden, c->intermediate, NEW_READS, WEIGHT_TRANSPOSED);
+    block->mlp.down =
+        model_layer_dense(model, i, "mlp.c_proj", c->intermediate, c->hidden, NEW_READS, WEIGHT_TRANSPOSED);
 }
 
 static void build(crank_model *model)
 {
     const crank_model_config *c = &model->config;
-    scaling                   scale = {0};
-    crank_unary_kind          activation = CRANK_GELU_TANH;
+    scaling scale = {0};
+    crank_unary_kind activation = CRANK_GELU_TANH;
     config_activation(model, &model->status, "activation_function", "gelu_new", &activation);
     config_bool(model, &model->status, "scale_attn_weights", true, &scale.by_head);
     config_bool(model, &model->status, "scale_attn_by_inverse_layer_idx", false, &scale.by_layer);
     model->body.tokens = model_embedding(model, model_body_name(model, "wte"), c->vocab, c->hidden);
-    model->body.positions = model_param(model, model_body_name(model, "wpe.weight"), 2, (int64_t[]){c->context, c->hidden}, START_NORMAL, 0);
+    model->body.positions = model_param(model, model_body_name(model, "wpe.weight"), 2,
+                                        (int64_t[]){c->context, c->hidden}, START_NORMAL, 0);
     nn_block *blocks = model_blocks(model);
     for (int i = 0; blocks && i < c->layers; i++) build_layer(model, i, scale, activation, &blocks[i]);
     model->body.last_norm = model_norm(model, model_body_name(model, "ln_f"), c->hidden, true);
@@ -74,6 +71,11 @@ static const char *const heads[] = {"lm_head.", "score.", NULL};
 const model_family family_gpt2 = {
     .name = "gpt2",
     .summary = "decoders with learned positions and layer norms: GPT-2, DistilGPT-2",
-    .classes = classes, .prefix = "transformer.", .heads = heads, .decoder = true,
-    .configure = configure, .build = build,
+    .classes = classes,
+    .prefix = "transformer.",
+    .layer = "h",
+    .heads = heads,
+    .decoder = true,
+    .configure = configure,
+    .build = build,
 };

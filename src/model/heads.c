@@ -1,7 +1,8 @@
 /* heads.c - what stands behind the body: the vocabulary's log-probabilities, one vector a sequence, classification.
  *
- * The vocabulary's logits exist chunk by chunk inside head operations; only where a method stands on the head itself do they go
- * through the linear as a whole:  logp_i = z_i[t] - lse_i,  lse_i = m_i + log sum_v e^(z_iv - m_i),  m_i = max_v z_iv. */
+ * The vocabulary's logits exist chunk by chunk inside head operations; only where a method stands on the head itself do
+ * they go through the linear as a whole:  logp_i = z_i[t] - lse_i,  lse_i = m_i + log sum_v e^(z_iv - m_i),  m_i =
+ * max_v z_iv. */
 #include "model/model.h"
 
 static bool has_vocabulary(crank_graph *graph, const crank_model *model)
@@ -21,7 +22,10 @@ static crank_tensor *head_input(crank_graph *graph, const crank_model *model, cr
     return nn_norm_forward(graph, &heads->transform_norm, x);
 }
 
-static crank_tensor *wide(crank_tensor *x) { return x->dtype == CRANK_F64 ? x : crank_cast(x, CRANK_F32); }
+static crank_tensor *wide(crank_tensor *x)
+{
+    return x->dtype == CRANK_F64 ? x : crank_cast(x, CRANK_F32);
+}
 
 static crank_tensor *head_bias(crank_graph *graph, const crank_linear *head)
 {
@@ -47,22 +51,25 @@ crank_tensor *crank_model_logits(crank_graph *graph, crank_model *model, crank_t
     return crank_linear_forward(graph, model->heads.vocabulary, head_input(graph, model, features));
 }
 
-crank_tensor *crank_model_logprob(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *targets, crank_tensor **lse)
+crank_tensor *crank_model_logprob(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *targets,
+                                  crank_tensor **lse)
 {
     if (!has_vocabulary(graph, model)) return features;
     crank_linear *head = model->heads.vocabulary;
-    if (crank_linear_has_maps(head)) return whole_logprob(wide(crank_model_logits(graph, model, features)), targets, lse);
-    return crank_head_logprob(head_input(graph, model, features), crank_linear_weight(graph, head), head_bias(graph, head), targets, lse);
+    if (crank_linear_has_maps(head))
+        return whole_logprob(wide(crank_model_logits(graph, model, features)), targets, lse);
+    return crank_head_logprob(head_input(graph, model, features), crank_linear_weight(graph, head),
+                              head_bias(graph, head), targets, lse);
 }
 
-crank_tensor *crank_model_cross_entropy(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *targets,
-                                        crank_tensor *weights, crank_tensor **logp)
+crank_tensor *crank_model_cross_entropy(crank_graph *graph, crank_model *model, crank_tensor *features,
+                                        crank_tensor *targets, crank_tensor *weights, crank_tensor **logp)
 {
     if (!has_vocabulary(graph, model)) return features;
     crank_linear *head = model->heads.vocabulary;
     if (!crank_linear_has_maps(head))
-        return crank_head_cross_entropy(head_input(graph, model, features), crank_linear_weight(graph, head), head_bias(graph, head),
-                                        targets, weights, logp);
+        return crank_head_cross_entropy(head_input(graph, model, features), crank_linear_weight(graph, head),
+                                        head_bias(graph, head), targets, weights, logp);
     crank_tensor *rows = whole_logprob(wide(crank_model_logits(graph, model, features)), targets, NULL);
     if (logp) *logp = crank_stop_gradient(rows);
     return crank_scale(crank_sum(crank_mul(rows, crank_cast(weights, rows->dtype))), -1);
@@ -70,20 +77,25 @@ crank_tensor *crank_model_cross_entropy(crank_graph *graph, crank_model *model, 
 
 crank_tensor *crank_model_pool(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *segments)
 {
-    static const crank_segment_kind kinds[] = {[POOL_MEAN] = CRANK_SEGMENT_MEAN, [POOL_CLS] = CRANK_SEGMENT_FIRST,
-                                               [POOL_LAST] = CRANK_SEGMENT_LAST, [POOL_POOLER] = CRANK_SEGMENT_FIRST};
+    static const crank_segment_kind kinds[] = {[POOL_MEAN] = CRANK_SEGMENT_MEAN,
+                                               [POOL_CLS] = CRANK_SEGMENT_FIRST,
+                                               [POOL_LAST] = CRANK_SEGMENT_LAST,
+                                               [POOL_POOLER] = CRANK_SEGMENT_FIRST};
     crank_tensor *rows = crank_segment_pool(features, segments, kinds[model->pooling]);
     if (model->pooling != POOL_POOLER) return rows;
     if (!model->heads.pooler)
-        return crank_graph_error(graph, CRANK_USAGE, "%s has no pooler; choose pooling mean, cls or last", model->config.architecture);
+        return crank_graph_error(graph, CRANK_USAGE, "%s has no pooler; choose pooling mean, cls or last",
+                                 model->config.architecture);
     return crank_unary(CRANK_TANH, crank_linear_forward(graph, model->heads.pooler, rows));
 }
 
-crank_tensor *crank_model_classify(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *segments)
+crank_tensor *crank_model_classify(crank_graph *graph, crank_model *model, crank_tensor *features,
+                                   crank_tensor *segments)
 {
     const model_heads *heads = &model->heads;
     if (!heads->classifier)
-        return crank_graph_error(graph, CRANK_USAGE, "%s has no classification head; load it with labels > 0", model->config.architecture);
+        return crank_graph_error(graph, CRANK_USAGE, "%s has no classification head; load it with labels > 0",
+                                 model->config.architecture);
     crank_tensor *x = crank_model_pool(graph, model, features, segments);
     if (heads->dense) x = crank_unary(heads->dense_activation, crank_linear_forward(graph, heads->dense, x));
     return crank_linear_forward(graph, heads->classifier, x);

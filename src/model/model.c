@@ -11,12 +11,14 @@ static crank_status check_options(crank_context *context, const crank_model_opti
     crank_dtype types[] = {options->compute, options->weights};
     for (int i = 0; i < 2; i++)
         if (types[i] != CRANK_F32 && types[i] != CRANK_BF16 && types[i] != CRANK_F64)
-            return crank_fail(context, CRANK_USAGE, "a model's %s type must be f32, bf16 or f64", i ? "weight" : "compute");
+            return crank_fail(context, CRANK_USAGE, "a model's %s type must be f32, bf16 or f64",
+                              i ? "weight" : "compute");
     return CRANK_OK;
 }
 
 /* A model without tensors yet; takes the reference to `json` (NULL: message set already). */
-static crank_model *start(crank_context *context, crank_device *device, const crank_model_options *options, json_t *json, char *where)
+static crank_model *start(crank_context *context, crank_device *device, const crank_model_options *options,
+                          json_t *json, char *where)
 {
     crank_model *model = json && where ? crank_alloc(context, 1, sizeof *model, "a model") : NULL;
     if (!model) {
@@ -53,7 +55,7 @@ static crank_model *finish(crank_model *model, crank_status status)
 static bool folder_has_weights(crank_context *context, const char *folder)
 {
     static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
-    bool                     found = false;
+    bool found = false;
     for (int i = 0; i < 2 && !found; i++) {
         char *path = file_join(context, folder, names[i]);
         found = path && file_exists(path);
@@ -62,22 +64,26 @@ static bool folder_has_weights(crank_context *context, const char *folder)
     return found;
 }
 
-crank_model *crank_model_load(crank_context *context, crank_device *device, const char *folder, const crank_model_options *options)
+crank_model *crank_model_load(crank_context *context, crank_device *device, const char *folder,
+                              const crank_model_options *options)
 {
-    char        *where = file_join(context, folder, "config.json");
+    char *where = file_join(context, folder, "config.json");
     crank_model *model = start(context, device, options, where ? json_read(context, where) : NULL, where);
     if (!model) return NULL;
     crank_status status = model->status;
     if (status == CRANK_OK) status = model_configure(context, model, folder);
-    if (status == CRANK_OK && (!model->options.dry || folder_has_weights(context, folder))) status = weights_open(context, model, folder);
+    if (status == CRANK_OK && (!model->options.dry || folder_has_weights(context, folder)))
+        status = weights_open(context, model, folder);
     if (status == CRANK_OK) status = assemble(context, model);
     return finish(model, status);
 }
 
-crank_model *crank_model_new(crank_context *context, crank_device *device, const char *config_json, const crank_model_options *options)
+crank_model *crank_model_new(crank_context *context, crank_device *device, const char *config_json,
+                             const crank_model_options *options)
 {
-    char        *where = crank_strdup(context, "config");
-    crank_model *model = start(context, device, options, where ? json_parse(context, config_json, strlen(config_json), where) : NULL, where);
+    char *where = crank_strdup(context, "config");
+    crank_model *model = start(context, device, options,
+                               where ? json_parse(context, config_json, strlen(config_json), where) : NULL, where);
     if (!model) return NULL;
     crank_status status = model->status;
     if (status == CRANK_OK) status = model_configure(context, model, NULL);
@@ -102,8 +108,23 @@ void crank_model_free(crank_model *model)
     crank_free(model);
 }
 
-const crank_model_config  *crank_model_config_of(const crank_model *model) { return &model->config; }
-const crank_model_options *crank_model_options_of(const crank_model *model) { return &model->options; }
-crank_linears             *crank_model_linears(const crank_model *model) { return model->linears; }
-crank_params              *crank_model_params(const crank_model *model) { return model->params; }
-crank_device              *crank_model_device(const crank_model *model) { return model->device; }
+const crank_model_config *crank_model_config_of(const crank_model *model)
+{
+    return &model->config;
+}
+const crank_model_options *crank_model_options_of(const crank_model *model)
+{
+    return &model->options;
+}
+crank_linears *crank_model_linears(const crank_model *model)
+{
+    return model->linears;
+}
+crank_params *crank_model_params(const crank_model *model)
+{
+    return model->params;
+}
+crank_device *crank_model_device(const crank_model *model)
+{
+    return model->device;
+}

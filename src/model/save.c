@@ -1,5 +1,5 @@
-/* save.c - a model as a Hugging Face folder: config.json with all keys it came with, model.safetensors (sharded above 5 GB), and
- * for an encoder whose pooling was chosen the two files by which sentence-transformers knows it.
+/* save.c - a model as a Hugging Face folder: config.json with all keys it came with, model.safetensors (sharded above 5
+ * GB), and for an encoder whose pooling was chosen the two files by which sentence-transformers knows it.
  *
  * Each file is replaced atomically, weights before config.json. */
 #include "model/model.h"
@@ -12,28 +12,31 @@ static const uint64_t SHARD_BYTES = 5000000000u;
 
 /* ---- weights ---- */
 
-/* Contiguous host values of a weight in `dtype`, as the file has them. `own` is freed by the caller; NULL: the parameter's own. */
-static crank_status host_values(crank_context *context, const crank_model *model, const model_weight *weight, crank_dtype dtype,
-                                crank_view *view, void **own)
+/* Contiguous host values of a weight in `dtype`, as the file has them. `own` is freed by the caller; NULL: the
+ * parameter's own. */
+static crank_status host_values(crank_context *context, const crank_model *model, const model_weight *weight,
+                                crank_dtype dtype, crank_view *view, void **own)
 {
     const crank_linear *linear = weight->linear;
-    const crank_param  *param = linear ? linear->weight : weight->param;
-    int64_t             dims[2] = {linear ? linear->out : 0, linear ? linear->in : 0};
-    size_t              size = crank_dtype_bits(dtype) / 8;
+    const crank_param *param = linear ? linear->weight : weight->param;
+    int64_t dims[2] = {linear ? linear->out : 0, linear ? linear->in : 0};
+    size_t size = crank_dtype_bits(dtype) / 8;
     *own = NULL;
     if (param && model->device->host && param->view.dtype == dtype && !weight->transposed) {
         *view = param->view;
         return CRANK_OK;
     }
-    *view = param ? crank_view_make(NULL, dtype, param->view.rank, param->view.dims) : crank_view_make(NULL, dtype, 2, dims);
+    *view = param ? crank_view_make(NULL, dtype, param->view.rank, param->view.dims)
+                  : crank_view_make(NULL, dtype, 2, dims);
     if (!(*own = crank_alloc(context, (size_t)crank_view_count(view), size, weight->name))) return CRANK_FAILED;
     view->data = *own;
     if (param) return crank_param_read(context, param, *own, dtype);
-    float       *row = crank_alloc(context, (size_t)dims[1], sizeof *row, "a row of a weight");
+    float *row = crank_alloc(context, (size_t)dims[1], sizeof *row, "a row of a weight");
     crank_status status = row ? CRANK_OK : CRANK_FAILED;
     for (int64_t r = 0; r < dims[0] && status == CRANK_OK; r++) {
         status = crank_linear_rows(context, linear, r, 1, row);
-        if (status == CRANK_OK) crank_convert((char *)*own + (size_t)(r * dims[1]) * size, dtype, row, CRANK_F32, (size_t)dims[1]);
+        if (status == CRANK_OK)
+            crank_convert((char *)*own + (size_t)(r * dims[1]) * size, dtype, row, CRANK_F32, (size_t)dims[1]);
     }
     crank_free(row);
     return status;
@@ -43,8 +46,8 @@ static crank_status host_values(crank_context *context, const crank_model *model
 static crank_status turn(crank_context *context, crank_view *view, void **own)
 {
     int64_t rows = view->dims[0], columns = view->dims[1];
-    size_t  size = crank_dtype_bits(view->dtype) / 8;
-    char   *turned = crank_alloc(context, (size_t)(rows * columns), size, "a transposed weight");
+    size_t size = crank_dtype_bits(view->dtype) / 8;
+    char *turned = crank_alloc(context, (size_t)(rows * columns), size, "a transposed weight");
     if (!turned) return CRANK_FAILED;
     weights_transpose(turned, view->data, columns, rows, size);
     crank_free(*own);
@@ -53,11 +56,12 @@ static crank_status turn(crank_context *context, crank_view *view, void **own)
     return CRANK_OK;
 }
 
-static crank_status save_weights(crank_context *context, const crank_model *model, const char *folder, crank_dtype dtype)
+static crank_status save_weights(crank_context *context, const crank_model *model, const char *folder,
+                                 crank_dtype dtype)
 {
     crank_named_view *views = crank_alloc(context, model->count, sizeof *views, "the tensors of a model");
-    void            **own = crank_alloc(context, model->count, sizeof *own, "the tensors of a model");
-    crank_status      status = views && own ? CRANK_OK : CRANK_FAILED;
+    void **own = crank_alloc(context, model->count, sizeof *own, "the tensors of a model");
+    crank_status status = views && own ? CRANK_OK : CRANK_FAILED;
     for (size_t i = 0; i < model->count && status == CRANK_OK; i++) {
         views[i].name = model->list[i].name;
         status = host_values(context, model, &model->list[i], dtype, &views[i].view, &own[i]);
@@ -74,7 +78,10 @@ static crank_status save_weights(crank_context *context, const crank_model *mode
 
 static const char *torch_name(crank_dtype dtype)
 {
-    return dtype == CRANK_BF16 ? "bfloat16" : dtype == CRANK_F16 ? "float16" : dtype == CRANK_F64 ? "float64" : "float32";
+    return dtype == CRANK_BF16  ? "bfloat16"
+           : dtype == CRANK_F16 ? "float16"
+           : dtype == CRANK_F64 ? "float64"
+                                : "float32";
 }
 
 /* Names of labels: those that the config has when their number fits, else LABEL_i. */
@@ -114,7 +121,7 @@ static crank_status save_config(crank_context *context, const crank_model *model
 
 static crank_status write_json_in(crank_context *context, const char *folder, const char *name, json_t *value)
 {
-    char        *path = file_join(context, folder, name);
+    char *path = file_join(context, folder, name);
     crank_status status = !value ? crank_fail(context, CRANK_FAILED, "out of memory: %s", name)
                           : path ? json_write(context, path, value)
                                  : CRANK_FAILED;
@@ -129,16 +136,17 @@ static crank_status save_pooling(crank_context *context, const crank_model *mode
     if (!inner) return CRANK_FAILED;
     crank_status status = file_make_folder(context, inner);
     if (status == CRANK_OK)
-        status = write_json_in(context, inner, "config.json",
-                               json_pack("{s:I, s:b, s:b, s:b, s:b, s:b}", "word_embedding_dimension", (json_int_t)model->config.hidden,
-                                         "pooling_mode_cls_token", model->pooling == POOL_CLS, "pooling_mode_mean_tokens",
-                                         model->pooling == POOL_MEAN, "pooling_mode_max_tokens", 0, "pooling_mode_mean_sqrt_len_tokens", 0,
-                                         "pooling_mode_lasttoken", model->pooling == POOL_LAST));
+        status = write_json_in(
+            context, inner, "config.json",
+            json_pack("{s:I, s:b, s:b, s:b, s:b, s:b}", "word_embedding_dimension", (json_int_t)model->config.hidden,
+                      "pooling_mode_cls_token", model->pooling == POOL_CLS, "pooling_mode_mean_tokens",
+                      model->pooling == POOL_MEAN, "pooling_mode_max_tokens", 0, "pooling_mode_mean_sqrt_len_tokens", 0,
+                      "pooling_mode_lasttoken", model->pooling == POOL_LAST));
     if (status == CRANK_OK)
         status = write_json_in(context, folder, "modules.json",
-                               json_pack("[{s:i, s:s, s:s, s:s}, {s:i, s:s, s:s, s:s}]", "idx", 0, "name", "0", "path", "", "type",
-                                         "sentence_transformers.models.Transformer", "idx", 1, "name", "1", "path", "1_Pooling", "type",
-                                         "sentence_transformers.models.Pooling"));
+                               json_pack("[{s:i, s:s, s:s, s:s}, {s:i, s:s, s:s, s:s}]", "idx", 0, "name", "0", "path",
+                                         "", "type", "sentence_transformers.models.Transformer", "idx", 1, "name", "1",
+                                         "path", "1_Pooling", "type", "sentence_transformers.models.Pooling"));
     crank_free(inner);
     return status;
 }
@@ -147,9 +155,10 @@ crank_status crank_model_save(crank_context *context, const crank_model *model, 
 {
     if (model->options.dry) return crank_fail(context, CRANK_USAGE, "a model without weights cannot be saved");
     if (dtype != CRANK_F32 && dtype != CRANK_BF16 && dtype != CRANK_F16 && dtype != CRANK_F64)
-        return crank_fail(context, CRANK_USAGE, "a model is saved as f32, bf16, f16 or f64, not as %s", crank_dtype_name(dtype));
+        return crank_fail(context, CRANK_USAGE, "a model is saved as f32, bf16, f16 or f64, not as %s",
+                          crank_dtype_name(dtype));
     crank_status status = file_make_folder(context, folder);
-    char        *path = status == CRANK_OK ? file_join(context, folder, "config.json") : NULL;
+    char *path = status == CRANK_OK ? file_join(context, folder, "config.json") : NULL;
     if (status == CRANK_OK) status = path ? save_weights(context, model, folder, dtype) : CRANK_FAILED;
     if (status == CRANK_OK) status = save_config(context, model, path, dtype);
     if (status == CRANK_OK && model->pooling_stated && model->task == TASK_BODY && model->pooling != POOL_POOLER)

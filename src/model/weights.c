@@ -11,7 +11,10 @@ enum { PROBLEM_LINES = 10 };
 
 /* ---- names of the file ---- */
 
-static int by_name(const void *a, const void *b) { return strcmp(((const file_name *)a)->name, ((const file_name *)b)->name); }
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const file_name *)a)->name, ((const file_name *)b)->name);
+}
 
 crank_status weights_open(crank_context *context, crank_model *model, const char *folder)
 {
@@ -26,7 +29,7 @@ crank_status weights_open(crank_context *context, crank_model *model, const char
 
 static const char *take(crank_model *model, const char *name, crank_view *view)
 {
-    file_name  key = {.name = name};
+    file_name key = {.name = name};
     file_name *found = bsearch(&key, model->names, model->name_count, sizeof *model->names, by_name);
     if (!found || !crank_weights_find(model->weights, name, view)) return NULL;
     found->taken = true;
@@ -36,7 +39,7 @@ static const char *take(crank_model *model, const char *name, crank_view *view)
 /* Checkpoints of 2018 call the parameters of norms gamma and beta. */
 static const char *take_old(crank_model *model, const char *name, crank_view *view)
 {
-    char        text[600];
+    char text[600];
     const char *end = strrchr(name, '.'), *found = take(model, name, view);
     if (found || !end || !strstr(name, "LayerNorm.")) return found;
     snprintf(text, sizeof text, "%.*s.%s", (int)(end - name), name, !strcmp(end, ".weight") ? "gamma" : "beta");
@@ -45,9 +48,9 @@ static const char *take_old(crank_model *model, const char *name, crank_view *vi
 
 const char *weights_lookup(crank_model *model, const char *name, crank_view *view)
 {
-    char        text[600];
+    char text[600];
     const char *prefix = model->family->prefix, *found = take_old(model, name, view);
-    size_t      length = strlen(prefix);
+    size_t length = strlen(prefix);
     if (found) return found;
     if (!strncmp(name, prefix, length)) return take_old(model, name + length, view);
     snprintf(text, sizeof text, "%s%s", prefix, name);
@@ -58,7 +61,7 @@ const char *weights_lookup(crank_model *model, const char *name, crank_view *vie
 
 void weights_problem(crank_model *model, const char *format, ...)
 {
-    char    text[700];
+    char text[700];
     va_list arguments;
     if (model->problem_count++ >= PROBLEM_LINES) return;
     va_start(arguments, format);
@@ -76,8 +79,8 @@ static bool ends_with(const char *name, const char *end)
 /* Buffers that older releases saved and that follow from the config. */
 static bool is_buffer(const char *name)
 {
-    static const char *const ends[] = {"rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", "embeddings.position_ids",
-                                       "embeddings.token_type_ids"};
+    static const char *const ends[] = {"rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias",
+                                       "embeddings.position_ids", "embeddings.token_type_ids"};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (ends_with(name, ends[i])) return true;
     return false;
@@ -97,14 +100,16 @@ static crank_status check_names(crank_context *context, crank_model *model)
     for (size_t i = 0; i < model->name_count; i++) {
         const char *name = model->names[i].name;
         if (model->names[i].taken || is_buffer(name)) continue;
-        if (is_other_head(model, name)) crank_log(context, CRANK_INFO, "%s: `%s` belongs to another head and is not used", model->where, name);
-        else weights_problem(model, "unknown  %s", name);
+        if (is_other_head(model, name))
+            crank_log(context, CRANK_INFO, "%s: `%s` belongs to another head and is not used", model->where, name);
+        else
+            weights_problem(model, "unknown  %s", name);
     }
     if (!model->problem_count) return CRANK_OK;
     int more = model->problem_count - PROBLEM_LINES;
     if (more > 0) text_printf(&model->problems, "\n  and %d more", more);
-    return crank_fail(context, CRANK_BAD_DATA, "%s: the weights do not fit %s:%s", model->where, model->config.architecture,
-                      model->problems.bytes ? model->problems.bytes : "");
+    return crank_fail(context, CRANK_BAD_DATA, "%s: the weights do not fit %s:%s", model->where,
+                      model->config.architecture, model->problems.bytes ? model->problems.bytes : "");
 }
 
 /* ---- values ---- */
@@ -117,8 +122,8 @@ static crank_status check_memory(crank_context *context, const crank_model *mode
     for (size_t i = 0; i < model->count; i++)
         if (!model->list[i].param->view.data) bytes += (double)crank_view_bytes(&model->list[i].param->view);
     if (bytes <= machine) return CRANK_OK;
-    return crank_fail(context, CRANK_FAILED, "%s: the weights take %.1f GB in %s and this machine has %.1f GB", model->where, bytes / 1e9,
-                      crank_dtype_name(model->options.weights), machine / 1e9);
+    return crank_fail(context, CRANK_FAILED, "%s: the weights take %.1f GB in %s and this machine has %.1f GB",
+                      model->where, bytes / 1e9, crank_dtype_name(model->options.weights), machine / 1e9);
 }
 
 void weights_transpose(void *to, const void *from, int64_t rows, int64_t columns, size_t size)
@@ -128,13 +133,14 @@ void weights_transpose(void *to, const void *from, int64_t rows, int64_t columns
         for (int64_t c0 = 0; c0 < columns; c0 += TILE)
             for (int64_t r = r0; r < rows && r < r0 + TILE; r++)
                 for (int64_t c = c0; c < columns && c < c0 + TILE; c++)
-                    memcpy((char *)to + (size_t)(r * columns + c) * size, (const char *)from + (size_t)(c * rows + r) * size, size);
+                    memcpy((char *)to + (size_t)(r * columns + c) * size,
+                           (const char *)from + (size_t)(c * rows + r) * size, size);
 }
 
 static crank_status copy_source(crank_context *context, crank_model *model, model_weight *weight)
 {
     const crank_view *source = &weight->source;
-    crank_status      status;
+    crank_status status;
     if (!weight->transposed) {
         status = crank_param_write(context, weight->param, source->data, source->dtype);
     } else {
@@ -158,8 +164,8 @@ static crank_status make_values(crank_context *context, const crank_model *model
     if (weight->start == START_ONE)
         for (size_t i = 0; i < count; i++) values[i] = 1;
     else
-        crank_fill_normal(crank_stream_make(model->options.seed, CRANK_RANDOM_INIT, crank_hash_name(weight->name)), 0, 0,
-                          (float)weight->spread, values, count);
+        crank_fill_normal(crank_stream_make(model->options.seed, CRANK_RANDOM_INIT, crank_hash_name(weight->name)), 0,
+                          0, (float)weight->spread, values, count);
     crank_status status = crank_param_write(context, weight->param, values, CRANK_F32);
     crank_free(values);
     return status;
@@ -168,15 +174,17 @@ static crank_status make_values(crank_context *context, const crank_model *model
 crank_status weights_fill(crank_context *context, crank_model *model)
 {
     crank_status status = model->weights ? check_names(context, model) : CRANK_OK;
-    bool         mapped = false;
+    bool mapped = false;
     if (status != CRANK_OK || model->options.dry) return status;
     status = check_memory(context, model);
     if (status == CRANK_OK) status = crank_params_commit(model->params);
     for (size_t i = 0; i < model->count && status == CRANK_OK; i++) {
         model_weight *weight = &model->list[i];
         mapped |= weight->param->mapped;
-        if (weight->fresh) status = make_values(context, model, weight);
-        else if (weight->source.data) status = copy_source(context, model, weight);
+        if (weight->fresh)
+            status = make_values(context, model, weight);
+        else if (weight->source.data)
+            status = copy_source(context, model, weight);
     }
     if (status != CRANK_OK || mapped) return status;
     crank_weights_close(model->weights);

@@ -1,7 +1,7 @@
 /* attention.c - multi-head attention with grouped queries: o = softmax(q k^T * scale + mask) v, a head at a time.
  *
- * q, k, v come from three maps, or as slices of one (GPT-2); q and k may be normed over each head (Qwen3) and rotated by
- * position. With a cache, k and v are written behind the tokens that it holds and q looks at all of it. */
+ * q, k, v come from three maps, or as slices of one (GPT-2); q and k may be normed over each head (Qwen3) and rotated
+ * by position. With a cache, k and v are written behind the tokens that it holds and q looks at all of it. */
 #include "nn/nn.h"
 
 static crank_tensor *as_heads(crank_tensor *x, int64_t heads, int64_t head_dim)
@@ -10,7 +10,8 @@ static crank_tensor *as_heads(crank_tensor *x, int64_t heads, int64_t head_dim)
 }
 
 /* x [n, hidden] -> q [n,h,d], k and v [n,hk,d] */
-static void project(crank_graph *graph, const nn_attention *a, crank_tensor *x, crank_tensor **q, crank_tensor **k, crank_tensor **v)
+static void project(crank_graph *graph, const nn_attention *a, crank_tensor *x, crank_tensor **q, crank_tensor **k,
+                    crank_tensor **v)
 {
     if (!a->qkv) {
         *q = as_heads(crank_linear_forward(graph, a->q, x), a->heads, a->head_dim);
@@ -24,7 +25,8 @@ static void project(crank_graph *graph, const nn_attention *a, crank_tensor *x, 
     *v = crank_slice(all, 1, a->heads + a->kv_heads, a->kv_heads);
 }
 
-crank_tensor *nn_attention_forward(crank_graph *graph, const nn_attention *a, crank_tensor *x, const nn_tokens *tokens, int layer)
+crank_tensor *nn_attention_forward(crank_graph *graph, const nn_attention *a, crank_tensor *x, const nn_tokens *tokens,
+                                   int layer)
 {
     crank_tensor *q, *k, *v, *o;
     project(graph, a, x, &q, &k, &v);

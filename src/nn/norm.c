@@ -6,8 +6,9 @@
 crank_tensor *nn_weight(crank_graph *graph, crank_param *param)
 {
     crank_tensor *weight = crank_use(graph, param);
-    return weight->dtype == CRANK_F32 && crank_graph_compute(graph) != CRANK_F64 ? weight
-                                                                                : crank_cast(weight, crank_graph_compute(graph));
+    return weight->dtype == CRANK_F32 && crank_graph_compute(graph) != CRANK_F64
+               ? weight
+               : crank_cast(weight, crank_graph_compute(graph));
 }
 
 crank_tensor *nn_norm_forward(crank_graph *graph, const nn_norm *norm, crank_tensor *x)

@@ -4,7 +4,8 @@
  *
  *     linear   w_i / factor
  *     llama3   wavelength l = 2 pi / w_i, context c of pretraining (Llama 3.1):
- *              l < c/high: w_i;   l > c/low: w_i / factor;   between: (1-t) w_i/factor + t w_i, t = (c/l - low) / (high - low)
+ *              l < c/high: w_i;   l > c/low: w_i / factor;   between: (1-t) w_i/factor + t w_i, t = (c/l - low) / (high
+ * - low)
  *
  * Frequencies and angles are computed in f32 in transformers' order: at large positions the rounding of w_i decides the
  * angle, and checkpoints were trained with that one. */
@@ -15,7 +16,8 @@
 static float frequency(const nn_rope *rope, int64_t i)
 {
     float w = 1.0f / (float)pow(rope->theta, (float)(2 * i) / (float)rope->dims);
-    float factor = (float)rope->factor, original = (float)rope->original, low = (float)rope->low, high = (float)rope->high;
+    float factor = (float)rope->factor, original = (float)rope->original, low = (float)rope->low,
+          high = (float)rope->high;
     if (rope->kind == NN_ROPE_LINEAR) return w / factor;
     if (rope->kind != NN_ROPE_LLAMA3) return w;
     float length = 6.28318530717958647692f / w;

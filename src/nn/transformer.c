@@ -1,11 +1,12 @@
 /* transformer.c - embeddings, layers, last norm: the body that decoders and encoders share (Vaswani et al. 2017).
  *
- *     x = norm(tokens[ids] + positions[p + offset] + types[t]);   layers;   norm x          (what a family lacks is left out) */
+ *     x = norm(tokens[ids] + positions[p + offset] + types[t]);   layers;   norm x          (what a family lacks is
+ * left out) */
 #include "nn/nn.h"
 
 static crank_tensor *embed(crank_graph *graph, const nn_transformer *t, const nn_tokens *tokens)
 {
-    crank_dtype   compute = crank_graph_compute(graph);
+    crank_dtype compute = crank_graph_compute(graph);
     crank_tensor *x = crank_linear_forward(graph, t->tokens, tokens->ids);
     if (t->positions) {
         crank_tensor *table = crank_use(graph, t->positions);
@@ -21,7 +22,8 @@ static crank_tensor *embed(crank_graph *graph, const nn_transformer *t, const nn
     return nn_norm_forward(graph, &t->embedding_norm, x);
 }
 
-static crank_tensor *layer_forward(crank_graph *graph, const nn_block *block, crank_tensor *x, const nn_tokens *tokens, int layer)
+static crank_tensor *layer_forward(crank_graph *graph, const nn_block *block, crank_tensor *x, const nn_tokens *tokens,
+                                   int layer)
 {
     if (block->norms_last) {
         x = crank_add(x, nn_attention_forward(graph, &block->attention, x, tokens, layer));

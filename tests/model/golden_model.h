@@ -6,18 +6,25 @@
 #include "testing.h"
 
 static const char *const golden_models[] = {
-    "llama", "llama_linear", "llama3", "smollm_bf16_sharded", "mistral", "qwen2", "qwen2_window", "qwen3", "llama_classify",
-    "gpt2", "gpt2_classify", "bert", "minilm", "bert_mlm", "bert_classify", "roberta", "roberta_mlm", "roberta_classify",
-    "distilbert", "distilbert_classify",
+    "llama",          "llama_linear",
+    "llama3",         "smollm_bf16_sharded",
+    "mistral",        "qwen2",
+    "qwen2_window",   "qwen3",
+    "llama_classify", "gpt2",
+    "gpt2_classify",  "bert",
+    "minilm",         "bert_mlm",
+    "bert_classify",  "roberta",
+    "roberta_mlm",    "roberta_classify",
+    "distilbert",     "distilbert_classify",
 };
 enum { GOLDEN_MODELS = sizeof golden_models / sizeof *golden_models };
 
 typedef struct golden_model {
-    crank_context     *context;
-    crank_device      *device;
+    crank_context *context;
+    crank_device *device;
     crank_safetensors *file; /* golden.safetensors */
-    const char        *kind;
-    crank_model       *model;
+    const char *kind;
+    crank_model *model;
 } golden_model;
 
 static inline const char *golden_folder(const char *name)
@@ -44,7 +51,8 @@ static inline golden_model golden_load(const char *name, const char *bodies, cra
     g.file = golden_open(g.context, name);
     g.kind = crank_safetensors_metadata(g.file, "kind");
     if (!strcmp(g.kind, "cls") || !strcmp(g.kind, "pooler")) options.pooling = g.kind;
-    if (!strcmp(g.kind, "mean") && strcmp(name, "minilm")) options.pooling = "mean"; /* minilm's folder says it itself */
+    if (!strcmp(g.kind, "mean") && strcmp(name, "minilm"))
+        options.pooling = "mean"; /* minilm's folder says it itself */
     g.model = crank_model_load(g.context, g.device, golden_folder(name), &options);
     if (!g.model) fail_msg("%s: %s", name, crank_message(g.context));
     return g;
@@ -83,7 +91,7 @@ static inline void golden_write(const golden_model *g, crank_tensor *input)
         return;
     }
     size_t count = (size_t)crank_view_count(&view);
-    void  *wide = malloc(count * sizeof(double));
+    void *wide = malloc(count * sizeof(double));
     crank_convert(wide, input->dtype, view.data, view.dtype, count);
     assert_ok(g->context, crank_write(input, wide));
     free(wide);
@@ -94,7 +102,7 @@ static inline float *read_floats(crank_context *context, const crank_tensor *ten
 {
     *count = 1;
     for (int i = 0; i < tensor->rank; i++) *count *= (size_t)tensor->dims[i];
-    void  *raw = malloc(*count * sizeof(double));
+    void *raw = malloc(*count * sizeof(double));
     float *values = malloc(*count * sizeof(float));
     assert_ok(context, crank_read(tensor, raw));
     crank_convert(values, CRANK_F32, raw, tensor->dtype, *count);

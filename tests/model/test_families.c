@@ -1,13 +1,14 @@
-/* test_families.c - every family computes what transformers computes: outputs within 2e-5, all gradients within 1e-4. */
+/* test_families.c - every family computes what transformers computes: outputs within 2e-5, all gradients within 1e-4.
+ */
 #include "model/golden_model.h"
 
 typedef struct recording {
-    crank_graph  *graph;
+    crank_graph *graph;
     crank_tensor *ids, *positions, *segments, *types, *targets, *weights, *cotangent;
     crank_tensor *features, *outputs, *loss;
     crank_param **params;
     crank_tensor **gradients;
-    int            count;
+    int count;
 } recording;
 
 static recording record(golden_model *g)
@@ -64,11 +65,12 @@ static void release(recording *r)
     crank_graph_free(r->graph);
 }
 
-static void assert_near(const golden_model *g, const char *model, const char *name, const crank_tensor *tensor, double tolerance)
+static void assert_near(const golden_model *g, const char *model, const char *name, const crank_tensor *tensor,
+                        double tolerance)
 {
-    size_t     count;
+    size_t count;
     crank_view view = golden_view(g, name);
-    float     *values = read_floats(g->context, tensor, &count);
+    float *values = read_floats(g->context, tensor, &count);
     assert_int_equal(count, crank_view_count(&view));
     double error = relative_error(values, view.data, count);
     if (!(error <= tolerance)) fail_msg("%s: %s is off by %.3g (at most %.3g)", model, name, error, tolerance);
@@ -82,8 +84,8 @@ static double norm_of(const float *values, size_t count)
     return sqrt(sum);
 }
 
-/* The largest gradient norm: what rounding is measured against where the exact gradient is zero (the bias of keys without
- * rotation moves all scores of a query alike). */
+/* The largest gradient norm: what rounding is measured against where the exact gradient is zero (the bias of keys
+ * without rotation moves all scores of a query alike). */
 static double largest_norm(const golden_model *g)
 {
     double largest = 0;
@@ -95,10 +97,10 @@ static double largest_norm(const golden_model *g)
     return largest;
 }
 
-static void assert_gradient_near(const golden_model *g, const char *model, const crank_param *param, const crank_tensor *gradient,
-                                 double tolerance, double floor)
+static void assert_gradient_near(const golden_model *g, const char *model, const crank_param *param,
+                                 const crank_tensor *gradient, double tolerance, double floor)
 {
-    char       name[512];
+    char name[512];
     crank_view view;
     snprintf(name, sizeof name, "grad.%s", param->name);
     bool known = crank_safetensors_find(g->file, name, &view);
@@ -108,7 +110,7 @@ static void assert_gradient_near(const golden_model *g, const char *model, const
     float *ours = read_floats(g->context, gradient, &count), *theirs = malloc(count * sizeof *theirs);
     assert_int_equal(count, crank_view_count(&view));
     const float *from = view.data;
-    char         module[512];
+    char module[512];
     snprintf(module, sizeof module, "%.*s", (int)(strlen(param->name) - 7), param->name); /* without ".weight" */
     const crank_linear *linear = crank_linears_find(crank_model_linears(g->model), module);
     bool turned = linear && linear->transposed_file && view.rank == 2;
@@ -122,22 +124,28 @@ static void assert_gradient_near(const golden_model *g, const char *model, const
     free(theirs);
 }
 
-static void assert_model(const char *name, const char *bodies, crank_model_options options, double outputs, double gradients)
+static void assert_model(const char *name, const char *bodies, crank_model_options options, double outputs,
+                         double gradients)
 {
     golden_model g = golden_load(name, bodies, options);
-    recording    r = record(&g);
+    recording r = record(&g);
     run(&g, &r);
     assert_near(&g, name, "features", r.features, outputs);
-    assert_near(&g, name, !strcmp(g.kind, "lm") ? "logits" : !strcmp(g.kind, "classify") ? "outputs" : "pooled", r.outputs, outputs);
+    assert_near(&g, name,
+                !strcmp(g.kind, "lm")         ? "logits"
+                : !strcmp(g.kind, "classify") ? "outputs"
+                                              : "pooled",
+                r.outputs, outputs);
     if (r.loss) assert_near(&g, name, "loss", r.loss, outputs);
     double floor = 1e-2 * largest_norm(&g);
-    int    seen = 0;
+    int seen = 0;
     for (int i = 0; i < r.count; i++) {
         assert_gradient_near(&g, name, r.params[i], r.gradients[i], gradients, floor);
         seen += r.gradients[i] != NULL;
     }
     int expected = 0;
-    for (size_t i = 0; i < crank_safetensors_count(g.file); i++) expected += !strncmp(crank_safetensors_name(g.file, i), "grad.", 5);
+    for (size_t i = 0; i < crank_safetensors_count(g.file); i++)
+        expected += !strncmp(crank_safetensors_name(g.file, i), "grad.", 5);
     assert_int_equal(seen, expected);
     release(&r);
     golden_close(&g);
@@ -146,7 +154,8 @@ static void assert_model(const char *name, const char *bodies, crank_model_optio
 static void plain_bodies_equal_transformers(void **unused)
 {
     (void)unused;
-    for (int i = 0; i < GOLDEN_MODELS; i++) assert_model(golden_models[i], "plain", (crank_model_options){0}, 2e-5, 1e-4);
+    for (int i = 0; i < GOLDEN_MODELS; i++)
+        assert_model(golden_models[i], "plain", (crank_model_options){0}, 2e-5, 1e-4);
 }
 
 static void best_bodies_equal_transformers(void **unused)

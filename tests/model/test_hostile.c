@@ -1,10 +1,13 @@
-/* test_hostile.c - configs and weights that do not hold together are refused with a message that says what and where; nothing
- * crashes, and nothing large is allocated first. */
+/* test_hostile.c - configs and weights that do not hold together are refused with a message that says what and where;
+ * nothing crashes, and nothing large is allocated first. */
 #include "base/file.h"
 #include "base/json.h"
 #include "model/golden_model.h"
 
-static const char *hostile_folder(void) { return CRANK_BINARY_DIR "/hostile_model"; }
+static const char *hostile_folder(void)
+{
+    return CRANK_BINARY_DIR "/hostile_model";
+}
 
 typedef struct config_case {
     const char *model, *key, *value; /* value: JSON text; NULL: the key is removed */
@@ -46,12 +49,15 @@ static const config_case config_cases[] = {
     {"llama", "tie_word_embeddings", "1", "`tie_word_embeddings` is a whole number"},
     {"llama", "attention_bias", "true", "missing  model.layers.0.self_attn.q_proj.bias"},
     {"llama", "max_position_embeddings", "0", "`max_position_embeddings` is 0"},
-    {"llama", "rope_parameters", "{\"rope_type\": \"yarn\", \"rope_theta\": 10000.0, \"factor\": 4.0}", "\"yarn\" is not one of crank's"},
-    {"llama", "rope_parameters", "{\"rope_type\": \"dynamic\", \"rope_theta\": 10000.0, \"factor\": 4.0}", "\"dynamic\""},
+    {"llama", "rope_parameters", "{\"rope_type\": \"yarn\", \"rope_theta\": 10000.0, \"factor\": 4.0}",
+     "\"yarn\" is not one of crank's"},
+    {"llama", "rope_parameters", "{\"rope_type\": \"dynamic\", \"rope_theta\": 10000.0, \"factor\": 4.0}",
+     "\"dynamic\""},
     {"llama", "rope_parameters", "{\"rope_type\": \"linear\", \"rope_theta\": 10000.0}", "`factor` is 0"},
     {"llama", "rope_parameters", "{\"rope_type\": \"default\", \"rope_theta\": -5}", "`rope_theta` is -5"},
     {"llama3", "rope_scaling", "[1]", "must be an object"},
-    {"llama3", "rope_scaling", "{\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1}", "`high_freq_factor`"},
+    {"llama3", "rope_scaling", "{\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1}",
+     "`high_freq_factor`"},
     {"llama", "quantization_config", "{\"quant_method\": \"bitsandbytes\"}", "quantised"},
     {"llama", "initializer_range", "-0.5", "`initializer_range` is -0.5"},
     {"mistral", "sliding_window", "-4", "`sliding_window` is -4"},
@@ -78,7 +84,7 @@ static crank_model *load(crank_context *context, crank_device *device)
 
 static void copy_file(crank_context *context, const char *from, const char *name, size_t length_or_0)
 {
-    char   path[4200];
+    char path[4200];
     size_t length;
     snprintf(path, sizeof path, "%s/%s", from, name);
     char *bytes = file_read(context, path, &length);
@@ -98,8 +104,10 @@ static void write_config(crank_context *context, const char *model, const char *
     assert_ok(context, file_make_folder(context, hostile_folder()));
     snprintf(path, sizeof path, "%s/config.json", golden_folder(model));
     json_t *config = json_read(context, path);
-    if (key && value) json_object_set_new(config, key, json_parse(context, value, strlen(value), "case"));
-    else if (key) json_object_del(config, key);
+    if (key && value)
+        json_object_set_new(config, key, json_parse(context, value, strlen(value), "case"));
+    else if (key)
+        json_object_del(config, key);
     snprintf(path, sizeof path, "%s/config.json", hostile_folder());
     assert_ok(context, json_write(context, path, config));
     json_decref(config);
@@ -123,10 +131,10 @@ static void wrong_configs_are_refused_by_name(void **unused)
 {
     (void)unused;
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, "plain");
+    crank_device *device = crank_device_cpu(context, "plain");
     for (size_t i = 0; i < sizeof config_cases / sizeof *config_cases; i++) {
         const config_case *c = &config_cases[i];
-        char               what[256];
+        char what[256];
         write_config(context, c->model, c->key, c->value);
         copy_file(context, golden_folder(c->model), "model.safetensors", 0);
         snprintf(what, sizeof what, "%s with %s %s", c->model, c->key, c->value ? c->value : "removed");
@@ -139,10 +147,18 @@ static void wrong_configs_are_refused_by_name(void **unused)
 static void configs_that_are_no_objects_are_refused(void **unused)
 {
     (void)unused;
-    static const char *const texts[] = {"", "[]", "7", "null", "{", "{\"model_type\": \"llama\",}", "{\"model_type\": \"llama\"}",
-                                        "{\"model_type\": \"bert\", \"hidden_size\": {}}", "\xff\xfe", "{\"a\": 1, \"a\": 2}"};
+    static const char *const texts[] = {"",
+                                        "[]",
+                                        "7",
+                                        "null",
+                                        "{",
+                                        "{\"model_type\": \"llama\",}",
+                                        "{\"model_type\": \"llama\"}",
+                                        "{\"model_type\": \"bert\", \"hidden_size\": {}}",
+                                        "\xff\xfe",
+                                        "{\"a\": 1, \"a\": 2}"};
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, "plain");
+    crank_device *device = crank_device_cpu(context, "plain");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         crank_clear(context);
         assert_null(crank_model_new(context, device, texts[i], &(crank_model_options){0}));
@@ -157,9 +173,10 @@ static void a_model_larger_than_the_machine_is_refused_before_memory_is_taken(vo
 {
     (void)unused;
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, "plain");
-    const char     text[] = "{\"model_type\": \"llama\", \"vocab_size\": 67108864, \"hidden_size\": 1048576, \"intermediate_size\": 16777216,"
-                            "\"num_hidden_layers\": 64, \"num_attention_heads\": 1024}";
+    crank_device *device = crank_device_cpu(context, "plain");
+    const char text[] = "{\"model_type\": \"llama\", \"vocab_size\": 67108864, \"hidden_size\": 1048576, "
+                        "\"intermediate_size\": 16777216,"
+                        "\"num_hidden_layers\": 64, \"num_attention_heads\": 1024}";
     assert_null(crank_model_new(context, device, text, &(crank_model_options){0}));
     assert_non_null(strstr(crank_message(context), "this machine has"));
     crank_model *planned = crank_model_new(context, device, text, &(crank_model_options){.dry = true});
@@ -171,23 +188,40 @@ static void a_model_larger_than_the_machine_is_refused_before_memory_is_taken(vo
 
 /* ---- weights ---- */
 
-typedef enum damage { TRUNCATED, EMPTY, NO_FILE, NO_CONFIG, DROPPED, ADDED, WIDER, RANK, INTEGERS, ALL_RENAMED, DAMAGES } damage;
-static const char *const damage_messages[DAMAGES] = {
-    [TRUNCATED] = "model.safetensors", [EMPTY] = "model.safetensors", [NO_FILE] = "model.safetensors", [NO_CONFIG] = "config.json",
-    [DROPPED] = "missing  model.norm.weight", [ADDED] = "unknown  model.layers.0.self_attn.x_proj.weight",
-    [WIDER] = "model.norm.weight is [16]; the config says [32]", [RANK] = "model.norm.weight is [32, 1]; the config says [32]",
-    [INTEGERS] = "model.norm.weight is i32", [ALL_RENAMED] = "and "};
+typedef enum damage {
+    TRUNCATED,
+    EMPTY,
+    NO_FILE,
+    NO_CONFIG,
+    DROPPED,
+    ADDED,
+    WIDER,
+    RANK,
+    INTEGERS,
+    ALL_RENAMED,
+    DAMAGES
+} damage;
+static const char *const damage_messages[DAMAGES] = {[TRUNCATED] = "model.safetensors",
+                                                     [EMPTY] = "model.safetensors",
+                                                     [NO_FILE] = "model.safetensors",
+                                                     [NO_CONFIG] = "config.json",
+                                                     [DROPPED] = "missing  model.norm.weight",
+                                                     [ADDED] = "unknown  model.layers.0.self_attn.x_proj.weight",
+                                                     [WIDER] = "model.norm.weight is [16]; the config says [32]",
+                                                     [RANK] = "model.norm.weight is [32, 1]; the config says [32]",
+                                                     [INTEGERS] = "model.norm.weight is i32",
+                                                     [ALL_RENAMED] = "and "};
 
 /* Writes llama's tensors with the one that `kind` names changed. */
 static void write_weights(crank_context *context, damage kind)
 {
     static const float zeros[64];
-    crank_named_view   tensors[64];
-    crank_weights     *weights = crank_weights_open(context, golden_folder("llama"));
-    size_t             count = 0;
+    crank_named_view tensors[64];
+    crank_weights *weights = crank_weights_open(context, golden_folder("llama"));
+    size_t count = 0;
     for (size_t i = 0; i < crank_weights_count(weights); i++) {
         const char *name = crank_weights_name(weights, i);
-        bool        norm = !strcmp(name, "model.norm.weight");
+        bool norm = !strcmp(name, "model.norm.weight");
         if (kind == DROPPED && norm) continue;
         char text[256];
         snprintf(text, sizeof text, "%s%s", kind == ALL_RENAMED ? "x." : "", name);
@@ -210,20 +244,24 @@ static void wrong_weights_are_refused_by_name(void **unused)
 {
     (void)unused;
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, "plain");
+    crank_device *device = crank_device_cpu(context, "plain");
     for (damage kind = 0; kind < DAMAGES; kind++) {
         write_config(context, "llama", NULL, NULL);
-        if (kind == TRUNCATED) copy_file(context, golden_folder("llama"), "model.safetensors", 20000);
-        else if (kind == EMPTY) copy_file(context, golden_folder("llama"), "model.safetensors", 1);
+        if (kind == TRUNCATED)
+            copy_file(context, golden_folder("llama"), "model.safetensors", 20000);
+        else if (kind == EMPTY)
+            copy_file(context, golden_folder("llama"), "model.safetensors", 1);
         else if (kind == NO_CONFIG) {
             char path[4200];
             snprintf(path, sizeof path, "%s/config.json", hostile_folder());
             unlink(path);
-        } else if (kind != NO_FILE) write_weights(context, kind);
+        } else if (kind != NO_FILE)
+            write_weights(context, kind);
         crank_clear(context);
         crank_model *model = load(context, device);
         if (model) fail_msg("damage %d: loaded", (int)kind);
-        if (!strstr(crank_message(context), damage_messages[kind])) fail_msg("damage %d: the message is: %s", (int)kind, crank_message(context));
+        if (!strstr(crank_message(context), damage_messages[kind]))
+            fail_msg("damage %d: the message is: %s", (int)kind, crank_message(context));
     }
     device->close(device);
     crank_context_free(context);
@@ -234,7 +272,7 @@ static void files_cut_anywhere_are_refused(void **unused)
 {
     (void)unused;
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, "plain");
+    crank_device *device = crank_device_cpu(context, "plain");
     write_config(context, "llama", NULL, NULL);
     for (size_t length = 1; length < 70000; length = length * 3 / 2 + 1) {
         copy_file(context, golden_folder("llama"), "model.safetensors", length);
@@ -254,15 +292,17 @@ static void wrong_options_are_refused(void **unused)
     (void)unused;
     static const struct {
         crank_model_options options;
-        const char         *message;
-    } cases[] = {{{.pooling = "median"}, "median"}, {{.labels = -3}, "-3"}, {{.labels = 1 << 30}, "outputs"},
-                 {{.compute = CRANK_I32}, "compute type"}, {{.weights = CRANK_U8}, "weight type"}, {{.weights = CRANK_F16}, "weight type"}};
+        const char *message;
+    } cases[] = {{{.pooling = "median"}, "median"},      {{.labels = -3}, "-3"},
+                 {{.labels = 1 << 30}, "outputs"},       {{.compute = CRANK_I32}, "compute type"},
+                 {{.weights = CRANK_U8}, "weight type"}, {{.weights = CRANK_F16}, "weight type"}};
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, "plain");
+    crank_device *device = crank_device_cpu(context, "plain");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_null(crank_model_load(context, device, golden_folder("bert"), &cases[i].options));
         assert_int_equal(crank_last_status(context), CRANK_USAGE);
-        if (!strstr(crank_message(context), cases[i].message)) fail_msg("case %zu: the message is: %s", i, crank_message(context));
+        if (!strstr(crank_message(context), cases[i].message))
+            fail_msg("case %zu: the message is: %s", i, crank_message(context));
     }
     device->close(device);
     crank_context_free(context);
@@ -271,15 +311,17 @@ static void wrong_options_are_refused(void **unused)
 static void wrong_inputs_are_refused_while_recording(void **unused)
 {
     (void)unused;
-    golden_model  g = golden_load("bert", "plain", (crank_model_options){0});
-    int64_t       n = 4, s = 2, one = 1;
+    golden_model g = golden_load("bert", "plain", (crank_model_options){0});
+    int64_t n = 4, s = 2, one = 1;
     const struct {
         bool no_segments, float_ids, short_positions, long_types;
         const char *message;
-    } cases[] = {{.no_segments = true, .message = "segments"}, {.float_ids = true, .message = "ids"},
-                 {.short_positions = true, .message = "positions"}, {.long_types = true, .message = "types"}};
+    } cases[] = {{.no_segments = true, .message = "segments"},
+                 {.float_ids = true, .message = "ids"},
+                 {.short_positions = true, .message = "positions"},
+                 {.long_types = true, .message = "types"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        crank_graph       *graph = crank_graph_new(g.context, g.device);
+        crank_graph *graph = crank_graph_new(g.context, g.device);
         crank_model_inputs inputs = {
             .ids = crank_input(graph, "ids", cases[i].float_ids ? CRANK_F32 : CRANK_I32, 1, &n),
             .positions = crank_input(graph, "positions", CRANK_I32, 1, cases[i].short_positions ? &one : &n),
@@ -289,7 +331,8 @@ static void wrong_inputs_are_refused_while_recording(void **unused)
         assert_non_null(features);
         crank_model_classify(graph, g.model, features, inputs.segments); /* a failed graph takes everything */
         assert_int_equal(crank_graph_status(graph), CRANK_USAGE);
-        if (!strstr(crank_message(g.context), cases[i].message)) fail_msg("case %zu: the message is: %s", i, crank_message(g.context));
+        if (!strstr(crank_message(g.context), cases[i].message))
+            fail_msg("case %zu: the message is: %s", i, crank_message(g.context));
         crank_graph_free(graph);
     }
     assert_null(crank_model_cache_new(g.context, g.model, 8));

@@ -1,5 +1,5 @@
-/* test_model.c - models as objects: saved folders come back bit for bit, generation over a cache equals the full pass, planning
- * without weights sees the same tensors, heads are made, names of other layouts are understood. */
+/* test_model.c - models as objects: saved folders come back bit for bit, generation over a cache equals the full pass,
+ * planning without weights sees the same tensors, heads are made, names of other layouts are understood. */
 #include "base/file.h"
 #include "base/json.h"
 #include "model/golden_model.h"
@@ -13,7 +13,10 @@ static const char *saved_folder(const char *name)
     return path;
 }
 
-static crank_dtype file_type(const char *name) { return strstr(name, "bf16") ? CRANK_BF16 : CRANK_F32; }
+static crank_dtype file_type(const char *name)
+{
+    return strstr(name, "bf16") ? CRANK_BF16 : CRANK_F32;
+}
 
 static void assert_same_params(const char *name, const crank_model *a, const crank_model *b)
 {
@@ -33,9 +36,9 @@ static void saved_models_come_back_bit_for_bit(void **unused)
 {
     (void)unused;
     for (int i = 0; i < GOLDEN_MODELS; i++) {
-        const char         *name = golden_models[i];
+        const char *name = golden_models[i];
         crank_model_options options = {.weights = file_type(name)};
-        golden_model        g = golden_load(name, "plain", options);
+        golden_model g = golden_load(name, "plain", options);
         options.pooling = NULL;
         crank_context *context = g.context;
         file_folder_remove(context, saved_folder(name));
@@ -57,10 +60,11 @@ static void unknown_config_keys_are_kept(void **unused)
 {
     (void)unused;
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, "plain");
-    const char     text[] = "{\"model_type\": \"gpt2\", \"vocab_size\": 10, \"n_embd\": 8, \"n_layer\": 1, \"n_head\": 2, \"n_positions\": 6,"
-                            "\"private\": {\"a\": [1, 2.5, null]}, \"dtype\": \"float32\"}";
-    crank_model   *model = crank_model_new(context, device, text, &(crank_model_options){.labels = 3});
+    crank_device *device = crank_device_cpu(context, "plain");
+    const char text[] = "{\"model_type\": \"gpt2\", \"vocab_size\": 10, \"n_embd\": 8, \"n_layer\": 1, \"n_head\": 2, "
+                        "\"n_positions\": 6,"
+                        "\"private\": {\"a\": [1, 2.5, null]}, \"dtype\": \"float32\"}";
+    crank_model *model = crank_model_new(context, device, text, &(crank_model_options){.labels = 3});
     if (!model) fail_msg("%s", crank_message(context));
     assert_ok(context, crank_model_save(context, model, saved_folder("new_gpt2"), CRANK_BF16));
     char path[4200];
@@ -69,7 +73,8 @@ static void unknown_config_keys_are_kept(void **unused)
     assert_non_null(config);
     assert_int_equal(json_array_size(json_object_get(json_object_get(config, "private"), "a")), 3);
     assert_string_equal(json_string_value(json_object_get(config, "dtype")), "bfloat16");
-    assert_string_equal(json_string_value(json_array_get(json_object_get(config, "architectures"), 0)), "GPT2ForSequenceClassification");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(config, "architectures"), 0)),
+                        "GPT2ForSequenceClassification");
     assert_int_equal(json_object_size(json_object_get(config, "id2label")), 3);
     json_decref(config);
     crank_model_free(model);
@@ -81,9 +86,9 @@ static void new_models_start_from_their_seed(void **unused)
 {
     (void)unused;
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, "plain");
-    size_t         length;
-    char           path[4200];
+    crank_device *device = crank_device_cpu(context, "plain");
+    size_t length;
+    char path[4200];
     snprintf(path, sizeof path, "%s/config.json", golden_folder("qwen2"));
     char *text = file_read(context, path, &length);
     crank_model *a = crank_model_new(context, device, text, &(crank_model_options){.seed = 5});
@@ -93,9 +98,9 @@ static void new_models_start_from_their_seed(void **unused)
     assert_same_params("qwen2", a, b);
     const crank_param *wa = crank_params_find(a->params, "model.layers.1.mlp.up_proj.weight");
     const crank_param *wc = crank_params_find(c->params, "model.layers.1.mlp.up_proj.weight");
-    const float       *values = wa->view.data;
-    size_t             count = (size_t)crank_view_count(&wa->view);
-    double             sum = 0, squares = 0;
+    const float *values = wa->view.data;
+    size_t count = (size_t)crank_view_count(&wa->view);
+    double sum = 0, squares = 0;
     for (size_t i = 0; i < count; i++) sum += values[i], squares += values[i] * values[i];
     assert_true(memcmp(values, wc->view.data, count * sizeof *values) != 0);
     assert_true(fabs(sum / (double)count) < 0.002 && fabs(sqrt(squares / (double)count) - 0.02) < 0.002);
@@ -113,9 +118,9 @@ static void planning_without_weights_sees_the_same_tensors(void **unused)
 {
     (void)unused;
     for (int i = 0; i < GOLDEN_MODELS; i++) {
-        golden_model        g = golden_load(golden_models[i], "plain", (crank_model_options){0});
+        golden_model g = golden_load(golden_models[i], "plain", (crank_model_options){0});
         crank_model_options dry = {.dry = true, .pooling = crank_model_options_of(g.model)->pooling};
-        crank_model        *planned = crank_model_load(g.context, g.device, golden_folder(golden_models[i]), &dry);
+        crank_model *planned = crank_model_load(g.context, g.device, golden_folder(golden_models[i]), &dry);
         if (!planned) fail_msg("%s: %s", golden_models[i], crank_message(g.context));
         assert_same_params(golden_models[i], g.model, planned);
         for (size_t k = 0; k < crank_params_count(crank_model_params(planned)); k++)
@@ -131,7 +136,7 @@ static void weights_of_the_same_type_are_mapped(void **unused)
     (void)unused;
     const char *names[] = {"llama", "smollm_bf16_sharded", "bert", "gpt2"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        golden_model  g = golden_load(names[i], "plain", (crank_model_options){.weights = file_type(names[i])});
+        golden_model g = golden_load(names[i], "plain", (crank_model_options){.weights = file_type(names[i])});
         crank_params *params = crank_model_params(g.model);
         for (size_t k = 0; k < crank_params_count(params); k++) {
             const crank_param *param = crank_params_at(params, k);
@@ -145,14 +150,14 @@ static void weights_of_the_same_type_are_mapped(void **unused)
 /* ---- generation ---- */
 
 typedef struct step {
-    crank_graph  *graph;
+    crank_graph *graph;
     crank_tensor *ids, *positions, *position, *features;
 } step;
 
 static step record_step(golden_model *g, crank_model_cache *cache, int64_t n)
 {
     int64_t one = 1;
-    step    s = {.graph = crank_graph_new(g->context, g->device)};
+    step s = {.graph = crank_graph_new(g->context, g->device)};
     crank_graph_set_training(s.graph, false);
     crank_graph_set_compute(s.graph, crank_model_options_of(g->model)->compute);
     s.ids = crank_input(s.graph, "ids", CRANK_I32, 1, &n);
@@ -167,16 +172,16 @@ static step record_step(golden_model *g, crank_model_cache *cache, int64_t n)
 
 static void assert_generation(const char *name, const char *bodies)
 {
-    golden_model       g = golden_load(name, bodies, (crank_model_options){0});
-    const int32_t     *ids = golden_view(&g, "ids").data, *segments = golden_view(&g, "segments").data;
-    crank_view         features = golden_view(&g, "features");
-    int32_t            begin = segments[2], length = segments[3] - begin, prefill = 5; /* the longest sequence */
-    int64_t            hidden = features.dims[1];
+    golden_model g = golden_load(name, bodies, (crank_model_options){0});
+    const int32_t *ids = golden_view(&g, "ids").data, *segments = golden_view(&g, "segments").data;
+    crank_view features = golden_view(&g, "features");
+    int32_t begin = segments[2], length = segments[3] - begin, prefill = 5; /* the longest sequence */
+    int64_t hidden = features.dims[1];
     crank_model_cache *cache = crank_model_cache_new(g.context, g.model, 16);
     assert_non_null(cache);
     step steps[2] = {record_step(&g, cache, prefill), record_step(&g, cache, 1)};
     for (int32_t at = 0; at < length;) {
-        step   *s = &steps[at > 0];
+        step *s = &steps[at > 0];
         int32_t n = at ? 1 : prefill, positions[8];
         for (int32_t i = 0; i < n; i++) positions[i] = at + i;
         assert_ok(g.context, crank_write(s->ids, ids + begin + at));
@@ -199,7 +204,8 @@ static void assert_generation(const char *name, const char *bodies)
 static void generation_over_a_cache_equals_the_full_pass(void **unused)
 {
     (void)unused;
-    static const char *const decoders[] = {"llama", "llama_linear", "llama3", "mistral", "qwen2", "qwen2_window", "qwen3", "gpt2"};
+    static const char *const decoders[] = {"llama", "llama_linear", "llama3", "mistral",
+                                           "qwen2", "qwen2_window", "qwen3",  "gpt2"};
     for (size_t i = 0; i < sizeof decoders / sizeof *decoders; i++) {
         assert_generation(decoders[i], "plain");
         assert_generation(decoders[i], NULL);
@@ -211,11 +217,13 @@ static void generation_over_a_cache_equals_the_full_pass(void **unused)
 static void a_classification_head_is_made_on_any_model(void **unused)
 {
     (void)unused;
-    static const char *const names[][2] = {
-        {"llama", "LlamaForSequenceClassification"},          {"gpt2", "GPT2ForSequenceClassification"},
-        {"bert", "BertForSequenceClassification"},            {"bert_mlm", "BertForSequenceClassification"},
-        {"roberta_mlm", "RobertaForSequenceClassification"},  {"roberta_classify", "RobertaForSequenceClassification"},
-        {"distilbert", "DistilBertForSequenceClassification"}};
+    static const char *const names[][2] = {{"llama", "LlamaForSequenceClassification"},
+                                           {"gpt2", "GPT2ForSequenceClassification"},
+                                           {"bert", "BertForSequenceClassification"},
+                                           {"bert_mlm", "BertForSequenceClassification"},
+                                           {"roberta_mlm", "RobertaForSequenceClassification"},
+                                           {"roberta_classify", "RobertaForSequenceClassification"},
+                                           {"distilbert", "DistilBertForSequenceClassification"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         golden_model g = golden_load(names[i][0], "plain", (crank_model_options){.labels = 7});
         assert_string_equal(crank_model_config_of(g.model)->architecture, names[i][1]);
@@ -223,7 +231,7 @@ static void a_classification_head_is_made_on_any_model(void **unused)
         assert_int_equal(g.model->heads.classifier->out, 7);
         assert_true(g.model->heads.classifier->is_head);
         const float *weight = g.model->heads.classifier->weight->view.data;
-        double       squares = 0;
+        double squares = 0;
         for (int k = 0; k < 7 * 32; k++) squares += weight[k] * weight[k];
         assert_true(fabs(sqrt(squares / (7 * 32)) - 0.02) < 0.004);
         golden_close(&g);
@@ -245,13 +253,13 @@ static void a_head_of_the_same_size_is_kept(void **unused)
 /* Writes a golden model's tensors under other names: `rename` gives the new name, or NULL to leave a tensor out. */
 static const char *rewritten(golden_model *g, const char *name, const char *(*rename)(const char *name))
 {
-    static char      folder[4096];
-    char             path[4200];
+    static char folder[4096];
+    char path[4200];
     crank_named_view tensors[128];
     snprintf(folder, sizeof folder, "%s/rewritten_models/%s", CRANK_BINARY_DIR, name);
     assert_ok(g->context, file_make_folder(g->context, folder));
     crank_weights *weights = crank_weights_open(g->context, golden_folder(name));
-    size_t         count = 0;
+    size_t count = 0;
     for (size_t i = 0; i < crank_weights_count(weights); i++) {
         const char *new = rename(crank_weights_name(weights, i));
         if (!new) continue;
@@ -287,7 +295,7 @@ static const char *with_prefix(const char *name)
 static const char *old_norm_names(const char *name)
 {
     static char text[256];
-    char       *norm;
+    char *norm;
     snprintf(text, sizeof text, "%s", name);
     if (!(norm = strstr(text, "LayerNorm."))) return name;
     snprintf(norm + 10, sizeof text - (size_t)(norm + 10 - text), "%s", strstr(name, "weight") ? "gamma" : "beta");
@@ -300,12 +308,16 @@ static void names_with_and_without_prefix_and_old_norm_names_are_understood(void
     static const struct {
         const char *name;
         const char *(*rename)(const char *);
-    } cases[] = {{"llama", without_prefix}, {"gpt2", without_prefix}, {"bert_classify", without_prefix}, {"bert", with_prefix},
+    } cases[] = {{"llama", without_prefix},
+                 {"gpt2", without_prefix},
+                 {"bert_classify", without_prefix},
+                 {"bert", with_prefix},
                  {"bert_mlm", old_norm_names}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         golden_model g = golden_load(cases[i].name, "plain", (crank_model_options){0});
         crank_model_options options = {.pooling = crank_model_options_of(g.model)->pooling};
-        crank_model *other = crank_model_load(g.context, g.device, rewritten(&g, cases[i].name, cases[i].rename), &options);
+        crank_model *other =
+            crank_model_load(g.context, g.device, rewritten(&g, cases[i].name, cases[i].rename), &options);
         if (!other) fail_msg("%s: %s", cases[i].name, crank_message(g.context));
         assert_same_params(cases[i].name, g.model, other);
         crank_model_free(other);
@@ -316,15 +328,19 @@ static void names_with_and_without_prefix_and_old_norm_names_are_understood(void
 static void linears_have_the_names_that_peft_targets(void **unused)
 {
     (void)unused;
-    static const char *const names[][2] = {
-        {"llama", "model.layers.0.self_attn.q_proj"},       {"llama", "lm_head"},
-        {"gpt2", "transformer.h.1.attn.c_attn"},            {"bert_classify", "bert.encoder.layer.0.attention.self.query"},
-        {"bert", "encoder.layer.1.intermediate.dense"},     {"roberta_classify", "classifier.out_proj"},
-        {"distilbert", "transformer.layer.0.ffn.lin1"},     {"qwen2", "model.embed_tokens"},
-        {"roberta_mlm", "roberta.encoder.layer.1.output.dense"}};
+    static const char *const names[][2] = {{"llama", "model.layers.0.self_attn.q_proj"},
+                                           {"llama", "lm_head"},
+                                           {"gpt2", "transformer.h.1.attn.c_attn"},
+                                           {"bert_classify", "bert.encoder.layer.0.attention.self.query"},
+                                           {"bert", "encoder.layer.1.intermediate.dense"},
+                                           {"roberta_classify", "classifier.out_proj"},
+                                           {"distilbert", "transformer.layer.0.ffn.lin1"},
+                                           {"qwen2", "model.embed_tokens"},
+                                           {"roberta_mlm", "roberta.encoder.layer.1.output.dense"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         golden_model g = golden_load(names[i][0], "plain", (crank_model_options){0});
-        if (!crank_linears_find(crank_model_linears(g.model), names[i][1])) fail_msg("%s lacks %s", names[i][0], names[i][1]);
+        if (!crank_linears_find(crank_model_linears(g.model), names[i][1]))
+            fail_msg("%s lacks %s", names[i][0], names[i][1]);
         golden_close(&g);
     }
 }
@@ -332,7 +348,7 @@ static void linears_have_the_names_that_peft_targets(void **unused)
 static void linears_that_read_the_same_x_are_one_group(void **unused)
 {
     (void)unused;
-    golden_model   g = golden_load("llama", "plain", (crank_model_options){0});
+    golden_model g = golden_load("llama", "plain", (crank_model_options){0});
     crank_linears *all = crank_model_linears(g.model);
     const crank_linear *q = crank_linears_find(all, "model.layers.1.self_attn.q_proj");
     const crank_linear *v = crank_linears_find(all, "model.layers.1.self_attn.v_proj");

@@ -1,7 +1,9 @@
 /* plain_segment.c - rows of segments pooled into one, and the reverse. Ends are held inside the rows that exist. */
 #include "device/cpu/plain.h"
 
-typedef struct span { int64_t first, last; } span; /* rows first..last-1 of a segment that count; none: first == last */
+typedef struct span {
+    int64_t first, last;
+} span; /* rows first..last-1 of a segment that count; none: first == last */
 
 static span rows_of(const crank_view *segments, int64_t i, int64_t n, crank_segment_kind kind)
 {
@@ -38,7 +40,7 @@ crank_status plain_segment_pool_backward(crank_context *context, const crank_cal
     for (int64_t j = 0; j < dx->dims[0]; j++)
         for (int64_t k = 0; k < dx->dims[1]; k++) put(dx, at2(dx, j, k), 0);
     for (int64_t i = 0; i < dy->dims[0]; i++) {
-        span   rows = rows_of(segments, i, dx->dims[0], attributes->kind);
+        span rows = rows_of(segments, i, dx->dims[0], attributes->kind);
         double share = 1 / (double)(rows.last - rows.first);
         for (int64_t j = rows.first; j < rows.last; j++)
             for (int64_t k = 0; k < dx->dims[1]; k++) put(dx, at2(dx, j, k), get(dy, at2(dy, i, k)) * share);
