@@ -52,6 +52,9 @@ CRANK_API crank_param *crank_params_add(crank_params *params, const char *name, 
                                         const int64_t *dims);
 /* A parameter whose data belongs to somebody else and outlives the set (a mapped file). */
 CRANK_API crank_param *crank_params_add_view(crank_params *params, const char *name, crank_role role, crank_view view);
+/* Gives a mapped parameter memory of its own with the same contents, so that it may be written or trained; others stay as they
+ * are. Before graphs are recorded that use it. */
+CRANK_API crank_status crank_param_own(crank_context *context, crank_param *param);
 CRANK_API void         crank_params_remove(crank_params *params, crank_param *param);
 CRANK_API crank_param *crank_params_find(const crank_params *params, const char *name);
 CRANK_API size_t       crank_params_count(const crank_params *params);

@@ -149,6 +149,20 @@ crank_param *crank_params_add_view(crank_params *params, const char *name, crank
     return &record->public;
 }
 
+crank_status crank_param_own(crank_context *context, crank_param *param)
+{
+    if (!param->mapped) return CRANK_OK;
+    param_record *record = (param_record *)param; /* `public` is its first member */
+    const void   *file = param->view.data;
+    if (take_memory(param->owner, record) != CRANK_OK) {
+        param->view.data = (void *)file;
+        return CRANK_FAILED;
+    }
+    param->mapped = false;
+    param->version++;
+    return param->owner->device->upload(context, param->owner->device, param->view.data, file, crank_view_bytes(&param->view));
+}
+
 void crank_params_remove(crank_params *params, crank_param *param)
 {
     size_t *entry = table_find(params, param->name);

@@ -64,6 +64,7 @@ crank_status crank_site_train(crank_context *context, crank_site *site, crank_pa
     if (!stack_grow(context, &attachment->trained, attachment->trained_count, &attachment->trained_capacity,
                     sizeof *attachment->trained, "trained parameters"))
         return CRANK_FAILED;
+    if (crank_param_own(context, param) != CRANK_OK) return CRANK_FAILED; /* a mapped file cannot be written */
     attachment->trained[attachment->trained_count++] = (trained_param){ param, param->trainable };
     param->trainable = true;
     return CRANK_OK;

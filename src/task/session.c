@@ -55,7 +55,7 @@ static crank_status attach_method(crank_context *context, const task_recipe *rec
         for (size_t i = 0; i < crank_params_count(params); i++) {
             crank_param *param = crank_params_at(params, i);
             if (param->role != CRANK_ROLE_WEIGHT || !crank_dtype_is_float(param->view.dtype)) continue;
-            if (param->mapped) return crank_fail(context, CRANK_FAILED, "weight `%s` is mapped read-only and cannot be trained", param->name);
+            if (crank_param_own(context, param) != CRANK_OK) return crank_last_status(context);
             param->trainable = true;
         }
         return CRANK_OK;

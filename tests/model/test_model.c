@@ -147,6 +147,28 @@ static void weights_of_the_same_type_are_mapped(void **unused)
     }
 }
 
+/* A mapped weight that is to be trained takes memory of its own; the file stays as it was. */
+static void a_mapped_weight_can_be_owned_and_trained(void **unused)
+{
+    (void)unused;
+    for (int again = 0; again < 2; again++) { /* the second time sees the file as the first one did */
+        golden_model g = golden_load("bert_classify", "plain", (crank_model_options){0});
+        crank_param *weight = crank_params_find(crank_model_params(g.model), "classifier.weight");
+        float before[3 * 32], after[3 * 32], ones[3 * 32];
+        for (int i = 0; i < 3 * 32; i++) ones[i] = 1;
+        assert_ok(g.context, crank_param_read(g.context, weight, before, CRANK_F32));
+        assert_true(weight->mapped);
+        assert_true(before[0] != 1);
+        assert_int_not_equal(crank_param_write(g.context, weight, ones, CRANK_F32), CRANK_OK);
+        assert_ok(g.context, crank_param_own(g.context, weight));
+        assert_false(weight->mapped);
+        assert_ok(g.context, crank_param_read(g.context, weight, after, CRANK_F32));
+        assert_memory_equal(before, after, sizeof before);
+        assert_ok(g.context, crank_param_write(g.context, weight, ones, CRANK_F32));
+        golden_close(&g);
+    }
+}
+
 /* ---- generation ---- */
 
 typedef struct step {
@@ -371,6 +393,7 @@ int main(void)
         cmocka_unit_test(new_models_start_from_their_seed),
         cmocka_unit_test(planning_without_weights_sees_the_same_tensors),
         cmocka_unit_test(weights_of_the_same_type_are_mapped),
+        cmocka_unit_test(a_mapped_weight_can_be_owned_and_trained),
         cmocka_unit_test(generation_over_a_cache_equals_the_full_pass),
         cmocka_unit_test(a_classification_head_is_made_on_any_model),
         cmocka_unit_test(a_head_of_the_same_size_is_kept),
