@@ -9,8 +9,12 @@ const cpu_family cpu_families[] = {
     {CPU_AVX2, matmul_blas_find},
     {CPU_AVX512, elementwise_avx512_find},
     {CPU_AVX512, activation_avx512_find},
+    {CPU_AVX512, rows_avx512_find},
+    {CPU_AVX512, norm_avx512_find},
     {CPU_AVX2, elementwise_avx2_find},
     {CPU_AVX2, activation_avx2_find},
+    {CPU_AVX2, rows_avx2_find},
+    {CPU_AVX2, norm_avx2_find},
     {CPU_PLAIN, plain_find},
     {CPU_PLAIN, NULL},
 };

@@ -84,6 +84,44 @@ ALWAYS_INLINE void map2(vec_function2 *f, crank_dtype type, int64_t n, const voi
     }
 }
 
+/* `count` elements, zeros behind: all LANES of them where count is that constant. */
+ALWAYS_INLINE vec vec_get(const void *p, crank_dtype type, int64_t i, int count)
+{
+    return count == LANES ? vec_read(p, type, i) : vec_read_part(p, type, i, count);
+}
+ALWAYS_INLINE void vec_set_at(void *p, crank_dtype type, int64_t i, vec x, int count)
+{
+    if (count == LANES) vec_write(p, type, i, x);
+    else vec_write_part(p, type, i, x, count);
+}
+
+/* The sum of term(row, i, count) over the n elements of a row: four running sums, so that additions do not wait for each
+ * other. A term has zeros behind its `count` elements. */
+typedef vec row_term(const void *row, int64_t i, int count);
+ALWAYS_INLINE float row_sum(row_term *term, const void *row, int64_t n)
+{
+    vec     s0 = vec_zero(), s1 = vec_zero(), s2 = vec_zero(), s3 = vec_zero();
+    int64_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        s0 = vec_add(s0, term(row, i, LANES));
+        s1 = vec_add(s1, term(row, i + LANES, LANES));
+        s2 = vec_add(s2, term(row, i + 2 * LANES, LANES));
+        s3 = vec_add(s3, term(row, i + 3 * LANES, LANES));
+    }
+    for (; i + LANES <= n; i += LANES) s0 = vec_add(s0, term(row, i, LANES));
+    if (i < n) s1 = vec_add(s1, term(row, i, (int)(n - i)));
+    return vec_sum(vec_add(vec_add(s0, s1), vec_add(s2, s3)));
+}
+
+/* Calls step(row, i, count) for the whole row. */
+typedef void row_step(const void *row, int64_t i, int count);
+ALWAYS_INLINE void row_each(row_step *step, const void *row, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) step(row, i, LANES);
+    if (i < n) step(row, i, (int)(n - i));
+}
+
 /* One value of f32 or bf16 in all lanes. */
 ALWAYS_INLINE vec vec_spread(const void *p, crank_dtype type)
 {

@@ -19,6 +19,7 @@ typedef __mmask16 vec_mask;
 typedef __m512i   vec_bits;
 ALWAYS_INLINE vec vec_div(vec a, vec b) { return _mm512_div_ps(a, b); }
 ALWAYS_INLINE vec vec_sqrt(vec a) { return _mm512_sqrt_ps(a); }
+ALWAYS_INLINE vec vec_swap_neighbours(vec a) { return _mm512_permute_ps(a, 0xb1); } /* 1 0 3 2 ... */
 ALWAYS_INLINE vec_mask vec_less(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 ALWAYS_INLINE vec_mask vec_less_equal(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 ALWAYS_INLINE vec_mask vec_equal(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
@@ -44,6 +45,7 @@ typedef __m256  vec_mask;
 typedef __m256i vec_bits;
 ALWAYS_INLINE vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
 ALWAYS_INLINE vec vec_sqrt(vec a) { return _mm256_sqrt_ps(a); }
+ALWAYS_INLINE vec vec_swap_neighbours(vec a) { return _mm256_permute_ps(a, 0xb1); }
 ALWAYS_INLINE vec_mask vec_less(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 ALWAYS_INLINE vec_mask vec_less_equal(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 ALWAYS_INLINE vec_mask vec_equal(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }

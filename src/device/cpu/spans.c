@@ -3,7 +3,8 @@
 
 #include <omp.h>
 
-bool spans_make(spans *s, const crank_view *shape, int views, const crank_view *const *view)
+/* keep_row: the last axis stays by itself */
+static bool make(spans *s, const crank_view *shape, int views, const crank_view *const *view, bool keep_row)
 {
     int64_t strides[SPAN_VIEWS][CRANK_MAX_RANK] = {{0}};
     *s = (spans){.views = views, .columns = 1, .rows = 1};
@@ -16,8 +17,9 @@ bool spans_make(spans *s, const crank_view *shape, int views, const crank_view *
     }
     int  axes = 0; /* merged axes, innermost first: dims[0] and strides[k][0] are the row */
     for (int axis = shape->rank - 1; axis >= 0; axis--) {
-        if (shape->dims[axis] == 1) continue;
-        bool merges = axes > 0;
+        bool row = keep_row && axis == shape->rank - 1;
+        if (shape->dims[axis] == 1 && !row) continue;
+        bool merges = axes > (keep_row ? 1 : 0);
         for (int k = 0; k < views && merges; k++)
             merges = strides[k][axis] == s->strides[k][axes - 1] * s->dims[axes - 1];
         if (merges) {
@@ -28,7 +30,7 @@ bool spans_make(spans *s, const crank_view *shape, int views, const crank_view *
         for (int k = 0; k < views; k++) s->strides[k][axes] = strides[k][axis];
         axes++;
     }
-    for (int k = 0; k < views; k++) s->inner[k] = axes ? s->strides[k][0] : 1;
+    for (int k = 0; k < views; k++) s->inner[k] = axes && s->dims[0] != 1 ? s->strides[k][0] : 1;
     for (int k = 0; k < views; k++)
         if (s->inner[k] != 0 && s->inner[k] != 1) return false;
     if (axes) s->columns = s->dims[0];
@@ -39,8 +41,20 @@ bool spans_make(spans *s, const crank_view *shape, int views, const crank_view *
     return true;
 }
 
-/* Where row `row` starts in each view. */
-static void row_start(const spans *s, int64_t row, char **at)
+bool spans_make(spans *s, const crank_view *shape, int views, const crank_view *const *view)
+{
+    return make(s, shape, views, view, false);
+}
+
+bool rows_make(spans *s, const crank_view *shape, int views, const crank_view *const *view)
+{
+    if (!make(s, shape, views, view, true)) return false;
+    for (int k = 0; k < views; k++)
+        if (s->inner[k] != 1) return false;
+    return true;
+}
+
+void row_start(const spans *s, int64_t row, char **at)
 {
     for (int k = 0; k < s->views; k++) at[k] = s->data[k];
     for (int axis = 0; axis < s->axes; axis++) {
@@ -76,5 +90,20 @@ void spans_run(const spans *s, int threads, span_kernel *kernel, const void *job
         int64_t first, last;
         share_of(total, 64, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
         run_range(s, first, last, kernel, job);
+    }
+}
+
+void rows_run(int64_t rows, int64_t columns, int64_t grain, int threads, row_kernel *kernel, const void *job)
+{
+    threads = worth_threads(rows * columns, threads);
+    if (threads == 1) {
+        kernel(job, 0, rows, 0);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        int64_t first, last;
+        share_of(rows, grain, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
+        kernel(job, first, last, omp_get_thread_num());
     }
 }
