@@ -10,6 +10,11 @@
 #include "device/cpu/product.h"
 #include "device/operations.h"
 
+#ifndef bit_AMX_TILE /* clang names them bit_AMXTILE and bit_AMXBF16, or not at all */
+#define bit_AMX_TILE (1u << 24)
+#define bit_AMX_BF16 (1u << 22)
+#endif
+
 static const char *const level_names[] = {"plain", "avx2", "avx512", "avx512bf16", "amx"};
 enum { LEVELS = sizeof level_names / sizeof *level_names };
 
