@@ -74,27 +74,38 @@ crank_status recipe_put(crank_context *context, crank_recipe *recipe, size_t sec
     return CRANK_OK;
 }
 
-/* "section.key=value"; a list or map in YAML's flow style, else the text as it stands */
+/* The value of an override: a list or map in YAML's flow style, null, else the text as it stands */
+static crank_status override_value(crank_context *context, const char *name, const char *given, option_shape *shape, char **value)
+{
+    *shape = OPTION_TEXT;
+    *value = NULL;
+    if (*given == '[' || *given == '{') return recipe_parse_value(context, name, given, shape, value);
+    if (*given && recipe_is_null(given)) *shape = OPTION_NULL;
+    else if (!(*value = crank_strdup(context, given))) return CRANK_FAILED;
+    return CRANK_OK;
+}
+
+/* "section.key=value" */
 static crank_status override(crank_context *context, crank_recipe *recipe, const char *text)
 {
-    const char *equals = strchr(text, '='), *dot = equals ? memchr(text, '.', (size_t)(equals - text)) : NULL;
-    if (!dot || dot == text || dot + 1 == equals || equals - text > RECIPE_LONGEST_NAME || !utf8_is_valid(text, strlen(text)))
+    const char  *equals = strchr(text, '='), *dot = equals ? memchr(text, '.', (size_t)(equals - text)) : NULL;
+    char        *name = dot ? crank_format(context, "%.*s", (int)(equals - text), text) : NULL, *value;
+    size_t       section, length = dot ? (size_t)(dot - text) : 0;
+    option_shape shape;
+    if (dot && !name) return CRANK_FAILED;
+    if (name) name[length] = 0;
+    if (!name || !recipe_is_name(name) || !recipe_is_name(name + length + 1) || !utf8_is_valid(text, strlen(text))) {
+        crank_free(name);
         return crank_fail(context, CRANK_USAGE, "command line: `%.200s`: an override must look like section.key=value", text);
-    char *name = crank_format(context, "%.*s", (int)(equals - text), text);
-    if (!name) return CRANK_FAILED;
-    char        *key = name + (dot - text) + 1, *value = NULL;
-    const char  *given = equals + 1;
-    option_shape shape = OPTION_TEXT;
-    crank_status status = CRANK_OK;
-    size_t       section;
-    if (*given == '[' || *given == '{') status = recipe_parse_value(context, name, given, &shape, &value);
-    else if (*given && recipe_is_null(given)) shape = OPTION_NULL;
-    else if (!(value = crank_strdup(context, given))) status = CRANK_FAILED;
-    name[dot - text] = 0;
+    }
+    name[length] = '.';
+    crank_status status = override_value(context, name, equals + 1, &shape, &value);
+    name[length] = 0;
     if (status == CRANK_OK && !recipe_add_section(context, recipe, name, 0, &section)) {
         crank_free(value);
         status = crank_last_status(context);
-    } else if (status == CRANK_OK) status = recipe_put(context, recipe, section, key, shape, value, 0);
+    } else if (status == CRANK_OK)
+        status = recipe_put(context, recipe, section, name + length + 1, shape, value, 0);
     crank_free(name);
     return status;
 }

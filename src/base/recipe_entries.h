@@ -45,5 +45,6 @@ crank_status recipe_put(crank_context *context, crank_recipe *recipe, size_t sec
 crank_status recipe_parse(crank_context *context, crank_recipe *recipe, const char *text, size_t length);
 /* A flow list or map ("[a, b]", "{k: v}") -> shape and value (crank_free) */
 crank_status recipe_parse_value(crank_context *context, const char *name, const char *text, option_shape *shape, char **value);
+bool recipe_is_name(const char *name);         /* of a section or key: one word without =, not too long */
 bool recipe_is_null(const char *plain_scalar); /* YAML 1.2 core: empty, ~, null */
 #endif

@@ -66,6 +66,11 @@ bool recipe_is_null(const char *plain)
            strcmp(plain, "NULL") == 0;
 }
 
+bool recipe_is_name(const char *name)
+{
+    return *name && !strpbrk(name, " \t\r\n=") && strlen(name) <= RECIPE_LONGEST_NAME;
+}
+
 /* The event must be a scalar with a value on one line, for an element of a list or map. */
 static crank_status need_element(reader *in, bool may_be_empty)
 {
@@ -145,8 +150,7 @@ static crank_status read_value(reader *in, option_shape *shape, char **value)
 /* A key's event -> its name */
 static crank_status read_name(reader *in, const char *kind, char **name)
 {
-    if (in->event.type != YAML_SCALAR_EVENT || !*scalar(in) || strpbrk(scalar(in), "\n\t =") ||
-        in->event.data.scalar.length > RECIPE_LONGEST_NAME) {
+    if (in->event.type != YAML_SCALAR_EVENT || !recipe_is_name(scalar(in))) {
         yaml_mark_t mark = in->event.start_mark;
         return crank_fail(in->context, CRANK_BAD_DATA, "%s:%zu:%zu: the name of a %s must be one word of at most %d bytes", in->where, mark.line + 1,
                           mark.column + 1, kind, RECIPE_LONGEST_NAME);

@@ -135,7 +135,7 @@ static void bad_overrides_are_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {"", "rank", "rank=3", ".rank=3", "lowrank.=3", "=3", "a=b.c", "lowrank.x=[", "lowrank.x={a: [b]}",
-                                      "lowrank.x=[a] b", "lowrank.x=[a]\n---\nb", "lowrank.\xff=1", "lowrank.x=\xff", "lowrank.x=[&a b]"};
+                                      "lowrank.x=[a] b", "lowrank.x=[a]\n---\nb", "lowrank.\xff=1", "lowrank.x=\xff", "lowrank.x=[&a b]", "low rank.x=1", "lowrank.x y=1", "lowrank.x\ny=1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         crank_recipe *recipe = crank_recipe_load(context, NULL, &bad[i], 1);
         if (recipe) fail_msg("`%s` was taken", bad[i]);
