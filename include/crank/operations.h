@@ -167,7 +167,7 @@ typedef struct crank_assign_attributes { bool add; } crank_assign_attributes;
 
 /* "clip_scale" (state): squares f32 [k] (sum of squares of each gradient), scalars f32 [8] -> scalars (in place: 1),
  *     norm f32 []: norm = sqrt(sum squares) / DENOMINATOR; CLIP = min(1, limit / norm) / DENOMINATOR (limit 0: 1 / DENOMINATOR);
- *     SKIP = 1 when the norm is not finite, else 0. */
+ *     SKIP = 1 when the norm is not finite, else as it was. */
 typedef struct crank_clip_attributes { double limit; } crank_clip_attributes;
 
 /* "check_finite" (state): x f32 [], scalars -> scalars (in place: 1): SKIP = 1 when x is not finite. */

@@ -34,6 +34,10 @@ crank_status evaluate_set(crank_context *context, task_trainer *trainer, data_se
     for (int64_t k = 0; k < batches && status == CRANK_OK; k++) {
         const data_batch *batch;
         double            numerator = 0;
+        if (crank_stop_requested(context)) {
+            status = crank_fail(context, CRANK_STOPPED, "stopped during an evaluation; the same command goes on from the last checkpoint");
+            break;
+        }
         status = dataset_batch(context, set, k, 0, &batch);
         if (status == CRANK_OK) status = trainer_evaluate(context, trainer, batch, &numerator, outputs);
         if (status != CRANK_OK) break;
