@@ -174,7 +174,7 @@ crank_status plain_clip_scale(crank_context *context, const crank_call *call)
     for (int64_t i = 0; i < squares->dims[0]; i++) sum += get(squares, at1(squares, i));
     double denominator = (double)scalars[CRANK_SCALAR_DENOMINATOR], size = sqrt(sum) / denominator;
     if (out != scalars) memcpy(out, scalars, CRANK_SCALARS * sizeof *out);
-    out[CRANK_SCALAR_SKIP] = isfinite(size) ? 0 : 1;
+    if (!isfinite(size)) out[CRANK_SCALAR_SKIP] = 1;
     out[CRANK_SCALAR_CLIP] = (float)((limit > 0 && size > limit ? limit / size : 1) / denominator);
     put(norm, 0, size);
     return CRANK_OK;
