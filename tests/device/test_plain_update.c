@@ -137,7 +137,7 @@ static void clip_scale_limits_the_norm_of_the_mean_gradient(void **state)
 {
     (void)state;
     bench      b = bench_open("plain");
-    crank_view squares = GIVEN(&b, CRANK_F32, DIMS(2), 9, 1591), s = scalars_at(&b, 1, 1), norm = fresh(&b, CRANK_F32, SCALAR);
+    crank_view squares = GIVEN(&b, CRANK_F32, DIMS(2), 9, 1591), s = scalars_at(&b, 1, 0), norm = fresh(&b, CRANK_F32, SCALAR);
     /* sum 1600: norm 40, mean gradient 10 */
     apply(&b, "clip_scale", VIEWS(squares, s), VIEWS(s, norm), &(crank_clip_attributes){2.5});
     ASSERT_VALUES(&norm, 0, 10);
@@ -145,6 +145,9 @@ static void clip_scale_limits_the_norm_of_the_mean_gradient(void **state)
     apply(&b, "clip_scale", VIEWS(squares, s), VIEWS(s, norm), &(crank_clip_attributes){0});
     assert_near(value(&s, CRANK_SCALAR_CLIP), 0.25, 0);
     set(&squares, 0, NAN);
+    apply(&b, "clip_scale", VIEWS(squares, s), VIEWS(s, norm), &(crank_clip_attributes){2.5});
+    assert_near(value(&s, CRANK_SCALAR_SKIP), 1, 0);
+    set(&squares, 0, 9); /* a flag that the loss has set stays */
     apply(&b, "clip_scale", VIEWS(squares, s), VIEWS(s, norm), &(crank_clip_attributes){2.5});
     assert_near(value(&s, CRANK_SCALAR_SKIP), 1, 0);
     bench_close(&b);
