@@ -147,7 +147,7 @@ static bool chosen(const chooser *choose, const crank_linear *linear)
 {
     if (!target_rule_hits_linear(choose->targets, linear)) return false;
     if (choose->exclude && target_rule_hits_linear(choose->exclude, linear)) return false;
-    if (choose->modules && target_rule_hits(choose->modules, linear->name)) return false; /* trained in full instead */
+    if (choose->modules && target_rule_hits_module(choose->modules, linear->name)) return false; /* trained in full instead */
     return !choose->layers || layer_listed(choose->layers, linear->block);
 }
 
@@ -192,20 +192,14 @@ static crank_status choose_sites(crank_context *context, crank_attachment *attac
     return CRANK_OK;
 }
 
-/* Modules that are trained in full: every parameter of the model whose module path the rule hits. */
+/* Modules that are trained in full: every parameter of the model that stands in one. */
 static crank_status train_modules(crank_context *context, crank_attachment *attachment, const chooser *choose)
 {
     crank_params *params = attachment->linears->params;
     size_t        found = 0;
     for (size_t i = 0; choose->modules && i < crank_params_count(params); i++) {
         crank_param *param = crank_params_at(params, i);
-        const char  *dot = strrchr(param->name, '.');
-        if (param->role != CRANK_ROLE_WEIGHT || !dot) continue;
-        char *module = crank_format(context, "%.*s", (int)(dot - param->name), param->name);
-        if (!module) return CRANK_FAILED;
-        bool hit = target_rule_hits(choose->modules, module);
-        crank_free(module);
-        if (!hit) continue;
+        if (param->role != CRANK_ROLE_WEIGHT || !target_rule_hits_module(choose->modules, param->name)) continue;
         found++;
         if (crank_site_train(context, &attachment->sites[0], param)) return CRANK_FAILED;
     }

@@ -45,7 +45,6 @@ void crank_linears_free(crank_linears *linears)
     if (!linears) return;
     while (linears->attachment_count) crank_attachment_remove(linears->attachments[linears->attachment_count - 1]);
     linears_forget_merge(linears);
-    linears_free_memories(linears);
     for (size_t i = 0; i < linears->count; i++) {
         linear_stack *stack = stack_of(linears->items[i]);
         free(stack->sites);
@@ -57,7 +56,6 @@ void crank_linears_free(crank_linears *linears)
     free(linears->items);
     free(linears->attachments);
     free(linears->backups);
-    free(linears->memories);
     crank_free(linears);
 }
 

@@ -29,37 +29,6 @@ static crank_status upload(crank_context *context, crank_param *param, const voi
     return device->upload(context, device, param->view.data, host, crank_view_bytes(&param->view));
 }
 
-/* Memory of its own for a mapped parameter. */
-static crank_status unmap(crank_context *context, crank_linears *linears, crank_param *param)
-{
-    crank_device *device = crank_params_device(param->owner);
-    if (!stack_grow(context, &linears->memories, linears->memory_count, &linears->memory_capacity, sizeof *linears->memories,
-                    "merged weights"))
-        return CRANK_FAILED;
-    void *memory = device->alloc(context, device, crank_view_bytes(&param->view), param->name);
-    if (!memory) return CRANK_FAILED;
-    linears->memories[linears->memory_count++] = (merge_memory){ param, memory, param->view.data };
-    param->view.data = memory;
-    param->mapped = false;
-    return CRANK_OK;
-}
-
-static void remap(crank_linears *linears, size_t i)
-{
-    merge_memory *each = &linears->memories[i];
-    crank_device *device = crank_params_device(linears->params);
-    each->param->view.data = each->mapped;
-    each->param->mapped = true;
-    each->param->version++;
-    device->free(device, each->memory);
-    *each = linears->memories[--linears->memory_count];
-}
-
-void linears_free_memories(crank_linears *linears)
-{
-    while (linears->memory_count) remap(linears, linears->memory_count - 1);
-}
-
 /* Remembers what the parameter is now, unless an earlier merge did. */
 static crank_status back_up(crank_context *context, crank_linears *linears, crank_param *param)
 {
@@ -70,7 +39,8 @@ static crank_status back_up(crank_context *context, crank_linears *linears, cran
         return CRANK_FAILED;
     merge_backup kept = { .param = param };
     if (param->mapped) {
-        if (unmap(context, linears, param)) return CRANK_FAILED;
+        kept.mapped = param->view.data;
+        if (crank_param_own(context, param)) return crank_last_status(context);
     } else {
         if (!(kept.bytes = crank_alloc(context, 1, crank_view_bytes(&param->view), param->name))) return CRANK_FAILED;
         if (download(context, param, kept.bytes)) {
@@ -88,16 +58,8 @@ static crank_status put_back(crank_context *context, crank_linears *linears, siz
     crank_status status = CRANK_OK;
     while (linears->backup_count > first) {
         merge_backup *kept = &linears->backups[--linears->backup_count];
-        if (kept->bytes) {
-            if (upload(context, kept->param, kept->bytes)) status = crank_last_status(context);
-            crank_free(kept->bytes);
-            continue;
-        }
-        for (size_t i = 0; i < linears->memory_count; i++)
-            if (linears->memories[i].param == kept->param) {
-                remap(linears, i);
-                break;
-            }
+        if (upload(context, kept->param, kept->bytes ? kept->bytes : kept->mapped)) status = crank_last_status(context);
+        crank_free(kept->bytes);
     }
     return status;
 }

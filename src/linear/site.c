@@ -56,6 +56,14 @@ crank_param *crank_site_find(const crank_site *site, const char *name)
     return param;
 }
 
+const char *site_param_name(const crank_site *site, const crank_param *param)
+{
+    const crank_attachment *attachment = site_attachment(site);
+    size_t                  skip = strlen(site->linear->name) + 1 + strlen(attachment->map->name) + 1;
+    if (strcmp(attachment->where.name, "default") != 0) skip += strlen(attachment->where.name) + 1;
+    return param->name + skip;
+}
+
 crank_status crank_site_train(crank_context *context, crank_site *site, crank_param *param)
 {
     crank_attachment *attachment = site_attachment(site);

@@ -34,17 +34,12 @@ struct crank_attachment {
     double               scale;
 };
 
-/* A base parameter as it was before a merge: a host copy, or, for one that was mapped, nothing (its file holds it). */
+/* A base parameter as it was before a merge: a host copy, or, for one that was mapped, its data in the file. */
 typedef struct merge_backup {
     crank_param *param;
     void        *bytes;
+    const void  *mapped;
 } merge_backup;
-
-/* Memory that a mapped parameter got so that a merge could write it. */
-typedef struct merge_memory {
-    crank_param *param;
-    void        *memory, *mapped;
-} merge_memory;
 
 struct crank_linears {
     crank_context     *context;
@@ -56,8 +51,6 @@ struct crank_linears {
     size_t             attachment_count, attachment_capacity;
     merge_backup      *backups;
     size_t             backup_count, backup_capacity;
-    merge_memory      *memories;
-    size_t             memory_count, memory_capacity;
     bool               final; /* a merge was made without keeping the originals */
 };
 
@@ -81,8 +74,8 @@ bool site_derive_once(crank_graph *graph, const crank_site *site);
 crank_tensor *linear_use(crank_graph *graph, const crank_linear *linear, crank_param *param);
 /* The merge becomes permanent: copies of the weights before it are freed. */
 void linears_forget_merge(crank_linears *linears);
-/* Gives mapped parameters their file's data again and frees what they had instead. */
-void linears_free_memories(crank_linears *linears);
+/* The part of a parameter's name that its method chose. */
+const char *site_param_name(const crank_site *site, const crank_param *param);
 
 /* ---- targets.c: PEFT's rules for choosing modules ---- */
 
@@ -92,6 +85,8 @@ target_rule *target_rule_new(crank_context *context, const char *text, const cha
 void         target_rule_free(target_rule *rule);
 bool         target_rule_is_regex(const target_rule *rule);
 bool         target_rule_hits(const target_rule *rule, const char *path);
+/* The path, or a module that it stands in. */
+bool         target_rule_hits_module(const target_rule *rule, const char *path);
 bool         target_rule_hits_linear(const target_rule *rule, const crank_linear *linear);
 
 /* "regex=value" lines; the first whose `(.*\.)?(regex)$` matches the path. *found false: none. */

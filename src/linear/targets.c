@@ -60,7 +60,7 @@ static pcre2_match_context *limits_new(void)
 /* A match that runs into a limit is no match. */
 static bool matches(const pcre2_code *code, const char *path, pcre2_match_data *match, pcre2_match_context *limits)
 {
-    return pcre2_match(code, (PCRE2_SPTR)path, strlen(path), 0, 0, match, limits) > 0;
+    return pcre2_match(code, (PCRE2_SPTR)path, strlen(path), 0, 0, match, limits) >= 0; /* 0: more groups than it has room for */
 }
 
 /* ---- rules ---- */
@@ -110,6 +110,16 @@ bool target_rule_hits(const target_rule *rule, const char *path)
         line += length + (line[length] == '\n');
     }
     return false;
+}
+
+bool target_rule_hits_module(const target_rule *rule, const char *path)
+{
+    char above[1024];
+    if (strlen(path) >= sizeof above) return false;
+    strcpy(above, path);
+    for (char *end; !target_rule_hits(rule, above); *end = 0)
+        if (!(end = strrchr(above, '.'))) return false;
+    return true;
 }
 
 bool target_rule_hits_linear(const target_rule *rule, const crank_linear *linear)

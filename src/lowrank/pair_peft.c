@@ -64,10 +64,12 @@ static crank_status carry(crank_context *context, const json_t *config, const ch
 /* What would make the tensors mean something else than a plain pair on the model's own weights. */
 static crank_status refuse_unknown(crank_context *context, const json_t *config)
 {
-    static const char *const unsupported[] = { "target_parameters", "layer_replication", "trainable_token_indices" };
+    static const char *const unsupported[] = { "target_parameters", "layer_replication", "trainable_token_indices",
+                                               "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config",
+                                               "use_bdlora", "use_qalora", "velora_config" };
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
         const json_t *value = json_object_get(config, unsupported[i]);
-        bool          empty = !value || json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0) ||
+        bool          empty = !value || json_is_null(value) || json_is_false(value) || (json_is_array(value) && json_array_size(value) == 0) ||
                      (json_is_object(value) && json_object_size(value) == 0);
         if (!empty)
             return crank_fail(context, CRANK_BAD_DATA, "adapter_config.json: `%s` is set, and such adapters are not read",

@@ -59,6 +59,7 @@ static void targets_follow_the_rules_of_peft(void **state)
     check((crank_attach_options){ .targets = "embed_tokens" }, "-1e");
     check((crank_attach_options){ .targets = ".*\\.1\\..*_proj" }, "1q 1k 1v");
     check((crank_attach_options){ .targets = ".*[qk]_proj" }, "0q 0k 1q 1k");
+    check((crank_attach_options){ .targets = "(?:model\\.layers\\.(0|1)\\..*((k|v)_proj))" }, "0k 0v 1k 1v");
     check((crank_attach_options){ .targets = "all-linear", .exclude = "k_proj" }, "0q 0v 1q 1v");
     check((crank_attach_options){ .targets = "all-linear", .exclude = ".*\\.0\\..*" }, "1q 1k 1v");
     check((crank_attach_options){ .targets = "q_proj", .layers = "1" }, "1q");

@@ -157,8 +157,7 @@ static void a_mapped_weight_is_merged_in_memory_of_its_own(void **state)
     assert_near(merged, adapted, N * OUT, 1e-5);
     assert_false(weight->mapped);
     assert_ok(w.context, crank_linears_unmerge(w.context, w.linears));
-    assert_ptr_equal(weight->view.data, file);
-    assert_true(weight->mapped);
+    assert_memory_equal(weight->view.data, file, sizeof file);
     free(adapted), free(merged);
     world_close(&w);
 }

@@ -1,0 +1,135 @@
+"""Golden adapters: folders that PEFT wrote for the tiny models of tests/golden/models, and what PEFT computes with them.
+
+Usage: python tests/oracle/peft_adapters.py [NAME ...]        (needs torch, transformers and peft; writes tests/golden/adapters/)
+
+Each folder NAME holds adapter_config.json and adapter_model.safetensors as save_pretrained wrote them, and golden.safetensors:
+    logits [n, vocab] or outputs [s, labels] of the adapted model for the ids of the base model's golden.safetensors,
+    merged: the same after merge_and_unload,
+with the base model's folder name in its metadata ("base").
+
+With --check FOLDER...: loads adapters that crank wrote (FOLDER/<name>) back into PEFT and compares with the golden outputs.
+"""
+
+import os
+import shutil
+import sys
+
+import peft
+import torch
+import transformers as tf
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MODELS = os.path.join(HERE, "..", "golden", "models")
+OUT = os.path.join(HERE, "..", "golden", "adapters")
+
+# name: (base folder, class, LoraConfig arguments, dtype of the adapter's tensors)
+ADAPTERS = {
+    "llama_lora": ("llama", tf.AutoModelForCausalLM, dict(
+        r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], lora_dropout=0.1, task_type="CAUSAL_LM",
+        rank_pattern={"layers.1.self_attn.q_proj": 2, ".*down_proj": 3}, alpha_pattern={"v_proj": 6}), torch.float32),
+    "llama_regex": ("llama3", tf.AutoModelForCausalLM, dict(
+        r=3, lora_alpha=5, target_modules=r"model\.layers\.1\..*(k_proj|gate_proj)", use_rslora=True,
+        init_lora_weights="gaussian"), torch.float16),
+    "llama_layers": ("llama_linear", tf.AutoModelForCausalLM, dict(
+        r=2, lora_alpha=4, target_modules=["q_proj", "o_proj", "up_proj"], exclude_modules=["o_proj"], layers_to_transform=[1], bias="lora_only",
+        lora_bias=True), torch.float32),
+    "llama_dora": ("llama", tf.AutoModelForCausalLM, dict(
+        r=4, lora_alpha=8, target_modules=["k_proj", "up_proj"], use_dora=True), torch.float32),
+    "llama_embedding": ("llama", tf.AutoModelForCausalLM, dict(
+        r=4, lora_alpha=8, target_modules=["embed_tokens", "q_proj"]), torch.float32),
+    "llama_embedding_dora": ("llama", tf.AutoModelForCausalLM, dict(
+        r=2, lora_alpha=8, target_modules=["embed_tokens"], use_dora=True), torch.float32),
+    "gpt2_lora": ("gpt2", tf.AutoModelForCausalLM, dict(
+        r=4, lora_alpha=8, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True, bias="all"), torch.bfloat16),
+    "gpt2_dora": ("gpt2", tf.AutoModelForCausalLM, dict(
+        r=4, lora_alpha=8, target_modules=["attn.c_proj", "c_fc"], fan_in_fan_out=True, use_dora=True), torch.float32),
+    "gpt2_default": ("gpt2", tf.AutoModelForCausalLM, dict(r=8, fan_in_fan_out=True), torch.float32),
+    "bert_classify": ("bert_classify", tf.AutoModelForSequenceClassification, dict(
+        r=4, lora_alpha=8, target_modules=["query", "value"], task_type="SEQ_CLS"), torch.float32),
+    "roberta_classify": ("roberta_classify", tf.AutoModelForSequenceClassification, dict(
+        r=4, lora_alpha=8, target_modules=["query", "intermediate.dense"], modules_to_save=["classifier"]), torch.float32),
+}
+
+
+def base_model(name):
+    folder, cls = ADAPTERS[name][:2]
+    return cls.from_pretrained(os.path.join(MODELS, folder), dtype=torch.float32, attn_implementation="eager").eval()
+
+
+@torch.no_grad()
+def outputs(model, folder):
+    """One sequence at a time, as tests/oracle/models.py does."""
+    data = load_file(os.path.join(MODELS, folder, "golden.safetensors"))
+    bounds = data["segments"].tolist()
+    rows = []
+    for begin, end in zip(bounds, bounds[1:]):
+        more = {"token_type_ids": data["types"][None, begin:end].long()} if "types" in data else {}
+        rows.append(model(input_ids=data["ids"][None, begin:end].long(), **more).logits[0])
+    return ("outputs", torch.stack(rows)) if "outputs" in data else ("logits", torch.cat(rows))
+
+
+def make(name):
+    folder, _, options, dtype = ADAPTERS[name]
+    generator = torch.Generator().manual_seed(sum(name.encode()) * 7919)
+    model = peft.get_peft_model(base_model(name), peft.LoraConfig(**options))
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "magnitude" in key:
+                noise = parameter * (1 + 0.1 * noise)
+            elif "lora_" in key:
+                noise = noise * 0.3
+            else:
+                noise = parameter + 0.3 * noise
+            parameter.copy_(noise.to(dtype))
+    model.eval()
+    target = os.path.join(OUT, name)
+    shutil.rmtree(target, ignore_errors=True)
+    model.save_pretrained(target)
+    os.remove(os.path.join(target, "README.md"))
+    config = os.path.join(target, "adapter_config.json")
+    with open(config) as file:
+        text = file.read()
+    with open(config, "w") as file:
+        file.write(text.replace(os.path.join(MODELS, folder), "models/" + folder))
+    path = os.path.join(target, "adapter_model.safetensors")
+    if dtype != torch.float32:
+        save_file({key: value.to(dtype) for key, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    what, adapted = outputs(model, folder)
+    _, merged = outputs(model.merge_and_unload(), folder)
+    save_file({what: adapted.contiguous(), "merged": merged.contiguous()}, os.path.join(target, "golden.safetensors"),
+              metadata={"base": folder})
+    print(name, *(f"{key} {list(value.shape)}" for key, value in load_file(path).items()), sep="\n  ")
+
+
+def check(root):
+    """What crank wrote gives the golden outputs in PEFT, with every key taken."""
+    for name in ADAPTERS:
+        target = os.path.join(root, name)
+        if not os.path.isdir(target):
+            continue
+        model = base_model(name)
+        wrapped = peft.PeftModel.from_pretrained(model, target).eval()
+        ours, theirs = load_file(os.path.join(target, "adapter_model.safetensors")), load_file(
+            os.path.join(OUT, name, "adapter_model.safetensors"))
+        what, adapted = outputs(wrapped, ADAPTERS[name][0])
+        golden = load_file(os.path.join(OUT, name, "golden.safetensors"))[what]
+        error = ((adapted - golden).norm() / golden.norm()).item()
+        with safe_open(os.path.join(target, "adapter_model.safetensors"), "pt") as file:
+            format_key = (file.metadata() or {}).get("format")
+        print(f"{name}: error {error:.2e}, keys only here {sorted(set(ours) - set(theirs))}, "
+              f"keys only in PEFT's {sorted(set(theirs) - set(ours))}, format {format_key}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["--check"]:
+        for folder in sys.argv[2:]:
+            check(folder)
+    else:
+        for adapter in sys.argv[1:] or ADAPTERS:
+            make(adapter)
