@@ -248,7 +248,7 @@ static crank_status load(crank_context *context, const crank_tokenizer *tokenize
         return crank_fail(context, CRANK_USAGE, "data.context is %lld and the model takes %lld tokens", (long long)options->context, (long long)request->context);
     status = rows_read(context, options, paths, request->fields, &rows);
     if (status != CRANK_OK) return status;
-    size_t count = options->rows && !set->eval && (size_t)options->rows < rows.count ? (size_t)options->rows : rows.count;
+    size_t count = options->rows && (!set->eval || shared) && (size_t)options->rows < rows.count ? (size_t)options->rows : rows.count;
     set->schema = rows.schema;
     status = tokens_make(context, tokenizer, options, &rows, 0, count, options->context, &set->table);
     if (status == CRANK_OK && !options->eval && options->eval_share > 0) keep_part(set, options->eval_share, shared);

@@ -14,7 +14,7 @@ const crank_option dataset_option_table[] = {
     CRANK_BOOL(dataset_options, packing, true, "fill a batch with as many rows as fit into batch * context tokens (rows never see each other)"),
     CRANK_BOOL(dataset_options, eos, true, "end every text and completion with the end token"),
     CRANK_BOOL(dataset_options, shuffle, true, "a new order of rows every epoch"),
-    CRANK_INT(dataset_options, rows, 0, 0, 1000000000000, "use at most this many rows; 0: all"),
+    CRANK_INT(dataset_options, rows, 0, 0, 1000000000000, "use at most this many rows of the training files; 0: all"),
     CRANK_STRING(dataset_options, prompt_field, "prompt", "key of the prompt in jsonl rows"),
     CRANK_STRING(dataset_options, completion_field, "completion", "key of the completion in jsonl rows"),
     CRANK_STRING(dataset_options, separator, NULL, "text between prompt and completion"),
