@@ -42,7 +42,8 @@ static recording record(golden_model *g)
     assert_ok(g->context, crank_graph_status(r.graph));
     crank_tensor **leaves = calloc((size_t)r.count, sizeof *leaves);
     for (int i = 0; i < r.count; i++) leaves[i] = crank_use(r.graph, r.params[i]);
-    crank_tensor *target = r.loss ? r.loss : r.outputs, *seed = r.loss ? NULL : r.cotangent;
+    crank_tensor *target = r.loss ? r.loss : r.outputs,
+                 *seed = r.loss ? NULL : crank_cast(r.cotangent, r.outputs->dtype);
     assert_ok(g->context, crank_gradients(r.graph, &target, &seed, 1, leaves, r.count, r.gradients));
     free(leaves);
     for (int i = 0; i < r.count; i++)
@@ -178,12 +179,17 @@ static void mapped_bf16_weights_computed_in_f32_equal_transformers(void **unused
     assert_model("smollm_bf16_sharded", NULL, options, 2e-5, 1e-4);
 }
 
-/* bf16 has 8 bits: the model still computes, and its features stay near. */
+/* bf16 has 8 bits: outputs stay within 3 %, gradients within 20 %. DistilBERT's classifier has a relu in which a unit
+ * near zero changes sides, and the gradient of four sequences with it: there only outputs are held. */
 static void bf16_stays_near(void **unused)
 {
     (void)unused;
     crank_model_options options = {.compute = CRANK_BF16, .weights = CRANK_BF16};
-    assert_model("smollm_bf16_sharded", "plain", options, 0.05, 0.3);
+    assert_model("smollm_bf16_sharded", NULL, options, 0.03, 0.2);
+    options.weights = CRANK_F32;
+    for (int i = 0; i < GOLDEN_MODELS; i++)
+        assert_model(golden_models[i], NULL, options, 0.03,
+                     strcmp(golden_models[i], "distilbert_classify") ? 0.2 : INFINITY);
 }
 
 int main(void)

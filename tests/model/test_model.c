@@ -130,6 +130,29 @@ static void planning_without_weights_sees_the_same_tensors(void **unused)
     }
 }
 
+/* A folder that holds nothing but config.json can be planned. */
+static void planning_works_from_the_config_alone(void **unused)
+{
+    (void)unused;
+    golden_model g = golden_load("qwen3", "plain", (crank_model_options){0});
+    char path[4200];
+    snprintf(path, sizeof path, "%s/config.json", golden_folder("qwen3"));
+    json_t *config = json_read(g.context, path);
+    const char *folder = CRANK_BINARY_DIR "/config_only";
+    assert_ok(g.context, file_make_folder(g.context, folder));
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    assert_ok(g.context, json_write(g.context, path, config));
+    json_decref(config);
+    assert_null(crank_model_load(g.context, g.device, folder, &(crank_model_options){0}));
+    crank_model *planned = crank_model_load(g.context, g.device, folder, &(crank_model_options){.dry = true});
+    if (!planned) fail_msg("%s", crank_message(g.context));
+    assert_same_params("qwen3", g.model, planned);
+    assert_null(crank_model_fingerprint(g.context, planned));
+    assert_int_equal(crank_model_save(g.context, planned, folder, CRANK_F32), CRANK_USAGE);
+    crank_model_free(planned);
+    golden_close(&g);
+}
+
 /* A file in the type that is asked for is mapped: nothing is copied, except what is turned. */
 static void weights_of_the_same_type_are_mapped(void **unused)
 {
@@ -270,6 +293,65 @@ static void a_head_of_the_same_size_is_kept(void **unused)
     golden_close(&b);
 }
 
+/* Log-probabilities, their normaliser, cross-entropy and its gradient in the features, of a graph over given features.
+ */
+typedef struct head_results {
+    float *values[5];
+    size_t counts[5];
+} head_results;
+
+static head_results run_head(golden_model *g)
+{
+    head_results results;
+    crank_graph *graph = crank_graph_new(g->context, g->device);
+    crank_tensor *features = golden_input(g, graph, "features"), *targets = golden_input(g, graph, "targets");
+    crank_tensor *weights = golden_input(g, graph, "weights"), *lse, *ce_logp, *gradient = NULL, *none = NULL;
+    crank_mark_gradient(features);
+    crank_tensor *logp = crank_model_logprob(graph, g->model, features, targets, &lse);
+    crank_tensor *loss = crank_model_cross_entropy(graph, g->model, features, targets, weights, &ce_logp);
+    assert_ok(g->context, crank_gradients(graph, &loss, &none, 1, &features, 1, &gradient));
+    crank_tensor *kept[5] = {logp, lse, loss, ce_logp, gradient};
+    for (int i = 0; i < 5; i++) crank_keep(kept[i]);
+    assert_ok(g->context, crank_plan(graph, NULL, NULL));
+    golden_write(g, features);
+    golden_write(g, targets);
+    golden_write(g, weights);
+    assert_ok(g->context, crank_run(graph));
+    for (int i = 0; i < 5; i++) results.values[i] = read_floats(g->context, kept[i], &results.counts[i]);
+    crank_graph_free(graph);
+    return results;
+}
+
+/* A LoRA on the head starts at zero change: its logits go through the linear as a whole and say the same as the head
+ * operations. */
+static void a_head_with_a_method_on_it_gives_the_same_log_probabilities(void **unused)
+{
+    (void)unused;
+    static const char *const names[][2] = {
+        {"llama", "lm_head"}, {"qwen2", "lm_head"}, {"gpt2", "lm_head"}, {"roberta_mlm", "decoder"}};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        golden_model g = golden_load(names[k][0], NULL, (crank_model_options){0});
+        head_results plain = run_head(&g);
+        const crank_map *lora = crank_map_find("lora");
+        void *options = crank_options_new(g.context, lora->options, lora->options_size);
+        crank_attach_options where = {.name = "default", .targets = names[k][1]};
+        crank_attachment *attachment =
+            crank_attachment_new(g.context, crank_model_linears(g.model), lora, options, &where);
+        if (!attachment) fail_msg("%s", crank_message(g.context));
+        assert_ok(g.context, crank_attachment_finish(g.context, attachment));
+        head_results mapped = run_head(&g);
+        for (int i = 0; i < 5; i++) {
+            assert_int_equal(plain.counts[i], mapped.counts[i]);
+            double error = relative_error(mapped.values[i], plain.values[i], plain.counts[i]);
+            if (!(error <= 1e-5)) fail_msg("%s: result %d is off by %.3g", names[k][0], i, error);
+            free(plain.values[i]);
+            free(mapped.values[i]);
+        }
+        crank_options_free(options);
+        golden_close(&g);
+    }
+}
+
 /* ---- other layouts ---- */
 
 /* Writes a golden model's tensors under other names: `rename` gives the new name, or NULL to leave a tensor out. */
@@ -392,11 +474,13 @@ int main(void)
         cmocka_unit_test(unknown_config_keys_are_kept),
         cmocka_unit_test(new_models_start_from_their_seed),
         cmocka_unit_test(planning_without_weights_sees_the_same_tensors),
+        cmocka_unit_test(planning_works_from_the_config_alone),
         cmocka_unit_test(weights_of_the_same_type_are_mapped),
         cmocka_unit_test(a_mapped_weight_can_be_owned_and_trained),
         cmocka_unit_test(generation_over_a_cache_equals_the_full_pass),
         cmocka_unit_test(a_classification_head_is_made_on_any_model),
         cmocka_unit_test(a_head_of_the_same_size_is_kept),
+        cmocka_unit_test(a_head_with_a_method_on_it_gives_the_same_log_probabilities),
         cmocka_unit_test(names_with_and_without_prefix_and_old_norm_names_are_understood),
         cmocka_unit_test(linears_have_the_names_that_peft_targets),
         cmocka_unit_test(linears_that_read_the_same_x_are_one_group),

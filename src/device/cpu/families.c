@@ -11,6 +11,8 @@ const cpu_family cpu_families[] = {
     {CPU_AVX512, activation_avx512_find},
     {CPU_AVX512, rows_avx512_find},
     {CPU_AVX512, norm_avx512_find},
+    {CPU_AVX512, segment_avx512_find},
+    {CPU_AVX2, segment_avx2_find},
     {CPU_AVX2, elementwise_avx2_find},
     {CPU_AVX2, activation_avx2_find},
     {CPU_AVX2, rows_avx2_find},
