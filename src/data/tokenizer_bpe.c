@@ -239,7 +239,7 @@ static bool cache_reserve(encoder *e)
 /* Keeps a merged word; ids and sizes are appended to the cache's own arrays. */
 static bool cache_keep(encoder *e, word_cache_entry *entry, uint64_t hash, size_t start, size_t length, size_t count)
 {
-    if (e->cache_used + count > UINT32_MAX) return true;
+    if (!count || e->cache_used + count > UINT32_MAX) return true;
     if (!array_reserve(e->context, (void **)&e->cache_ids, &e->cache_ids_capacity, e->cache_used + count, sizeof *e->cache_ids, "a cache of words") ||
         !array_reserve(e->context, (void **)&e->cache_sizes, &e->cache_sizes_capacity, e->cache_used + count, sizeof *e->cache_sizes, "a cache of words"))
         return false;

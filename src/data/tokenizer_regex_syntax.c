@@ -323,10 +323,7 @@ static void set_items(translator *t, charset *set, text_buffer *intersection)
             put_character(t, &set->inside, low);
             if (!peek(t, "-") || peek(t, "-]") || peek(t, "-[") || peek(t, "-&&")) continue;
             t->at++;
-            if (!set_item(t, set, &high)) { /* a-\d: the dash is a character */
-                puts_to(t, &set->inside, "\\x2D");
-                continue;
-            }
+            if (!set_item(t, set, &high)) fail(t, "a range ends in a class");
             if (high < low) fail(t, "a range runs backwards");
             puts_to(t, &set->inside, "-");
             put_character(t, &set->inside, high);
