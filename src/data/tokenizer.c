@@ -12,8 +12,8 @@ void crank_ids_free(crank_ids *ids)
     *ids = (crank_ids){0};
 }
 
-/* A text with its invalid bytes read as U+FFFD. origin [length + 1] tells where each byte began in the source; it is NULL
- * where nothing changed or nobody asks. */
+/* A text with its invalid bytes read as U+FFFD. origin [length + 1] tells where each byte began in the source; it is
+ * NULL where nothing changed or nobody asks. */
 typedef struct valid_text {
     const char *text;
     size_t length;
@@ -27,7 +27,8 @@ static bool repair(crank_context *context, const char *text, size_t length, bool
     *out = (valid_text){text, length, NULL, NULL};
     if (good == length) return true;
     out->repaired = crank_alloc(context, good + (length - good) * 3, 1, "a text");
-    if (origin) out->origin = crank_alloc(context, good + (length - good) * 3 + 1, sizeof *out->origin, "offsets of a text");
+    if (origin)
+        out->origin = crank_alloc(context, good + (length - good) * 3 + 1, sizeof *out->origin, "offsets of a text");
     if (!out->repaired || (origin && !out->origin)) return false;
     size_t written = 0;
     for (size_t at = 0; at < length;) {
@@ -80,22 +81,25 @@ static bool encode_sequence(encoder *e, const char *text, size_t length)
     return run_model(e);
 }
 
-crank_status crank_encode(crank_context *context, const crank_tokenizer *tokenizer, const char *text, size_t length, const char *pair,
-                          size_t pair_length, unsigned flags, crank_ids *out)
+crank_status crank_encode(crank_context *context, const crank_tokenizer *tokenizer, const char *text, size_t length,
+                          const char *pair, size_t pair_length, unsigned flags, crank_ids *out)
 {
     bool offsets = flags & CRANK_ENCODE_OFFSETS, good = true;
     const char *sources[2] = {text, pair};
     size_t lengths[2] = {length, pair_length}, count = pair ? 2 : 1;
     valid_text valid[2] = {{0}};
     token_list first = {0};
-    encoder e = {.context = context, .tokenizer = tokenizer, .flags = flags, .keeps_spans = offsets || tokenizer->needs_spans};
+    encoder e = {
+        .context = context, .tokenizer = tokenizer, .flags = flags, .keeps_spans = offsets || tokenizer->needs_spans};
     sequence_tokens sequences[2];
     *out = (crank_ids){0};
     for (size_t i = 0; i < count; i++)
         if (lengths[i] > INT32_MAX / 3)
-            return crank_fail(context, CRANK_USAGE, "a text of %zu bytes; at most %d are encoded at once", lengths[i], INT32_MAX / 3);
+            return crank_fail(context, CRANK_USAGE, "a text of %zu bytes; at most %d are encoded at once", lengths[i],
+                              INT32_MAX / 3);
     for (size_t i = 0; good && i < count; i++) {
-        good = repair(context, sources[i], lengths[i], offsets, &valid[i]) && encode_sequence(&e, valid[i].text, valid[i].length);
+        good = repair(context, sources[i], lengths[i], offsets, &valid[i]) &&
+               encode_sequence(&e, valid[i].text, valid[i].length);
         if (i + 1 < count) { /* the second sequence gets a list of its own */
             first = e.tokens;
             e.tokens = (token_list){0};
@@ -103,9 +107,11 @@ crank_status crank_encode(crank_context *context, const crank_tokenizer *tokeniz
     }
     for (size_t i = 0; good && i < count; i++) {
         const token_list *list = i + 1 < count ? &first : &e.tokens;
-        sequences[i] = (sequence_tokens){list->ids, list->spans, list->trims, list->count, valid[i].text, valid[i].origin};
+        sequences[i] =
+            (sequence_tokens){list->ids, list->spans, list->trims, list->count, valid[i].text, valid[i].origin};
     }
-    crank_status status = good ? postprocess(context, tokenizer, sequences, count, flags, out) : crank_last_status(context);
+    crank_status status =
+        good ? postprocess(context, tokenizer, sequences, count, flags, out) : crank_last_status(context);
     if (status) crank_ids_free(out);
     crank_free(first.ids);
     crank_free(first.spans);
@@ -118,7 +124,10 @@ crank_status crank_encode(crank_context *context, const crank_tokenizer *tokeniz
     return status;
 }
 
-int32_t crank_tokenizer_size(const crank_tokenizer *tokenizer) { return tokenizer->size; }
+int32_t crank_tokenizer_size(const crank_tokenizer *tokenizer)
+{
+    return tokenizer->size;
+}
 
 int32_t crank_token_id(const crank_tokenizer *tokenizer, const char *token)
 {
@@ -135,7 +144,19 @@ const char *crank_token_text(const crank_tokenizer *tokenizer, int32_t id)
     return added ? added->content.bytes : vocabulary_text(&tokenizer->words, id, NULL);
 }
 
-int32_t crank_tokenizer_bos(const crank_tokenizer *tokenizer) { return tokenizer->bos; }
-int32_t crank_tokenizer_eos(const crank_tokenizer *tokenizer) { return tokenizer->eos; }
-int32_t crank_tokenizer_pad(const crank_tokenizer *tokenizer) { return tokenizer->pad; }
-const char *crank_tokenizer_chat_template(const crank_tokenizer *tokenizer) { return tokenizer->chat_template; }
+int32_t crank_tokenizer_bos(const crank_tokenizer *tokenizer)
+{
+    return tokenizer->bos;
+}
+int32_t crank_tokenizer_eos(const crank_tokenizer *tokenizer)
+{
+    return tokenizer->eos;
+}
+int32_t crank_tokenizer_pad(const crank_tokenizer *tokenizer)
+{
+    return tokenizer->pad;
+}
+const char *crank_tokenizer_chat_template(const crank_tokenizer *tokenizer)
+{
+    return tokenizer->chat_template;
+}

@@ -1,8 +1,8 @@
 /* tokenizer_added.c - added tokens: texts that are one token wherever they stand, special ones among them.
  *
- * Of the added tokens that match at a place the longest is taken, from left to right. Then single_word refuses a match that
- * touches a word character, lstrip and rstrip let it swallow white space. Tokens with `normalized` are looked for in the
- * normalised text, in their own normalised form; the others in the source. */
+ * Of the added tokens that match at a place the longest is taken, from left to right. Then single_word refuses a match
+ * that touches a word character, lstrip and rstrip let it swallow white space. Tokens with `normalized` are looked for
+ * in the normalised text, in their own normalised form; the others in the source. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +30,8 @@ static bool is_single_word(const char *text, size_t start, size_t end, size_t pi
 {
     uint32_t c;
     size_t size;
-    if (start > piece_start && utf8_last(text + piece_start, start - piece_start, &c) && unicode_is_word(c)) return false;
+    if (start > piece_start && utf8_last(text + piece_start, start - piece_start, &c) && unicode_is_word(c))
+        return false;
     return end == piece_end || !unicode_is_word(utf8_get(text + end, &size));
 }
 
@@ -51,13 +52,16 @@ static bool cut(encoder *e, const piece *old, const trie *tree)
         if (token->single_word && !is_single_word(text, start, end, old->start, old->end)) continue;
         uint32_t c;
         if (token->left) {
-            while (start > old->start && (size = utf8_last(text + old->start, start - old->start, &c), unicode_is_whitespace(c))) start -= size;
+            while (start > old->start &&
+                   (size = utf8_last(text + old->start, start - old->start, &c), unicode_is_whitespace(c)))
+                start -= size;
             if (start < done) start = done;
         }
         if (token->right)
             while (end < old->end && unicode_is_whitespace(utf8_get(text + end, &size))) end += size;
         /* the next match may begin inside white space that this one swallowed: both then cover it */
-        if ((start > done && !work_add_piece(e, done, start, -1)) || !work_add_piece(e, start, end, token->id)) return false;
+        if ((start > done && !work_add_piece(e, done, start, -1)) || !work_add_piece(e, start, end, token->id))
+            return false;
         done = end;
     }
     return work_add_piece(e, done, old->end, -1);
@@ -99,7 +103,8 @@ static crank_status normalize_content(crank_context *context, crank_tokenizer *t
 {
     encoder e = {.context = context, .tokenizer = tokenizer};
     bool good = work_start(&e, token->content.bytes, token->content.length);
-    for (size_t i = 0; good && i < tokenizer->normalizer_count; i++) good = normalizer_run(&e, &tokenizer->normalizers[i]);
+    for (size_t i = 0; good && i < tokenizer->normalizer_count; i++)
+        good = normalizer_run(&e, &tokenizer->normalizers[i]);
     size_t length = e.pieces.count ? e.text_length : 0;
     if (good && (length != token->content.length || memcmp(e.text, token->content.bytes, length))) {
         token->normalized_content.bytes = crank_alloc(context, length + 1, 1, "an added token");
@@ -124,7 +129,8 @@ static crank_status load_fields(crank_context *context, const json_t *object, ad
     crank_status status = json_need_int(context, object, "id", 0, INT32_MAX, &id, "an added token");
     if (!status) status = json_need_text(context, object, "content", &token->content);
     if (!status && token->content.length > CONTENT_LIMIT)
-        status = crank_fail(context, CRANK_BAD_DATA, "its content has %zu bytes; at most %d are read", token->content.length, CONTENT_LIMIT);
+        status = crank_fail(context, CRANK_BAD_DATA, "its content has %zu bytes; at most %d are read",
+                            token->content.length, CONTENT_LIMIT);
     if (!status) status = json_need_bool(context, object, "single_word", &token->single_word);
     if (!status) status = json_need_bool(context, object, "lstrip", &token->left);
     if (!status) status = json_need_bool(context, object, "rstrip", &token->right);
@@ -134,15 +140,17 @@ static crank_status load_fields(crank_context *context, const json_t *object, ad
     return status;
 }
 
-/* The tokenizers library gives a new text the next free id, whatever the file says; a file that says otherwise is refused,
- * since both sides would then disagree about ids. */
-static crank_status check_id(crank_context *context, const crank_tokenizer *tokenizer, const vocabulary *seen, const added_token *token,
-                             int64_t next_id)
+/* The tokenizers library gives a new text the next free id, whatever the file says; a file that says otherwise is
+ * refused, since both sides would then disagree about ids. */
+static crank_status check_id(crank_context *context, const crank_tokenizer *tokenizer, const vocabulary *seen,
+                             const added_token *token, int64_t next_id)
 {
     int64_t id = known_id(tokenizer, seen, token->content.bytes, token->content.length);
     if (id < 0) {
         const char *taken = vocabulary_text(&tokenizer->words, token->id, NULL);
-        if (taken) return crank_fail(context, CRANK_BAD_DATA, "`%.80s` has id %d of token `%.80s`", token->content.bytes, token->id, taken);
+        if (taken)
+            return crank_fail(context, CRANK_BAD_DATA, "`%.80s` has id %d of token `%.80s`", token->content.bytes,
+                              token->id, taken);
         id = next_id;
     }
     if (id == token->id) return CRANK_OK;
@@ -159,7 +167,8 @@ static int by_id(const void *a, const void *b)
 /* A text that stands twice keeps its id, and the later entry's properties count. */
 static crank_status keep(crank_context *context, crank_tokenizer *tokenizer, vocabulary *seen, const added_token *token)
 {
-    for (size_t i = 0; vocabulary_find(seen, token->content.bytes, token->content.length) >= 0 && i < tokenizer->added_count; i++) {
+    for (size_t i = 0;
+         vocabulary_find(seen, token->content.bytes, token->content.length) >= 0 && i < tokenizer->added_count; i++) {
         if (tokenizer->added[i].id != token->id) continue;
         text_string_clear(&tokenizer->added[i].content);
         tokenizer->added[i] = *token;
@@ -172,7 +181,8 @@ static crank_status keep(crank_context *context, crank_tokenizer *tokenizer, voc
 
 static crank_status read_list(crank_context *context, crank_tokenizer *tokenizer, const json_t *array, vocabulary *seen)
 {
-    int64_t next_id = (int64_t)tokenizer->words.count; /* as the library counts: holes in the vocabulary do not matter */
+    int64_t next_id =
+        (int64_t)tokenizer->words.count; /* as the library counts: holes in the vocabulary do not matter */
     for (size_t i = 0; i < json_array_size(array); i++) {
         added_token token = {0};
         crank_status status = load_fields(context, json_array_get(array, i), &token);
@@ -182,7 +192,8 @@ static crank_status read_list(crank_context *context, crank_tokenizer *tokenizer
         }
         bool new_text = !status && known_id(tokenizer, seen, token.content.bytes, token.content.length) < 0;
         if (!status) status = check_id(context, tokenizer, seen, &token, next_id);
-        if (!status && token.id >= seen->size) status = crank_fail(context, CRANK_BAD_DATA, "id %d is out of range", token.id);
+        if (!status && token.id >= seen->size)
+            status = crank_fail(context, CRANK_BAD_DATA, "id %d is out of range", token.id);
         if (!status) status = keep(context, tokenizer, seen, &token);
         if (status) {
             text_string_clear(&token.content);
@@ -202,8 +213,9 @@ static crank_status build_tries(crank_context *context, crank_tokenizer *tokeniz
         added_token *token = &tokenizer->added[i];
         if (token->normalized) status = normalize_content(context, tokenizer, token);
         const text_string *text = token->normalized_content.bytes ? &token->normalized_content : &token->content;
-        if (!status) status = trie_add(context, token->normalized ? &tokenizer->added_normalized_trie : &tokenizer->added_trie,
-                                       text->bytes, text->length, (int32_t)i, false);
+        if (!status)
+            status = trie_add(context, token->normalized ? &tokenizer->added_normalized_trie : &tokenizer->added_trie,
+                              text->bytes, text->length, (int32_t)i, false);
         *(token->normalized ? &tokenizer->has_added_normalized : &tokenizer->has_added) = true;
     }
     return status;

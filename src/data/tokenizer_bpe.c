@@ -1,9 +1,9 @@
 /* tokenizer_bpe.c - encodes words by byte-pair merges (Sennrich et al. 2016, arXiv:1508.07909).
  *
- * A word starts as its characters (or bytes); of all neighbours that form a known pair, the pair of the lowest rank, the
- * leftmost first, becomes one symbol, until no pair is known. Short words look for that pair by a scan; long ones keep a
- * heap of (rank, place), which makes n symbols cost O(n log n). Words whose text is a token that merging gives back are
- * found in one look-up; other words are remembered for the rest of the call. */
+ * A word starts as its characters (or bytes); of all neighbours that form a known pair, the pair of the lowest rank,
+ * the leftmost first, becomes one symbol, until no pair is known. Short words look for that pair by a scan; long ones
+ * keep a heap of (rank, place), which makes n symbols cost O(n log n). Words whose text is a token that merging gives
+ * back are found in one look-up; other words are remembered for the rest of the call. */
 #include "data/tokenizer_bpe.h"
 
 #include <string.h>
@@ -14,8 +14,10 @@
 
 static bool reserve_symbols(encoder *e, size_t count)
 {
-    return array_reserve(e->context, (void **)&e->symbols, &e->symbols_capacity, count, sizeof *e->symbols, "symbols of a word") &&
-           array_reserve(e->context, (void **)&e->sizes, &e->sizes_capacity, count, sizeof *e->sizes, "symbols of a word");
+    return array_reserve(e->context, (void **)&e->symbols, &e->symbols_capacity, count, sizeof *e->symbols,
+                         "symbols of a word") &&
+           array_reserve(e->context, (void **)&e->sizes, &e->sizes_capacity, count, sizeof *e->sizes,
+                         "symbols of a word");
 }
 
 /* Unknown characters wait here, since several may become one unknown token. */
@@ -37,7 +39,8 @@ static bool add_unknown(encoder *e, const bpe *model, unknown_run *run, size_t *
         return true;
     }
     if (model->unknown < 0) {
-        crank_fail(e->context, CRANK_BAD_DATA, "the text has a character without a token, and the unknown token `%.80s` is not in the vocabulary",
+        crank_fail(e->context, CRANK_BAD_DATA,
+                   "the text has a character without a token, and the unknown token `%.80s` is not in the vocabulary",
                    model->unknown_text.bytes);
         return false;
     }
@@ -138,12 +141,15 @@ static size_t merge_by_scan(const bpe *model, int32_t *symbols, uint32_t *sizes,
     return count;
 }
 
-static bool is_before(bpe_merge_entry a, bpe_merge_entry b) { return a.rank != b.rank ? a.rank < b.rank : a.at < b.at; }
+static bool is_before(bpe_merge_entry a, bpe_merge_entry b)
+{
+    return a.rank != b.rank ? a.rank < b.rank : a.at < b.at;
+}
 
 static bool heap_push(encoder *e, size_t *count, bpe_merge_entry entry)
 {
-    if (*count == e->heap_capacity &&
-        !array_reserve(e->context, (void **)&e->heap, &e->heap_capacity, *count + 1, sizeof *e->heap, "merges of a word"))
+    if (*count == e->heap_capacity && !array_reserve(e->context, (void **)&e->heap, &e->heap_capacity, *count + 1,
+                                                     sizeof *e->heap, "merges of a word"))
         return false;
     size_t at = (*count)++;
     for (; at && is_before(entry, e->heap[(at - 1) / 2]); at = (at - 1) / 2) e->heap[at] = e->heap[(at - 1) / 2];
@@ -174,11 +180,12 @@ static bool push_pair(encoder *e, const bpe *model, size_t *heap_count, int32_t 
     return !merge || heap_push(e, heap_count, (bpe_merge_entry){merge->rank, (uint32_t)left, merge->id});
 }
 
-/* Symbols stay where they are, linked to both sides; a swallowed one has id -1. An entry of the heap counts only while its
- * pair still stands there. */
+/* Symbols stay where they are, linked to both sides; a swallowed one has id -1. An entry of the heap counts only while
+ * its pair still stands there. */
 static size_t merge_by_heap(encoder *e, const bpe *model, size_t count)
 {
-    if (!array_reserve(e->context, (void **)&e->links, &e->links_capacity, 2 * count, sizeof *e->links, "merges of a word"))
+    if (!array_reserve(e->context, (void **)&e->links, &e->links_capacity, 2 * count, sizeof *e->links,
+                       "merges of a word"))
         return SIZE_MAX;
     int32_t *before = e->links, *behind = e->links + count;
     size_t heap_count = 0;
@@ -199,7 +206,8 @@ static size_t merge_by_heap(encoder *e, const bpe *model, size_t count)
         e->symbols[right] = -1;
         behind[left] = behind[right];
         if (behind[left] >= 0) before[behind[left]] = left;
-        if (!push_pair(e, model, &heap_count, before[left], left) || !push_pair(e, model, &heap_count, left, behind[left]))
+        if (!push_pair(e, model, &heap_count, before[left], left) ||
+            !push_pair(e, model, &heap_count, left, behind[left]))
             return SIZE_MAX;
     }
     size_t kept = 0;
@@ -240,8 +248,10 @@ static bool cache_reserve(encoder *e)
 static bool cache_keep(encoder *e, word_cache_entry *entry, uint64_t hash, size_t start, size_t length, size_t count)
 {
     if (!count || e->cache_used + count > UINT32_MAX) return true;
-    if (!array_reserve(e->context, (void **)&e->cache_ids, &e->cache_ids_capacity, e->cache_used + count, sizeof *e->cache_ids, "a cache of words") ||
-        !array_reserve(e->context, (void **)&e->cache_sizes, &e->cache_sizes_capacity, e->cache_used + count, sizeof *e->cache_sizes, "a cache of words"))
+    if (!array_reserve(e->context, (void **)&e->cache_ids, &e->cache_ids_capacity, e->cache_used + count,
+                       sizeof *e->cache_ids, "a cache of words") ||
+        !array_reserve(e->context, (void **)&e->cache_sizes, &e->cache_sizes_capacity, e->cache_used + count,
+                       sizeof *e->cache_sizes, "a cache of words"))
         return false;
     memcpy(e->cache_ids + e->cache_used, e->symbols, count * sizeof *e->symbols);
     memcpy(e->cache_sizes + e->cache_used, e->sizes, count * sizeof *e->sizes);
@@ -256,7 +266,8 @@ static bool encode_word(encoder *e, const bpe *model, size_t start, size_t end)
     size_t length = end - start, count;
     uint64_t hash = text_hash(word, length);
     if (model->ignore_merges || model->whole) {
-        int32_t id = vocabulary_find_hashed(model->reads_bytes ? &model->raw : &e->tokenizer->words, hash, word, length);
+        int32_t id =
+            vocabulary_find_hashed(model->reads_bytes ? &model->raw : &e->tokenizer->words, hash, word, length);
         if (id >= 0 && (model->ignore_merges || bpe_is_whole(model, id))) return work_add_token(e, id, start, end);
     }
     word_cache_entry *entry = NULL;

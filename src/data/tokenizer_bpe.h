@@ -14,20 +14,23 @@ struct bpe {
     bpe_merge *merges; /* open addressing */
     uint64_t mask;
     size_t merge_count;
-    bool reads_bytes;        /* words are raw bytes; `raw` holds the texts of tokens as bytes */
+    bool reads_bytes; /* words are raw bytes; `raw` holds the texts of tokens as bytes */
     vocabulary raw;
-    int32_t byte_ids[256];   /* reads_bytes: ids of single bytes; else of ASCII characters, -1: none */
+    int32_t byte_ids[256];     /* reads_bytes: ids of single bytes; else of ASCII characters, -1: none */
     int32_t fallback_ids[256]; /* ids of <0x00> to <0xFF>, -1: none */
     bool byte_fallback, fuse_unknown, ignore_merges;
-    text_string unknown_text; /* bytes NULL: there is no unknown token */
-    int32_t unknown;          /* -1: not in the vocabulary */
+    text_string unknown_text;   /* bytes NULL: there is no unknown token */
+    int32_t unknown;            /* -1: not in the vocabulary */
     text_string prefix, suffix; /* of characters inside and at the end of a word */
-    bool plain;               /* neither prefix nor suffix */
-    bool words_at_metaspace;  /* no token reaches over a U+2581 that stands behind another character */
-    uint8_t *whole;           /* bits by id: the text of the token becomes this one token */
+    bool plain;                 /* neither prefix nor suffix */
+    bool words_at_metaspace;    /* no token reaches over a U+2581 that stands behind another character */
+    uint8_t *whole;             /* bits by id: the text of the token becomes this one token */
 };
 
-static inline uint64_t bpe_slot(uint64_t pair) { return (pair ^ pair >> 32) * UINT64_C(0x9E3779B97F4A7C15) >> 24; }
+static inline uint64_t bpe_slot(uint64_t pair)
+{
+    return (pair ^ pair >> 32) * UINT64_C(0x9E3779B97F4A7C15) >> 24;
+}
 
 static inline const bpe_merge *bpe_find(const bpe *model, int32_t left, int32_t right)
 {
@@ -38,7 +41,10 @@ static inline const bpe_merge *bpe_find(const bpe *model, int32_t left, int32_t 
     }
 }
 
-static inline bool bpe_is_whole(const bpe *model, int32_t id) { return model->whole && model->whole[id / 8] >> (id % 8) & 1; }
+static inline bool bpe_is_whole(const bpe *model, int32_t id)
+{
+    return model->whole && model->whole[id / 8] >> (id % 8) & 1;
+}
 
 /* A word as its first symbols in e->symbols and e->sizes (bytes each); false: error. */
 bool bpe_symbols(encoder *e, const bpe *model, const char *word, size_t length, size_t *count);

@@ -8,7 +8,8 @@
 /* The vocabulary object {"text": id, ...}, checked as a whole: ids are distinct and leave few holes. */
 crank_status vocabulary_load(crank_context *context, vocabulary *words, const json_t *object)
 {
-    if (!json_is_object(object)) return crank_fail(context, CRANK_BAD_DATA, "`vocab` must be an object of token texts and ids");
+    if (!json_is_object(object))
+        return crank_fail(context, CRANK_BAD_DATA, "`vocab` must be an object of token texts and ids");
     size_t count = json_object_size(object);
     int64_t highest = -1, limit = (int64_t)count * 4 + 65536;
     const char *text;
@@ -16,9 +17,11 @@ crank_status vocabulary_load(crank_context *context, vocabulary *words, const js
     json_object_foreach((json_t *)(uintptr_t)object, text, value)
     {
         if (!json_is_integer(value) || json_integer_value(value) < 0)
-            return crank_fail(context, CRANK_BAD_DATA, "`vocab`: the id of `%.80s` must be a whole number from 0", text);
+            return crank_fail(context, CRANK_BAD_DATA, "`vocab`: the id of `%.80s` must be a whole number from 0",
+                              text);
         if (json_integer_value(value) >= limit || json_integer_value(value) >= INT32_MAX / 4)
-            return crank_fail(context, CRANK_BAD_DATA, "`vocab`: id %lld of `%.80s` is far above the number of tokens, %zu",
+            return crank_fail(context, CRANK_BAD_DATA,
+                              "`vocab`: id %lld of `%.80s` is far above the number of tokens, %zu",
                               (long long)json_integer_value(value), text, count);
         if (json_integer_value(value) > highest) highest = json_integer_value(value);
     }
@@ -33,7 +36,8 @@ crank_status vocabulary_load(crank_context *context, vocabulary *words, const js
 }
 
 /* One merge, "left right" or ["left", "right"]. */
-static crank_status split_merge(crank_context *context, const json_t *merge, size_t i, const char *side[2], size_t length[2])
+static crank_status split_merge(crank_context *context, const json_t *merge, size_t i, const char *side[2],
+                                size_t length[2])
 {
     if (json_is_string(merge)) {
         const char *text = json_string_value(merge), *space = strchr(text, ' ');
@@ -45,14 +49,16 @@ static crank_status split_merge(crank_context *context, const json_t *merge, siz
             length[1] = whole - length[0] - 1;
             return CRANK_OK;
         }
-    } else if (json_array_size(merge) == 2 && json_is_string(json_array_get(merge, 0)) && json_is_string(json_array_get(merge, 1))) {
+    } else if (json_array_size(merge) == 2 && json_is_string(json_array_get(merge, 0)) &&
+               json_is_string(json_array_get(merge, 1))) {
         for (size_t k = 0; k < 2; k++) {
             side[k] = json_string_value(json_array_get(merge, k));
             length[k] = json_string_length(json_array_get(merge, k));
         }
         return CRANK_OK;
     }
-    return crank_fail(context, CRANK_BAD_DATA, "`merges`, number %zu: must be \"left right\" or [\"left\", \"right\"]", i + 1);
+    return crank_fail(context, CRANK_BAD_DATA, "`merges`, number %zu: must be \"left right\" or [\"left\", \"right\"]",
+                      i + 1);
 }
 
 static void put_merge(bpe *model, uint64_t pair, uint32_t rank, int32_t id)
@@ -63,8 +69,8 @@ static void put_merge(bpe *model, uint64_t pair, uint32_t rank, int32_t id)
 }
 
 /* The token that both sides together are; the prefix of words' insides stands only once. room [longest text]. */
-static int32_t merged_id(const vocabulary *words, const bpe *model, const char *const side[2], const size_t length[2], char *room,
-                         size_t longest)
+static int32_t merged_id(const vocabulary *words, const bpe *model, const char *const side[2], const size_t length[2],
+                         char *room, size_t longest)
 {
     size_t skip = model->prefix.length;
     if (skip > length[1] || length[0] + length[1] - skip > longest) return -1;
@@ -73,8 +79,8 @@ static int32_t merged_id(const vocabulary *words, const bpe *model, const char *
     return vocabulary_find(words, room, length[0] + length[1] - skip);
 }
 
-static crank_status load_merge(crank_context *context, bpe *model, const vocabulary *words, const json_t *merge, size_t i,
-                               uint32_t rank, char *room, size_t longest)
+static crank_status load_merge(crank_context *context, bpe *model, const vocabulary *words, const json_t *merge,
+                               size_t i, uint32_t rank, char *room, size_t longest)
 {
     const char *side[2];
     size_t length[2];
@@ -84,12 +90,14 @@ static crank_status load_merge(crank_context *context, bpe *model, const vocabul
     for (int k = 0; k < 2; k++) {
         id[k] = vocabulary_find(words, side[k], length[k]);
         if (id[k] < 0)
-            return crank_fail(context, CRANK_BAD_DATA, "`merges`, number %zu: `%.80s` is not in the vocabulary", i + 1, side[k]);
+            return crank_fail(context, CRANK_BAD_DATA, "`merges`, number %zu: `%.80s` is not in the vocabulary", i + 1,
+                              side[k]);
     }
     int32_t whole = merged_id(words, model, side, length, room, longest);
     if (whole < 0)
-        return crank_fail(context, CRANK_BAD_DATA, "`merges`, number %zu: what `%.*s` and `%.80s` become is not in the vocabulary",
-                          i + 1, (int)(length[0] < 80 ? length[0] : 80), side[0], side[1]);
+        return crank_fail(context, CRANK_BAD_DATA,
+                          "`merges`, number %zu: what `%.*s` and `%.80s` become is not in the vocabulary", i + 1,
+                          (int)(length[0] < 80 ? length[0] : 80), side[0], side[1]);
     put_merge(model, (uint64_t)(uint32_t)id[0] << 32 | (uint32_t)id[1], rank, whole);
     return CRANK_OK;
 }
@@ -134,7 +142,8 @@ static crank_status load_options(crank_context *context, bpe *model, const json_
     double dropout;
     crank_status status = json_get_number(context, object, "dropout", 0, &dropout, "BPE");
     if (!status && dropout != 0)
-        status = crank_fail(context, CRANK_BAD_DATA, "`dropout` is %g; encoding is deterministic here, only null or 0 is read", dropout);
+        status = crank_fail(context, CRANK_BAD_DATA,
+                            "`dropout` is %g; encoding is deterministic here, only null or 0 is read", dropout);
     if (!status) status = json_get_bool(context, object, "fuse_unk", false, &model->fuse_unknown, "BPE");
     if (!status) status = json_get_bool(context, object, "byte_fallback", false, &model->byte_fallback, "BPE");
     if (!status) status = json_get_bool(context, object, "ignore_merges", false, &model->ignore_merges, "BPE");
@@ -181,7 +190,8 @@ crank_status bpe_load(crank_context *context, crank_tokenizer *tokenizer, const 
     if (!status) status = load_merges(context, model, &tokenizer->words, json_object_get(object, "merges"));
     if (status) return status;
     model->unknown = model->unknown_text.bytes
-                         ? vocabulary_find(&tokenizer->words, model->unknown_text.bytes, model->unknown_text.length) : -1;
+                         ? vocabulary_find(&tokenizer->words, model->unknown_text.bytes, model->unknown_text.length)
+                         : -1;
     for (int byte = 0; byte < 256; byte++) {
         char text[8];
         snprintf(text, sizeof text, "<0x%02X>", byte);
@@ -237,7 +247,8 @@ crank_status bpe_read_bytes(crank_context *context, crank_tokenizer *tokenizer, 
     for (int32_t id = 0; !status && id < words->size; id++) {
         size_t length, count;
         const char *text = vocabulary_text(words, id, &length);
-        if (text && text_to_bytes(text, length, bytes, &count)) status = vocabulary_add(context, &model->raw, bytes, count, id, false);
+        if (text && text_to_bytes(text, length, bytes, &count))
+            status = vocabulary_add(context, &model->raw, bytes, count, id, false);
     }
     crank_free(bytes);
     if (status) return status;

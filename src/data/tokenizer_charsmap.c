@@ -1,8 +1,8 @@
 /* tokenizer_charsmap.c - SentencePiece's precompiled normalisation (the "Precompiled" normaliser).
  *
- * The map is, in base64: a 32-bit little-endian size, a double-array trie (Darts-clone) of that many bytes, and normalised
- * texts ended by NULs, to which the trie's values point. Of a grapheme of at most 5 bytes, else of each character, the
- * shortest prefix that the trie knows stands for the whole. */
+ * The map is, in base64: a 32-bit little-endian size, a double-array trie (Darts-clone) of that many bytes, and
+ * normalised texts ended by NULs, to which the trie's values point. Of a grapheme of at most 5 bytes, else of each
+ * character, the shortest prefix that the trie knows stands for the whole. */
 #include <string.h>
 #include <utf8proc.h>
 
@@ -63,7 +63,8 @@ charsmap *charsmap_new(crank_context *context, const char *base64, size_t length
     }
     uint32_t size = bytes >= 4 ? read_u32(data) : 0;
     bool good = bytes >= 4 && size % 4 == 0 && size >= 4 && size <= bytes - 4;
-    if (!good) crank_fail(context, CRANK_BAD_DATA, "`precompiled_charsmap` has %zu bytes but a trie of %u", bytes, size);
+    if (!good)
+        crank_fail(context, CRANK_BAD_DATA, "`precompiled_charsmap` has %zu bytes but a trie of %u", bytes, size);
     if (good) {
         map->unit_count = size / 4;
         map->texts_length = bytes - 4 - size;
@@ -91,7 +92,10 @@ void charsmap_free(charsmap *map)
     crank_free(map);
 }
 
-static size_t unit_offset(uint32_t unit) { return (size_t)(unit >> 10) << ((unit & 1u << 9) >> 6); }
+static size_t unit_offset(uint32_t unit)
+{
+    return (size_t)(unit >> 10) << ((unit & 1u << 9) >> 6);
+}
 
 /* What stands for the shortest known prefix of a text, NULL when none is known. */
 static const char *find(const charsmap *map, const char *text, size_t length)

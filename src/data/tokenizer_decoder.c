@@ -20,7 +20,8 @@ typedef struct decoding {
 
 static bool end_text(decoding *d, text_list *list)
 {
-    if (list->bytes.failed || !array_reserve(d->context, (void **)&list->ends, &list->capacity, list->count + 1, sizeof *list->ends, "a decoder")) {
+    if (list->bytes.failed || !array_reserve(d->context, (void **)&list->ends, &list->capacity, list->count + 1,
+                                             sizeof *list->ends, "a decoder")) {
         if (list->bytes.failed) crank_fail(d->context, CRANK_FAILED, "out of memory: decoded text");
         return false;
     }
@@ -82,12 +83,13 @@ static bool decode_byte_level(decoding *d, const decoder *part)
     return end_text(d, &d->next);
 }
 
-/* Removes the spaces that a word-wise decoding leaves before English punctuation and short forms. Each rule runs over the
- * whole text before the next. */
+/* Removes the spaces that a word-wise decoding leaves before English punctuation and short forms. Each rule runs over
+ * the whole text before the next. */
 static bool clean_up(decoding *d, const char *text, size_t length, text_buffer *out)
 {
-    static const char *const rules[][2] = {{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"},
-                                           {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    static const char *const rules[][2] = {{" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+                                           {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+                                           {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
     text_buffer now = {0}, next = {0};
     text_add(&now, text, length);
     for (size_t i = 0; i < sizeof rules / sizeof rules[0] && !now.failed && !next.failed; i++) {
@@ -163,11 +165,14 @@ static bool decode_replace(decoding *d, const decoder *part)
         regex_walk walk = {0};
         for (;;) {
             if (part->pattern.expression) {
-                int found = length ? regex_next(d->context, part->pattern.expression, &d->regex, text, length, &walk, &start, &end) : 0;
+                int found = length ? regex_next(d->context, part->pattern.expression, &d->regex, text, length, &walk,
+                                                &start, &end)
+                                   : 0;
                 if (found < 0) return false;
                 if (!found) break;
             } else {
-                const char *found = memmem(text + done, length - done, part->pattern.text.bytes, part->pattern.text.length);
+                const char *found =
+                    memmem(text + done, length - done, part->pattern.text.bytes, part->pattern.text.length);
                 if (!found) break;
                 start = (size_t)(found - text);
                 end = start + part->pattern.text.length;
@@ -314,8 +319,9 @@ static bool decode_ctc(decoding *d, const decoder *part)
 
 static bool run_decoder(decoding *d, const decoder *part)
 {
-    static bool (*const run[])(decoding *, const decoder *) = {decode_byte_level, decode_wordpiece, decode_metaspace, decode_replace,
-                                                               decode_byte_fallback, decode_fuse, decode_strip, decode_bpe, decode_ctc};
+    static bool (*const run[])(decoding *, const decoder *) = {
+        decode_byte_level, decode_wordpiece, decode_metaspace, decode_replace, decode_byte_fallback,
+        decode_fuse,       decode_strip,     decode_bpe,       decode_ctc};
     d->next.bytes.length = d->next.count = 0;
     if (!run[part->type](d, part)) return false;
     text_list swap = d->now;
@@ -324,8 +330,8 @@ static bool run_decoder(decoding *d, const decoder *part)
     return true;
 }
 
-/* Texts of the ids, special ones left out when asked. An id without a text gives none: models may have more outputs than
- * their tokenizer has tokens. */
+/* Texts of the ids, special ones left out when asked. An id without a text gives none: models may have more outputs
+ * than their tokenizer has tokens. */
 static bool collect(decoding *d, const crank_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special)
 {
     for (size_t i = 0; i < count; i++) {
@@ -347,8 +353,8 @@ static bool collect(decoding *d, const crank_tokenizer *tokenizer, const int32_t
     return true;
 }
 
-char *crank_decode(crank_context *context, const crank_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special,
-                   size_t *length)
+char *crank_decode(crank_context *context, const crank_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                   bool skip_special, size_t *length)
 {
     decoding d = {.context = context};
     text_buffer out = {0};
@@ -410,15 +416,17 @@ static crank_status load_ctc(crank_context *context, decoder *part, const json_t
     return status ? status : json_need_bool(context, object, "cleanup", &part->cleanup);
 }
 
-static crank_status load_decoder(crank_context *context, crank_tokenizer *tokenizer, const json_t *object, const char *type)
+static crank_status load_decoder(crank_context *context, crank_tokenizer *tokenizer, const json_t *object,
+                                 const char *type)
 {
-    static const char *const types[] = {"ByteLevel", "WordPiece", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip",
-                                        "BPEDecoder", "CTC"};
+    static const char *const types[] = {"ByteLevel", "WordPiece", "Metaspace",  "Replace", "ByteFallback",
+                                        "Fuse",      "Strip",     "BPEDecoder", "CTC"};
     size_t i = 0, count = sizeof types / sizeof types[0];
     while (i < count && strcmp(type, types[i])) i++;
     if (i == count) return crank_fail(context, CRANK_BAD_DATA, "this type of decoder is not known");
     size_t capacity = tokenizer->decoder_count;
-    if (!array_reserve(context, (void **)&tokenizer->decoders, &capacity, capacity + 1, sizeof(decoder), "decoders")) return CRANK_FAILED;
+    if (!array_reserve(context, (void **)&tokenizer->decoders, &capacity, capacity + 1, sizeof(decoder), "decoders"))
+        return CRANK_FAILED;
     decoder *part = &tokenizer->decoders[tokenizer->decoder_count++];
     *part = (decoder){.type = (decoder_type)i};
     crank_status status;
@@ -429,11 +437,16 @@ static crank_status load_decoder(crank_context *context, crank_tokenizer *tokeni
     case DECODER_REPLACE:
         status = json_need_pattern(context, object, "pattern", &part->pattern);
         return status ? status : json_need_text(context, object, "content", &part->text);
-    case DECODER_METASPACE: return load_metaspace(context, part, object);
-    case DECODER_STRIP: return load_strip(context, part, object);
-    case DECODER_BPE: return json_need_text(context, object, "suffix", &part->text);
-    case DECODER_CTC: return load_ctc(context, part, object);
-    default: return CRANK_OK;
+    case DECODER_METASPACE:
+        return load_metaspace(context, part, object);
+    case DECODER_STRIP:
+        return load_strip(context, part, object);
+    case DECODER_BPE:
+        return json_need_text(context, object, "suffix", &part->text);
+    case DECODER_CTC:
+        return load_ctc(context, part, object);
+    default:
+        return CRANK_OK;
     }
 }
 

@@ -68,30 +68,33 @@ crank_status json_need_pattern(crank_context *context, const json_t *object, con
     return out->expression ? CRANK_OK : crank_last_status(context);
 }
 
-static crank_status load_nested(crank_context *context, crank_tokenizer *tokenizer, const json_t *value, const char *members,
-                                const char *kind, component_load *load, int depth, size_t *left)
+static crank_status load_nested(crank_context *context, crank_tokenizer *tokenizer, const json_t *value,
+                                const char *members, const char *kind, component_load *load, int depth, size_t *left)
 {
     if (!json_is_object(value)) return crank_fail(context, CRANK_BAD_DATA, "%s: must be an object or null", kind);
     const json_t *type = json_object_get(value, "type");
     if (!json_is_string(type)) return crank_fail(context, CRANK_BAD_DATA, "%s: has no `type`", kind);
     if (depth > SEQUENCE_DEPTH || !*left)
-        return crank_fail(context, CRANK_BAD_DATA, "%s: more than %d members or %d levels of Sequence", kind, SEQUENCE_LIMIT, SEQUENCE_DEPTH);
+        return crank_fail(context, CRANK_BAD_DATA, "%s: more than %d members or %d levels of Sequence", kind,
+                          SEQUENCE_LIMIT, SEQUENCE_DEPTH);
     --*left;
     if (strcmp(json_string_value(type), "Sequence")) {
         crank_status status = load(context, tokenizer, value, json_string_value(type));
         return status ? crank_fail_in(context, "%s %.100s", kind, json_string_value(type)) : CRANK_OK;
     }
     const json_t *list = json_object_get(value, members);
-    if (!json_is_array(list)) return crank_fail(context, CRANK_BAD_DATA, "%s Sequence: `%s` must be an array", kind, members);
+    if (!json_is_array(list))
+        return crank_fail(context, CRANK_BAD_DATA, "%s Sequence: `%s` must be an array", kind, members);
     for (size_t i = 0; i < json_array_size(list); i++) {
-        crank_status status = load_nested(context, tokenizer, json_array_get(list, i), members, kind, load, depth + 1, left);
+        crank_status status =
+            load_nested(context, tokenizer, json_array_get(list, i), members, kind, load, depth + 1, left);
         if (status) return status;
     }
     return CRANK_OK;
 }
 
-crank_status components_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *value, const char *members,
-                             const char *kind, component_load *load)
+crank_status components_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *value,
+                             const char *members, const char *kind, component_load *load)
 {
     size_t left = SEQUENCE_LIMIT;
     if (!value || json_is_null(value)) return CRANK_OK;

@@ -1,4 +1,5 @@
-/* tokenizer_load.c - a tokenizer from tokenizer.json or vocab.txt, with tokenizer_config.json and its like beside it. */
+/* tokenizer_load.c - a tokenizer from tokenizer.json or vocab.txt, with tokenizer_config.json and its like beside it.
+ */
 #include <string.h>
 
 #include "base/file.h"
@@ -65,7 +66,8 @@ static crank_status load_model(crank_context *context, crank_tokenizer *t, const
     return status ? crank_fail_in(context, "model %s", type) : CRANK_OK;
 }
 
-/* Metaspace's scheme "first" asks where in the source a piece began: spans are kept where a change may come before it. */
+/* Metaspace's scheme "first" asks where in the source a piece began: spans are kept where a change may come before it.
+ */
 static bool needs_spans(const crank_tokenizer *t)
 {
     bool changed = t->normalizer_count > 0;
@@ -211,7 +213,8 @@ static crank_status reads_lower_case(crank_context *context, const char *folder,
     return status;
 }
 
-static crank_tokenizer *parse_vocabulary_text(crank_context *context, const char *text, size_t length, const char *folder, const char *where)
+static crank_tokenizer *parse_vocabulary_text(crank_context *context, const char *text, size_t length,
+                                              const char *folder, const char *where)
 {
     bool lower;
     if (reads_lower_case(context, folder, &lower)) {
@@ -251,7 +254,9 @@ crank_tokenizer *crank_tokenizer_load(crank_context *context, const char *path)
     char *file = file_is_folder(path) ? find_in_folder(context, path) : crank_strdup(context, path);
     char *text = file ? file_read(context, file, &length) : NULL;
     const char *slash = file ? strrchr(file, '/') : NULL;
-    char *folder = text ? crank_format(context, "%.*s", slash ? (int)(slash - file) + (slash == file) : 1, slash ? file : ".") : NULL;
+    char *folder =
+        text ? crank_format(context, "%.*s", slash ? (int)(slash - file) + (slash == file) : 1, slash ? file : ".")
+             : NULL;
     crank_tokenizer *t = NULL;
     if (folder && ends_with(file, ".txt"))
         t = parse_vocabulary_text(context, text, length, folder, file);

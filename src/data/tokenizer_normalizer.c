@@ -24,12 +24,15 @@ static bool change_filter(encoder *e, const void *part, const piece *old, map_ch
 
 static bool reserve_edits(encoder *e, size_t count)
 {
-    return array_reserve(e->context, (void **)&e->edits, &e->edits_capacity, count, sizeof *e->edits, "a normal form") &&
-           array_reserve(e->context, (void **)&e->sorted, &e->sorted_capacity, count, sizeof *e->sorted, "a normal form");
+    return array_reserve(e->context, (void **)&e->edits, &e->edits_capacity, count, sizeof *e->edits,
+                         "a normal form") &&
+           array_reserve(e->context, (void **)&e->sorted, &e->sorted_capacity, count, sizeof *e->sorted,
+                         "a normal form");
 }
 
 /* One stretch of characters that may combine: [start, end) of the old text. */
-static bool change_form_stretch(encoder *e, size_t start, size_t end, size_t piece_start, bool compose, bool compatibility)
+static bool change_form_stretch(encoder *e, size_t start, size_t end, size_t piece_start, bool compose,
+                                bool compatibility)
 {
     size_t count = 0, size;
     for (size_t at = start; at < end; at += size) {
@@ -95,7 +98,10 @@ static uint32_t bert_clean(const void *part, uint32_t c)
     return unicode_is_whitespace(c) ? ' ' : c;
 }
 
-static bool change_clean(encoder *e, const void *part, const piece *old) { return change_filter(e, part, old, bert_clean); }
+static bool change_clean(encoder *e, const void *part, const piece *old)
+{
+    return change_filter(e, part, old, bert_clean);
+}
 
 static bool change_ideographs(encoder *e, const void *part, const piece *old)
 {
@@ -132,7 +138,10 @@ static bool change_strip_nonspacing(encoder *e, const void *part, const piece *o
     return change_filter(e, part, old, without_nonspacing);
 }
 
-static bool change_strip_marks(encoder *e, const void *part, const piece *old) { return change_filter(e, part, old, without_marks); }
+static bool change_strip_marks(encoder *e, const void *part, const piece *old)
+{
+    return change_filter(e, part, old, without_marks);
+}
 
 static bool change_nfd(encoder *e, const void *part, const piece *old)
 {
@@ -216,7 +225,8 @@ static bool is_ascii(const char *text, size_t length)
 static bool run_bert(encoder *e, const normalizer *n)
 {
     if (!e->keeps_spans) return work_edit(e, change_bert, n);
-    return (!n->clean_text || work_edit(e, change_clean, n)) && (!n->ideographs || work_edit(e, change_ideographs, n)) &&
+    return (!n->clean_text || work_edit(e, change_clean, n)) &&
+           (!n->ideographs || work_edit(e, change_ideographs, n)) &&
            (!n->strip_accents || (work_edit(e, change_nfd, n) && work_edit(e, change_strip_nonspacing, n))) &&
            (!n->lowercase || work_edit(e, change_lower, n));
 }
@@ -228,21 +238,26 @@ static bool change_strip(encoder *e, const void *part, const piece *old)
     size_t start = old->start, end = old->end, size;
     uint32_t c;
     while (n->left && start < end && unicode_is_whitespace(utf8_get(e->text + start, &size))) start += size;
-    while (n->right && end > start && (size = utf8_last(e->text + start, end - start, &c), unicode_is_whitespace(c))) end -= size;
+    while (n->right && end > start && (size = utf8_last(e->text + start, end - start, &c), unicode_is_whitespace(c)))
+        end -= size;
     return work_copy(e, start, end - start);
 }
 
 static uint32_t nmt(const void *part, uint32_t c)
 {
     (void)part;
-    if ((c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F) return REMOVED;
+    if ((c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F)
+        return REMOVED;
     if (c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 ||
         c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD)
         return ' ';
     return c;
 }
 
-static bool change_nmt(encoder *e, const void *part, const piece *old) { return change_filter(e, part, old, nmt); }
+static bool change_nmt(encoder *e, const void *part, const piece *old)
+{
+    return change_filter(e, part, old, nmt);
+}
 
 /* The content belongs to the last character that it replaces, or to the one before an empty match. */
 static source_span replaced_span(const encoder *e, const piece *old, size_t end)
@@ -294,16 +309,26 @@ bool normalizer_run(encoder *e, const normalizer *n)
 {
     if (!e->pieces.count) return true;
     switch (n->type) {
-    case NORMALIZER_BERT: return run_bert(e, n);
-    case NORMALIZER_FORM: return is_ascii(e->text, e->text_length) || work_edit(e, change_form_part, n);
-    case NORMALIZER_LOWERCASE: return work_edit(e, change_lower, n);
-    case NORMALIZER_STRIP: return work_edit(e, change_strip, n);
-    case NORMALIZER_STRIP_ACCENTS: return is_ascii(e->text, e->text_length) || work_edit(e, change_strip_marks, n);
-    case NORMALIZER_REPLACE: return work_edit(e, change_replace, n);
-    case NORMALIZER_PREPEND: return work_edit(e, change_prepend, n);
-    case NORMALIZER_NMT: return work_edit(e, change_nmt, n);
-    case NORMALIZER_BYTE_LEVEL: return work_edit(e, change_to_byte_level, n);
-    case NORMALIZER_PRECOMPILED: return work_edit(e, change_precompiled, n);
+    case NORMALIZER_BERT:
+        return run_bert(e, n);
+    case NORMALIZER_FORM:
+        return is_ascii(e->text, e->text_length) || work_edit(e, change_form_part, n);
+    case NORMALIZER_LOWERCASE:
+        return work_edit(e, change_lower, n);
+    case NORMALIZER_STRIP:
+        return work_edit(e, change_strip, n);
+    case NORMALIZER_STRIP_ACCENTS:
+        return is_ascii(e->text, e->text_length) || work_edit(e, change_strip_marks, n);
+    case NORMALIZER_REPLACE:
+        return work_edit(e, change_replace, n);
+    case NORMALIZER_PREPEND:
+        return work_edit(e, change_prepend, n);
+    case NORMALIZER_NMT:
+        return work_edit(e, change_nmt, n);
+    case NORMALIZER_BYTE_LEVEL:
+        return work_edit(e, change_to_byte_level, n);
+    case NORMALIZER_PRECOMPILED:
+        return work_edit(e, change_precompiled, n);
     }
     return false;
 }
@@ -322,7 +347,8 @@ static crank_status load_bert(crank_context *context, normalizer *n, const json_
     if (!status) status = json_need_bool(context, object, "handle_chinese_chars", &n->ideographs);
     if (!status) status = json_need_bool(context, object, "lowercase", &n->lowercase);
     /* null: accents go when case goes */
-    if (!status) status = json_get_bool(context, object, "strip_accents", n->lowercase, &n->strip_accents, "BertNormalizer");
+    if (!status)
+        status = json_get_bool(context, object, "strip_accents", n->lowercase, &n->strip_accents, "BertNormalizer");
     return status;
 }
 
@@ -334,37 +360,51 @@ static crank_status load_precompiled(crank_context *context, normalizer *n, cons
     return n->map ? CRANK_OK : crank_last_status(context);
 }
 
-static crank_status load_normalizer(crank_context *context, crank_tokenizer *tokenizer, const json_t *object, const char *type)
+static crank_status load_normalizer(crank_context *context, crank_tokenizer *tokenizer, const json_t *object,
+                                    const char *type)
 {
     static const struct {
         const char *name;
         normalizer_type type;
         bool compose, compatibility;
-    } types[] = {{"BertNormalizer", NORMALIZER_BERT, 0, 0}, {"NFC", NORMALIZER_FORM, 1, 0}, {"NFD", NORMALIZER_FORM, 0, 0},
-                 {"NFKC", NORMALIZER_FORM, 1, 1}, {"NFKD", NORMALIZER_FORM, 0, 1}, {"Lowercase", NORMALIZER_LOWERCASE, 0, 0},
-                 {"Strip", NORMALIZER_STRIP, 0, 0}, {"StripAccents", NORMALIZER_STRIP_ACCENTS, 0, 0},
-                 {"Replace", NORMALIZER_REPLACE, 0, 0}, {"Prepend", NORMALIZER_PREPEND, 0, 0}, {"Nmt", NORMALIZER_NMT, 0, 0},
-                 {"ByteLevel", NORMALIZER_BYTE_LEVEL, 0, 0}, {"Precompiled", NORMALIZER_PRECOMPILED, 0, 0}};
+    } types[] = {{"BertNormalizer", NORMALIZER_BERT, 0, 0},
+                 {"NFC", NORMALIZER_FORM, 1, 0},
+                 {"NFD", NORMALIZER_FORM, 0, 0},
+                 {"NFKC", NORMALIZER_FORM, 1, 1},
+                 {"NFKD", NORMALIZER_FORM, 0, 1},
+                 {"Lowercase", NORMALIZER_LOWERCASE, 0, 0},
+                 {"Strip", NORMALIZER_STRIP, 0, 0},
+                 {"StripAccents", NORMALIZER_STRIP_ACCENTS, 0, 0},
+                 {"Replace", NORMALIZER_REPLACE, 0, 0},
+                 {"Prepend", NORMALIZER_PREPEND, 0, 0},
+                 {"Nmt", NORMALIZER_NMT, 0, 0},
+                 {"ByteLevel", NORMALIZER_BYTE_LEVEL, 0, 0},
+                 {"Precompiled", NORMALIZER_PRECOMPILED, 0, 0}};
     size_t i = 0, count = sizeof types / sizeof types[0];
     while (i < count && strcmp(type, types[i].name)) i++;
     if (i == count) return crank_fail(context, CRANK_BAD_DATA, "this type of normaliser is not known");
     size_t capacity = tokenizer->normalizer_count;
-    if (!array_reserve(context, (void **)&tokenizer->normalizers, &capacity, capacity + 1, sizeof(normalizer), "normalisers"))
+    if (!array_reserve(context, (void **)&tokenizer->normalizers, &capacity, capacity + 1, sizeof(normalizer),
+                       "normalisers"))
         return CRANK_FAILED;
     normalizer *n = &tokenizer->normalizers[tokenizer->normalizer_count++];
     *n = (normalizer){.type = types[i].type, .compose = types[i].compose, .compatibility = types[i].compatibility};
     crank_status status = CRANK_OK;
     switch (n->type) {
-    case NORMALIZER_BERT: return load_bert(context, n, object);
+    case NORMALIZER_BERT:
+        return load_bert(context, n, object);
     case NORMALIZER_STRIP:
         status = json_need_bool(context, object, "strip_left", &n->left);
         return status ? status : json_need_bool(context, object, "strip_right", &n->right);
     case NORMALIZER_REPLACE:
         status = json_need_pattern(context, object, "pattern", &n->pattern);
         return status ? status : json_need_text(context, object, "content", &n->content);
-    case NORMALIZER_PREPEND: return json_need_text(context, object, "prepend", &n->content);
-    case NORMALIZER_PRECOMPILED: return load_precompiled(context, n, object);
-    default: return CRANK_OK;
+    case NORMALIZER_PREPEND:
+        return json_need_text(context, object, "prepend", &n->content);
+    case NORMALIZER_PRECOMPILED:
+        return load_precompiled(context, n, object);
+    default:
+        return CRANK_OK;
     }
 }
 

@@ -18,15 +18,23 @@ typedef struct text_string {
 
 /* A pattern is a text or a regular expression. */
 typedef struct text_pattern {
-    text_string text;  /* when expression is NULL */
+    text_string text; /* when expression is NULL */
     regex *expression;
 } text_pattern;
 
 /* ---- normalisers: tokenizer_normalizer.c */
 typedef struct charsmap charsmap;
 typedef enum normalizer_type {
-    NORMALIZER_BERT, NORMALIZER_FORM, NORMALIZER_LOWERCASE, NORMALIZER_STRIP, NORMALIZER_STRIP_ACCENTS, NORMALIZER_REPLACE,
-    NORMALIZER_PREPEND, NORMALIZER_NMT, NORMALIZER_BYTE_LEVEL, NORMALIZER_PRECOMPILED
+    NORMALIZER_BERT,
+    NORMALIZER_FORM,
+    NORMALIZER_LOWERCASE,
+    NORMALIZER_STRIP,
+    NORMALIZER_STRIP_ACCENTS,
+    NORMALIZER_REPLACE,
+    NORMALIZER_PREPEND,
+    NORMALIZER_NMT,
+    NORMALIZER_BYTE_LEVEL,
+    NORMALIZER_PRECOMPILED
 } normalizer_type;
 typedef struct normalizer {
     normalizer_type type;
@@ -49,8 +57,16 @@ void charsmap_free(charsmap *map);
 
 /* ---- pre-tokenizers: tokenizer_pretokenizer.c */
 typedef enum pretokenizer_type {
-    PRETOKENIZER_BYTE_LEVEL, PRETOKENIZER_SPLIT, PRETOKENIZER_METASPACE, PRETOKENIZER_BERT, PRETOKENIZER_WHITESPACE,
-    PRETOKENIZER_WHITESPACE_SPLIT, PRETOKENIZER_PUNCTUATION, PRETOKENIZER_DIGITS, PRETOKENIZER_DELIMITER, PRETOKENIZER_FIXED
+    PRETOKENIZER_BYTE_LEVEL,
+    PRETOKENIZER_SPLIT,
+    PRETOKENIZER_METASPACE,
+    PRETOKENIZER_BERT,
+    PRETOKENIZER_WHITESPACE,
+    PRETOKENIZER_WHITESPACE_SPLIT,
+    PRETOKENIZER_PUNCTUATION,
+    PRETOKENIZER_DIGITS,
+    PRETOKENIZER_DELIMITER,
+    PRETOKENIZER_FIXED
 } pretokenizer_type;
 typedef enum prepend_scheme { PREPEND_ALWAYS, PREPEND_FIRST, PREPEND_NEVER } prepend_scheme;
 typedef struct pretokenizer {
@@ -100,7 +116,8 @@ crank_status vocabulary_load(crank_context *context, vocabulary *words, const js
 void bpe_free(bpe *model);
 void wordpiece_free(wordpiece *model);
 void unigram_free(unigram *model);
-/* Lets the model read raw bytes behind a byte-level splitter when all 256 bytes are tokens; false: it stays as it was. */
+/* Lets the model read raw bytes behind a byte-level splitter when all 256 bytes are tokens; false: it stays as it was.
+ */
 crank_status bpe_read_bytes(crank_context *context, crank_tokenizer *tokenizer, bool *done);
 /* Finds which tokens a text equal to the token gives: those words need no merging. */
 crank_status bpe_find_whole_words(crank_context *context, crank_tokenizer *tokenizer);
@@ -119,7 +136,7 @@ const added_token *added_find(const crank_tokenizer *tokenizer, int32_t id);
 
 /* ---- post-processors: tokenizer_postprocessor.c */
 typedef struct template_piece {
-    int sequence;  /* 0, 1: that sequence; -1: special ids */
+    int sequence; /* 0, 1: that sequence; -1: special ids */
     int32_t *ids;
     size_t count;
 } template_piece;
@@ -131,7 +148,8 @@ typedef struct postprocessor {
     int32_t cls, sep;                    /* BERT, ROBERTA */
     bool trim_offsets, add_prefix_space; /* ROBERTA, BYTE_LEVEL */
 } postprocessor;
-/* The tokens of one or two sequences through the post-processors into `out`. Spans become byte offsets of the source. */
+/* The tokens of one or two sequences through the post-processors into `out`. Spans become byte offsets of the source.
+ */
 typedef struct sequence_tokens {
     const int32_t *ids;
     source_span *spans;
@@ -140,14 +158,21 @@ typedef struct sequence_tokens {
     const char *source;     /* what the spans count in: valid UTF-8 */
     const uint32_t *origin; /* where each of its bytes was in the caller's text; NULL: at the same place */
 } sequence_tokens;
-crank_status postprocess(crank_context *context, const crank_tokenizer *tokenizer, sequence_tokens *sequences, size_t count,
-                         unsigned flags, crank_ids *out);
+crank_status postprocess(crank_context *context, const crank_tokenizer *tokenizer, sequence_tokens *sequences,
+                         size_t count, unsigned flags, crank_ids *out);
 void postprocessor_clear(postprocessor *part);
 
 /* ---- decoders: tokenizer_decoder.c */
 typedef enum decoder_type {
-    DECODER_BYTE_LEVEL, DECODER_WORDPIECE, DECODER_METASPACE, DECODER_REPLACE, DECODER_BYTE_FALLBACK, DECODER_FUSE,
-    DECODER_STRIP, DECODER_BPE, DECODER_CTC
+    DECODER_BYTE_LEVEL,
+    DECODER_WORDPIECE,
+    DECODER_METASPACE,
+    DECODER_REPLACE,
+    DECODER_BYTE_FALLBACK,
+    DECODER_FUSE,
+    DECODER_STRIP,
+    DECODER_BPE,
+    DECODER_CTC
 } decoder_type;
 typedef struct decoder {
     decoder_type type;
@@ -173,12 +198,12 @@ struct crank_tokenizer {
     size_t postprocessor_count;
     decoder *decoders;
     size_t decoder_count;
-    bool has_decoder; /* without one, tokens are joined by spaces */
+    bool has_decoder;   /* without one, tokens are joined by spaces */
     added_token *added; /* by rising id */
     size_t added_count;
     trie added_trie, added_normalized_trie; /* values are places in `added` */
     bool has_added, has_added_normalized;   /* anything in those tries */
-    bool needs_spans;  /* a component asks where in the source a piece began */
+    bool needs_spans;                       /* a component asks where in the source a piece began */
     bool trims_offsets;
     int32_t size; /* highest id + 1 */
     int32_t bos, eos, pad;
@@ -197,7 +222,8 @@ crank_tokenizer *tokenizer_parse(crank_context *context, const char *text, size_
 /* tokenizer_config.json and its like beside the tokenizer. */
 crank_status tokenizer_load_companions(crank_context *context, crank_tokenizer *tokenizer, const char *folder);
 /* The tokenizer.json that stands for a BERT vocab.txt; a new reference. */
-json_t *tokenizer_from_vocabulary_text(crank_context *context, const char *text, size_t length, bool lowercase, const char *where);
+json_t *tokenizer_from_vocabulary_text(crank_context *context, const char *text, size_t length, bool lowercase,
+                                       const char *where);
 
 /* ---- reading JSON: tokenizer_json.c */
 /* Strings of a component, copied. Absent: CRANK_BAD_DATA. */
@@ -210,7 +236,8 @@ crank_status json_need_bool(crank_context *context, const json_t *object, const 
 void text_string_clear(text_string *text);
 void text_pattern_clear(text_pattern *pattern);
 /* Calls `load` for each member of a component, opening Sequences (member list `members`) wherever they stand. */
-typedef crank_status component_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *object, const char *type);
-crank_status components_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *value, const char *members,
-                             const char *kind, component_load *load);
+typedef crank_status component_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *object,
+                                    const char *type);
+crank_status components_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *value,
+                             const char *members, const char *kind, component_load *load);
 #endif

@@ -23,7 +23,9 @@ typedef struct segment_list {
 
 static bool add_segment(crank_context *context, segment_list *list, segment item)
 {
-    if (!array_reserve(context, (void **)&list->items, &list->capacity, list->count + 1, sizeof item, "a post-processor")) return false;
+    if (!array_reserve(context, (void **)&list->items, &list->capacity, list->count + 1, sizeof item,
+                       "a post-processor"))
+        return false;
     list->items[list->count++] = item;
     return true;
 }
@@ -32,7 +34,8 @@ static bool add_segment(crank_context *context, segment_list *list, segment item
 static void trim_span(const sequence_tokens *tokens, size_t i, bool add_prefix_space)
 {
     source_span *span = &tokens->spans[i];
-    size_t leading = tokens->trims[i].leading, trailing = tokens->trims[i].trailing, start = span->start, end = span->end;
+    size_t leading = tokens->trims[i].leading, trailing = tokens->trims[i].trailing, start = span->start,
+           end = span->end;
     uint32_t c;
     if (leading == 1 && add_prefix_space && (i == 0 || start == 0)) leading = 0;
     for (; leading && start < end; leading--) start += utf8_size((unsigned char)tokens->source[start]);
@@ -49,7 +52,8 @@ static void trim_segments(const segment_list *list, const postprocessor *part)
             trim_span(list->items[s].tokens, i, part->add_prefix_space);
 }
 
-static bool run_template(crank_context *context, const postprocessor *part, const segment_list *in, bool special, segment_list *out)
+static bool run_template(crank_context *context, const postprocessor *part, const segment_list *in, bool special,
+                         segment_list *out)
 {
     const template_piece *pieces = in->count > 1 ? part->pair : part->single;
     size_t count = in->count > 1 ? part->pair_count : part->single_count;
@@ -63,12 +67,14 @@ static bool run_template(crank_context *context, const postprocessor *part, cons
     return true;
 }
 
-/* The first segment stands between CLS and SEP; RoBERTa puts a SEP on both sides of the others, BERT only behind them. */
+/* The first segment stands between CLS and SEP; RoBERTa puts a SEP on both sides of the others, BERT only behind them.
+ */
 static bool run_classic(crank_context *context, const postprocessor *part, const segment_list *in, segment_list *out)
 {
     segment cls = {&part->cls, NULL, 1}, sep = {&part->sep, NULL, 1};
     for (size_t i = 0; i < in->count; i++) {
-        if (i == 0 ? !add_segment(context, out, cls) : part->type == POST_ROBERTA && !add_segment(context, out, sep)) return false;
+        if (i == 0 ? !add_segment(context, out, cls) : part->type == POST_ROBERTA && !add_segment(context, out, sep))
+            return false;
         if (!add_segment(context, out, in->items[i]) || !add_segment(context, out, sep)) return false;
     }
     return true;
@@ -94,7 +100,8 @@ static crank_status write_ids(crank_context *context, const segment_list *list, 
     size_t count = 0;
     for (size_t s = 0; s < list->count; s++) count += list->items[s].count;
     out->ids = crank_alloc(context, count, sizeof *out->ids, "ids of a text");
-    if (flags & CRANK_ENCODE_OFFSETS) out->offsets = crank_alloc(context, count, 2 * sizeof *out->offsets, "offsets of a text");
+    if (flags & CRANK_ENCODE_OFFSETS)
+        out->offsets = crank_alloc(context, count, 2 * sizeof *out->offsets, "offsets of a text");
     if (!out->ids || (flags & CRANK_ENCODE_OFFSETS && !out->offsets)) return crank_last_status(context);
     out->capacity = count;
     for (size_t s = 0; s < list->count; s++) {
@@ -111,8 +118,8 @@ static crank_status write_ids(crank_context *context, const segment_list *list, 
     return CRANK_OK;
 }
 
-crank_status postprocess(crank_context *context, const crank_tokenizer *tokenizer, sequence_tokens *sequences, size_t count,
-                         unsigned flags, crank_ids *out)
+crank_status postprocess(crank_context *context, const crank_tokenizer *tokenizer, sequence_tokens *sequences,
+                         size_t count, unsigned flags, crank_ids *out)
 {
     segment_list list = {0};
     bool good = true;
@@ -162,18 +169,21 @@ static crank_status load_special(crank_context *context, const json_t *table, co
     for (size_t i = 0; i < count; i++) {
         const json_t *id = json_array_get(ids, i);
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
-            return crank_fail(context, CRANK_BAD_DATA, "`special_tokens`: an id of `%.80s` is not a whole number from 0", name);
+            return crank_fail(context, CRANK_BAD_DATA,
+                              "`special_tokens`: an id of `%.80s` is not a whole number from 0", name);
         part->ids[i] = (int32_t)json_integer_value(id);
     }
     return CRANK_OK;
 }
 
-static crank_status load_template_piece(crank_context *context, const json_t *table, const json_t *value, template_piece *part)
+static crank_status load_template_piece(crank_context *context, const json_t *table, const json_t *value,
+                                        template_piece *part)
 {
     const json_t *sequence = json_object_get(value, "Sequence"), *special = json_object_get(value, "SpecialToken");
     const json_t *name = json_object_get(sequence ? sequence : special, "id");
     if (json_object_size(value) != 1 || !json_is_string(name))
-        return crank_fail(context, CRANK_BAD_DATA, "a piece of a template must be {\"Sequence\": ...} or {\"SpecialToken\": ...} with an `id`");
+        return crank_fail(context, CRANK_BAD_DATA,
+                          "a piece of a template must be {\"Sequence\": ...} or {\"SpecialToken\": ...} with an `id`");
     part->sequence = -1;
     if (special) return load_special(context, table, json_string_value(name), part);
     if (!strcmp(json_string_value(name), "A")) part->sequence = 0;
@@ -181,8 +191,8 @@ static crank_status load_template_piece(crank_context *context, const json_t *ta
     return part->sequence >= 0 ? CRANK_OK : crank_fail(context, CRANK_BAD_DATA, "a template's sequence must be A or B");
 }
 
-static crank_status load_template(crank_context *context, const json_t *object, const char *key, int sequences, template_piece **pieces,
-                                  size_t *count)
+static crank_status load_template(crank_context *context, const json_t *object, const char *key, int sequences,
+                                  template_piece **pieces, size_t *count)
 {
     const json_t *list = json_object_get(object, key), *table = json_object_get(object, "special_tokens");
     size_t length = json_array_size(list);
@@ -200,7 +210,8 @@ static crank_status load_template(crank_context *context, const json_t *object, 
     return CRANK_OK;
 }
 
-static crank_status load_postprocessor(crank_context *context, crank_tokenizer *tokenizer, const json_t *object, const char *type)
+static crank_status load_postprocessor(crank_context *context, crank_tokenizer *tokenizer, const json_t *object,
+                                       const char *type)
 {
     static const char *const types[] = {"TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel"};
     size_t i = 0;
@@ -210,7 +221,8 @@ static crank_status load_postprocessor(crank_context *context, crank_tokenizer *
         if (tokenizer->postprocessors[k].type != POST_BYTE_LEVEL)
             return crank_fail(context, CRANK_BAD_DATA, "a second post-processor that adds special tokens");
     size_t capacity = tokenizer->postprocessor_count;
-    if (!array_reserve(context, (void **)&tokenizer->postprocessors, &capacity, capacity + 1, sizeof(postprocessor), "post-processors"))
+    if (!array_reserve(context, (void **)&tokenizer->postprocessors, &capacity, capacity + 1, sizeof(postprocessor),
+                       "post-processors"))
         return CRANK_FAILED;
     postprocessor *part = &tokenizer->postprocessors[tokenizer->postprocessor_count++];
     *part = (postprocessor){.type = (postprocessor_type)i};

@@ -34,7 +34,8 @@ bool cut_at_pattern(encoder *e, const piece *old, const text_pattern *pattern, b
 /* Each character that a predicate picks is a delimiter of its own. */
 typedef bool pick_character(const pretokenizer *part, uint32_t c);
 
-static bool cut_at_characters(encoder *e, const pretokenizer *part, const piece *old, pick_character *pick, split_behavior behavior)
+static bool cut_at_characters(encoder *e, const pretokenizer *part, const piece *old, pick_character *pick,
+                              split_behavior behavior)
 {
     splitter s = {.behavior = behavior};
     size_t done = old->start, size;
@@ -66,7 +67,10 @@ static bool pick_digit(const pretokenizer *part, uint32_t c)
     return unicode_is_numeric(c);
 }
 
-static bool pick_given(const pretokenizer *part, uint32_t c) { return c == part->character; }
+static bool pick_given(const pretokenizer *part, uint32_t c)
+{
+    return c == part->character;
+}
 
 static bool cut_whitespace_split(encoder *e, const void *part, const piece *old)
 {
@@ -157,7 +161,8 @@ static bool cut_byte_level(encoder *e, const void *part, const piece *old)
 
 static bool run_byte_level(encoder *e, const pretokenizer *p)
 {
-    return (!p->add_prefix_space || work_edit(e, change_prefix_space, p)) && (!p->use_regex || work_split(e, cut_byte_level, p)) &&
+    return (!p->add_prefix_space || work_edit(e, change_prefix_space, p)) &&
+           (!p->use_regex || work_split(e, cut_byte_level, p)) &&
            (p->deferred || work_edit(e, change_to_byte_level, p));
 }
 
@@ -178,7 +183,8 @@ static bool change_metaspace(encoder *e, const void *part, const piece *old)
         const char *space = memchr(e->text + done, ' ', old->end - done);
         size_t at = space ? (size_t)(space - e->text) : old->end;
         if (!work_copy(e, done, at - done)) return false;
-        if (space && !work_append(e, mark, mark_length, e->keeps_spans ? e->spans[at] : (source_span){0, 0})) return false;
+        if (space && !work_append(e, mark, mark_length, e->keeps_spans ? e->spans[at] : (source_span){0, 0}))
+            return false;
         done = at + 1;
     }
     return true;
@@ -193,16 +199,26 @@ bool pretokenizer_run(encoder *e, const pretokenizer *p)
 {
     if (!e->pieces.count) return true;
     switch (p->type) {
-    case PRETOKENIZER_BYTE_LEVEL: return run_byte_level(e, p);
-    case PRETOKENIZER_SPLIT: return work_split(e, cut_split, p);
-    case PRETOKENIZER_METASPACE: return work_edit(e, change_metaspace, p) && (!p->split || work_split(e, cut_metaspace, p));
-    case PRETOKENIZER_BERT: return work_split(e, cut_bert, p);
-    case PRETOKENIZER_WHITESPACE: return work_split(e, cut_whitespace, p);
-    case PRETOKENIZER_WHITESPACE_SPLIT: return work_split(e, cut_whitespace_split, p);
-    case PRETOKENIZER_PUNCTUATION: return work_split(e, cut_punctuation, p);
-    case PRETOKENIZER_DIGITS: return work_split(e, cut_digits, p);
-    case PRETOKENIZER_DELIMITER: return work_split(e, cut_delimiter, p);
-    case PRETOKENIZER_FIXED: return work_split(e, cut_fixed, p);
+    case PRETOKENIZER_BYTE_LEVEL:
+        return run_byte_level(e, p);
+    case PRETOKENIZER_SPLIT:
+        return work_split(e, cut_split, p);
+    case PRETOKENIZER_METASPACE:
+        return work_edit(e, change_metaspace, p) && (!p->split || work_split(e, cut_metaspace, p));
+    case PRETOKENIZER_BERT:
+        return work_split(e, cut_bert, p);
+    case PRETOKENIZER_WHITESPACE:
+        return work_split(e, cut_whitespace, p);
+    case PRETOKENIZER_WHITESPACE_SPLIT:
+        return work_split(e, cut_whitespace_split, p);
+    case PRETOKENIZER_PUNCTUATION:
+        return work_split(e, cut_punctuation, p);
+    case PRETOKENIZER_DIGITS:
+        return work_split(e, cut_digits, p);
+    case PRETOKENIZER_DELIMITER:
+        return work_split(e, cut_delimiter, p);
+    case PRETOKENIZER_FIXED:
+        return work_split(e, cut_fixed, p);
     }
     return false;
 }
@@ -251,26 +267,34 @@ static crank_status load_metaspace(crank_context *context, pretokenizer *p, cons
     return CRANK_OK;
 }
 
-static crank_status load_pretokenizer(crank_context *context, crank_tokenizer *tokenizer, const json_t *object, const char *type)
+static crank_status load_pretokenizer(crank_context *context, crank_tokenizer *tokenizer, const json_t *object,
+                                      const char *type)
 {
-    static const char *const types[] = {"ByteLevel", "Split", "Metaspace", "BertPreTokenizer", "Whitespace", "WhitespaceSplit",
-                                        "Punctuation", "Digits", "CharDelimiterSplit", "FixedLength"};
+    static const char *const types[] = {"ByteLevel",          "Split",           "Metaspace",   "BertPreTokenizer",
+                                        "Whitespace",         "WhitespaceSplit", "Punctuation", "Digits",
+                                        "CharDelimiterSplit", "FixedLength"};
     size_t i = 0, count = sizeof types / sizeof types[0];
     while (i < count && strcmp(type, types[i])) i++;
     if (i == count) return crank_fail(context, CRANK_BAD_DATA, "this type of pre-tokenizer is not known");
     size_t capacity = tokenizer->pretokenizer_count;
-    if (!array_reserve(context, (void **)&tokenizer->pretokenizers, &capacity, capacity + 1, sizeof(pretokenizer), "pre-tokenizers"))
+    if (!array_reserve(context, (void **)&tokenizer->pretokenizers, &capacity, capacity + 1, sizeof(pretokenizer),
+                       "pre-tokenizers"))
         return CRANK_FAILED;
     pretokenizer *p = &tokenizer->pretokenizers[tokenizer->pretokenizer_count++];
     *p = (pretokenizer){.type = (pretokenizer_type)i, .behavior = SPLIT_ISOLATED};
     crank_status status;
     int64_t length;
     switch (p->type) {
-    case PRETOKENIZER_BYTE_LEVEL: return load_byte_level(context, p, object);
-    case PRETOKENIZER_METASPACE: return load_metaspace(context, p, object);
-    case PRETOKENIZER_DELIMITER: return json_need_character(context, object, "delimiter", &p->character);
-    case PRETOKENIZER_DIGITS: return json_need_bool(context, object, "individual_digits", &p->individual);
-    case PRETOKENIZER_PUNCTUATION: return json_object_get(object, "behavior") ? load_behavior(context, object, &p->behavior) : CRANK_OK;
+    case PRETOKENIZER_BYTE_LEVEL:
+        return load_byte_level(context, p, object);
+    case PRETOKENIZER_METASPACE:
+        return load_metaspace(context, p, object);
+    case PRETOKENIZER_DELIMITER:
+        return json_need_character(context, object, "delimiter", &p->character);
+    case PRETOKENIZER_DIGITS:
+        return json_need_bool(context, object, "individual_digits", &p->individual);
+    case PRETOKENIZER_PUNCTUATION:
+        return json_object_get(object, "behavior") ? load_behavior(context, object, &p->behavior) : CRANK_OK;
     case PRETOKENIZER_FIXED:
         status = json_get_int(context, object, "length", 1, INT32_MAX, 5, &length, "FixedLength");
         p->length = status ? 1 : (size_t)length;
@@ -279,7 +303,8 @@ static crank_status load_pretokenizer(crank_context *context, crank_tokenizer *t
         status = json_need_pattern(context, object, "pattern", &p->pattern);
         if (!status) status = load_behavior(context, object, &p->behavior);
         return status ? status : json_need_bool(context, object, "invert", &p->invert);
-    default: return CRANK_OK;
+    default:
+        return CRANK_OK;
     }
 }
 

@@ -1,6 +1,7 @@
 /* tokenizer_regex.c - compiles and runs the regular expressions of tokenizer.json with PCRE2's JIT.
  *
- * Patterns of a file are not trusted: PCRE2 bounds their size and nesting, and every match has a limit on backtracking. */
+ * Patterns of a file are not trusted: PCRE2 bounds their size and nesting, and every match has a limit on backtracking.
+ */
 #include "data/tokenizer_regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -22,7 +23,8 @@ struct regex {
 regex *regex_new(crank_context *context, const char *pattern, size_t length)
 {
     if (length > PATTERN_LIMIT) {
-        crank_fail(context, CRANK_BAD_DATA, "regular expression of %zu bytes; at most %d are read", length, PATTERN_LIMIT);
+        crank_fail(context, CRANK_BAD_DATA, "regular expression of %zu bytes; at most %d are read", length,
+                   PATTERN_LIMIT);
         return NULL;
     }
     char *translated = regex_translate(context, pattern, length);
@@ -36,13 +38,15 @@ regex *regex_new(crank_context *context, const char *pattern, size_t length)
         if (limits) {
             pcre2_set_newline(limits, PCRE2_NEWLINE_LF);
             pcre2_set_bsr(limits, PCRE2_BSR_UNICODE);
-            expression->code = pcre2_compile((PCRE2_SPTR)translated, strlen(translated), options, &error, &place, limits);
+            expression->code =
+                pcre2_compile((PCRE2_SPTR)translated, strlen(translated), options, &error, &place, limits);
             pcre2_compile_context_free(limits);
         }
         if (!expression->code) {
             char reason[256] = "out of memory";
             if (error) pcre2_get_error_message(error, (PCRE2_UCHAR *)reason, sizeof reason);
-            crank_fail(context, CRANK_BAD_DATA, "regular expression `%.*s`: %s", (int)(length < 200 ? length : 200), pattern, reason);
+            crank_fail(context, CRANK_BAD_DATA, "regular expression `%.*s`: %s", (int)(length < 200 ? length : 200),
+                       pattern, reason);
             crank_free(expression);
             expression = NULL;
         } else {
@@ -84,8 +88,8 @@ static bool prepare(crank_context *context, regex_scratch *scratch)
 static int match_at(const regex *expression, regex_scratch *scratch, const char *text, size_t length, size_t at)
 {
     for (;;) {
-        int answer = expression->jit ? pcre2_jit_match(expression->code, (PCRE2_SPTR)text, length, at, PCRE2_NO_UTF_CHECK,
-                                                       scratch->match_data, scratch->match_context)
+        int answer = expression->jit ? pcre2_jit_match(expression->code, (PCRE2_SPTR)text, length, at,
+                                                       PCRE2_NO_UTF_CHECK, scratch->match_data, scratch->match_context)
                                      : pcre2_match(expression->code, (PCRE2_SPTR)text, length, at, PCRE2_NO_UTF_CHECK,
                                                    scratch->match_data, scratch->match_context);
         if (answer != PCRE2_ERROR_JIT_STACKLIMIT || scratch->stack) return answer;
@@ -105,7 +109,8 @@ int regex_next(crank_context *context, const regex *expression, regex_scratch *s
         if (answer < 0) {
             char reason[256];
             pcre2_get_error_message(answer, (PCRE2_UCHAR *)reason, sizeof reason);
-            crank_fail(context, CRANK_BAD_DATA, "a regular expression fails at byte %zu of %zu: %s", walk->at, length, reason);
+            crank_fail(context, CRANK_BAD_DATA, "a regular expression fails at byte %zu of %zu: %s", walk->at, length,
+                       reason);
             return -1;
         }
         const PCRE2_SIZE *place = pcre2_get_ovector_pointer(scratch->match_data);

@@ -25,7 +25,8 @@ typedef struct regex_walk {
     size_t at, last_end;
     bool has_last;
 } regex_walk;
-/* 1: a match [*start, *end); 0: no more; -1: error (the pattern backtracks without end on this text). `text` is valid UTF-8. */
+/* 1: a match [*start, *end); 0: no more; -1: error (the pattern backtracks without end on this text). `text` is valid
+ * UTF-8. */
 int regex_next(crank_context *context, const regex *expression, regex_scratch *scratch, const char *text, size_t length,
                regex_walk *walk, size_t *start, size_t *end);
 #endif

@@ -1,4 +1,5 @@
-/* tokenizer_save.c - a tokenizer as the files of a model folder, and vocab.txt as the tokenizer.json that it stands for. */
+/* tokenizer_save.c - a tokenizer as the files of a model folder, and vocab.txt as the tokenizer.json that it stands
+ * for. */
 #include <string.h>
 
 #include "base/file.h"
@@ -27,7 +28,8 @@ static json_t *named_tokens(const crank_tokenizer *t)
         int32_t id;
     } tokens[] = {{"bos_token", t->bos}, {"eos_token", t->eos}, {"pad_token", t->pad}};
     for (int i = 0; i < 3; i++)
-        if (tokens[i].id >= 0) json_object_set_new(object, tokens[i].key, json_string(crank_token_text(t, tokens[i].id)));
+        if (tokens[i].id >= 0)
+            json_object_set_new(object, tokens[i].key, json_string(crank_token_text(t, tokens[i].id)));
     return object;
 }
 
@@ -46,10 +48,13 @@ crank_status crank_tokenizer_save(crank_context *context, const crank_tokenizer 
 {
     crank_status status = file_make_folder(context, folder);
     if (!status) status = write_file(context, folder, "tokenizer.json", &t->file);
-    if (!status && t->template_file.bytes) status = write_file(context, folder, "chat_template.jinja", &t->template_file);
+    if (!status && t->template_file.bytes)
+        status = write_file(context, folder, "chat_template.jinja", &t->template_file);
     if (!status && t->config_file.bytes) status = write_file(context, folder, "tokenizer_config.json", &t->config_file);
-    if (!status && t->special_file.bytes) status = write_file(context, folder, "special_tokens_map.json", &t->special_file);
-    if (!status && !t->special_file.bytes) status = write_made(context, folder, "special_tokens_map.json", named_tokens(t));
+    if (!status && t->special_file.bytes)
+        status = write_file(context, folder, "special_tokens_map.json", &t->special_file);
+    if (!status && !t->special_file.bytes)
+        status = write_made(context, folder, "special_tokens_map.json", named_tokens(t));
     if (status || t->config_file.bytes) return status;
     json_t *config = named_tokens(t);
     if (config) json_object_set_new(config, "tokenizer_class", json_string("PreTrainedTokenizerFast"));
@@ -70,7 +75,8 @@ static json_t *read_lines(crank_context *context, const char *text, size_t lengt
             json_decref(words);
             return NULL;
         }
-        for (size_t size; stop > at && (size = utf8_last(text + at, stop - at, &c), unicode_is_whitespace(c));) stop -= size;
+        for (size_t size; stop > at && (size = utf8_last(text + at, stop - at, &c), unicode_is_whitespace(c));)
+            stop -= size;
         char *token = crank_format(context, "%.*s", (int)(stop - at), text + at);
         bool good = token && stop - at < INT32_MAX, twice = good && json_object_get(words, token);
         if (twice) crank_fail(context, CRANK_BAD_DATA, "%s:%zu: `%.80s` stands twice", where, line + 1, token);
@@ -85,7 +91,8 @@ static json_t *read_lines(crank_context *context, const char *text, size_t lengt
     return words;
 }
 
-json_t *tokenizer_from_vocabulary_text(crank_context *context, const char *text, size_t length, bool lowercase, const char *where)
+json_t *tokenizer_from_vocabulary_text(crank_context *context, const char *text, size_t length, bool lowercase,
+                                       const char *where)
 {
     static const char *const specials[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
     json_t *words = read_lines(context, text, length, where);
@@ -102,18 +109,24 @@ json_t *tokenizer_from_vocabulary_text(crank_context *context, const char *text,
         }
         ids[i] = json_integer_value(id);
         if (id)
-            json_array_append_new(added, json_pack("{s:I,s:s,s:b,s:b,s:b,s:b,s:b}", "id", ids[i], "content", specials[i], "single_word", 0,
-                                                   "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1));
+            json_array_append_new(added,
+                                  json_pack("{s:I,s:s,s:b,s:b,s:b,s:b,s:b}", "id", ids[i], "content", specials[i],
+                                            "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1));
     }
-    json_t *root = json_pack("{s:s,s:n,s:n,s:o,s:{s:s,s:b,s:b,s:n,s:b},s:{s:s}}", "version", "1.0", "truncation", "padding",
-                             "added_tokens", added, "normalizer", "type", "BertNormalizer", "clean_text", 1, "handle_chinese_chars", 1,
-                             "strip_accents", "lowercase", (int)lowercase, "pre_tokenizer", "type", "BertPreTokenizer");
+    json_t *root = json_pack("{s:s,s:n,s:n,s:o,s:{s:s,s:b,s:b,s:n,s:b},s:{s:s}}", "version", "1.0", "truncation",
+                             "padding", "added_tokens", added, "normalizer", "type", "BertNormalizer", "clean_text", 1,
+                             "handle_chinese_chars", 1, "strip_accents", "lowercase", (int)lowercase, "pre_tokenizer",
+                             "type", "BertPreTokenizer");
     if (root) {
         json_object_set_new(root, "post_processor",
-                            json_pack("{s:s,s:[s,I],s:[s,I]}", "type", "BertProcessing", "sep", "[SEP]", ids[3], "cls", "[CLS]", ids[2]));
-        json_object_set_new(root, "decoder", json_pack("{s:s,s:s,s:b}", "type", "WordPiece", "prefix", "##", "cleanup", 1));
-        json_object_set_new(root, "model", json_pack("{s:s,s:s,s:s,s:i,s:o}", "type", "WordPiece", "unk_token", "[UNK]",
-                                                     "continuing_subword_prefix", "##", "max_input_chars_per_word", 100, "vocab", words));
+                            json_pack("{s:s,s:[s,I],s:[s,I]}", "type", "BertProcessing", "sep", "[SEP]", ids[3], "cls",
+                                      "[CLS]", ids[2]));
+        json_object_set_new(root, "decoder",
+                            json_pack("{s:s,s:s,s:b}", "type", "WordPiece", "prefix", "##", "cleanup", 1));
+        json_object_set_new(root, "model",
+                            json_pack("{s:s,s:s,s:s,s:i,s:o}", "type", "WordPiece", "unk_token", "[UNK]",
+                                      "continuing_subword_prefix", "##", "max_input_chars_per_word", 100, "vocab",
+                                      words));
     } else {
         json_decref(words);
         crank_fail(context, CRANK_FAILED, "out of memory: %s", where);

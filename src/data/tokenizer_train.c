@@ -5,9 +5,9 @@
  * until the vocabulary is full, the pair of the highest count, of equals the one with the smaller ids, becomes a token.
  *
  * A heap holds (count, pair, words that have it). Counts change while entries wait: one whose count is not the pair's
- * present count goes back with that. A pair that comes up in new words gets a further entry with those words. Two details
- * decide about identity with the library: a pair's count is not reset when it is merged, and a text that is a token
- * already keeps its id. */
+ * present count goes back with that. A pair that comes up in new words gets a further entry with those words. Two
+ * details decide about identity with the library: a pair's count is not reset when it is merged, and a text that is a
+ * token already keeps its id. */
 #include <string.h>
 
 #include "base/file.h"
@@ -90,8 +90,10 @@ static bool count_word(trainer *t, const char *text, size_t length)
         crank_fail(t->context, CRANK_BAD_DATA, "the training text has more than 2^32 distinct words");
         return false;
     }
-    if (!array_reserve(t->context, (void **)&t->words, &t->word_capacity, t->word_count + 1, sizeof *t->words, "words of the training text") ||
-        !array_reserve(t->context, (void **)&t->texts, &t->texts_capacity, t->texts_used + length, 1, "words of the training text"))
+    if (!array_reserve(t->context, (void **)&t->words, &t->word_capacity, t->word_count + 1, sizeof *t->words,
+                       "words of the training text") ||
+        !array_reserve(t->context, (void **)&t->texts, &t->texts_capacity, t->texts_used + length, 1,
+                       "words of the training text"))
         return false;
     memcpy(t->texts + t->texts_used, text, length);
     t->words[t->word_count++] = (train_word){hash, t->texts_used, (uint32_t)length, 1};
@@ -106,7 +108,8 @@ static bool count_line(trainer *t, const regex *words, regex_scratch *scratch, c
     size_t start, end, done = 0;
     int found;
     while ((found = regex_next(t->context, words, scratch, line, length, &walk, &start, &end)) > 0) {
-        if ((start > done && !count_word(t, line + done, start - done)) || !count_word(t, line + start, end - start)) return false;
+        if ((start > done && !count_word(t, line + done, start - done)) || !count_word(t, line + start, end - start))
+            return false;
         done = end;
     }
     return found == 0 && (done == length || count_word(t, line + done, length - done));
@@ -188,13 +191,15 @@ static bool change_pair(trainer *t, int32_t left, int32_t right, int64_t change,
     if (change < 0) return true;
     word_list *fresh = &entry->fresh;
     if (!fresh->count) {
-        if (!array_reserve(t->context, (void **)&t->touched, &t->touched_capacity, t->touched_count + 1, sizeof *t->touched, "pairs of the training text"))
+        if (!array_reserve(t->context, (void **)&t->touched, &t->touched_capacity, t->touched_count + 1,
+                           sizeof *t->touched, "pairs of the training text"))
             return false;
         t->touched[t->touched_count++] = pair;
     } else if (fresh->items[fresh->count - 1] == word) { /* words come one after the other */
         return true;
     }
-    if (!array_reserve(t->context, (void **)&fresh->items, &fresh->capacity, fresh->count + 1, sizeof *fresh->items, "pairs of the training text"))
+    if (!array_reserve(t->context, (void **)&fresh->items, &fresh->capacity, fresh->count + 1, sizeof *fresh->items,
+                       "pairs of the training text"))
         return false;
     fresh->items[fresh->count++] = word;
     return true;
@@ -207,7 +212,8 @@ static bool is_before(const heap_entry *a, const heap_entry *b)
 
 static bool heap_push(trainer *t, heap_entry entry)
 {
-    if (!array_reserve(t->context, (void **)&t->heap, &t->heap_capacity, t->heap_count + 1, sizeof *t->heap, "pairs of the training text"))
+    if (!array_reserve(t->context, (void **)&t->heap, &t->heap_capacity, t->heap_count + 1, sizeof *t->heap,
+                       "pairs of the training text"))
         return false;
     size_t at = t->heap_count++;
     for (; at && is_before(&entry, &t->heap[(at - 1) / 2]); at = (at - 1) / 2) t->heap[at] = t->heap[(at - 1) / 2];
@@ -248,7 +254,8 @@ static bool tell_heap(trainer *t)
 }
 
 /* ---- training */
-static bool start_tokens(trainer *t, int32_t vocab_size, const char *const *special, size_t special_count, int32_t byte_ids[256])
+static bool start_tokens(trainer *t, int32_t vocab_size, const char *const *special, size_t special_count,
+                         int32_t byte_ids[256])
 {
     if (vocabulary_init(t->context, &t->tokens, vocab_size, (size_t)vocab_size)) return false;
     int32_t next = 0;
@@ -294,10 +301,13 @@ static bool merge_word(trainer *t, uint32_t w, int32_t left, int32_t right, int3
             s[out] = s[i];
             continue;
         }
-        if (out && (!change_pair(t, s[out - 1], left, -word->count, w) || !change_pair(t, s[out - 1], id, word->count, w))) return false;
+        if (out &&
+            (!change_pair(t, s[out - 1], left, -word->count, w) || !change_pair(t, s[out - 1], id, word->count, w)))
+            return false;
         s[out] = id;
         i++;
-        if (i + 1 < word->length && (!change_pair(t, right, s[i + 1], -word->count, w) || !change_pair(t, id, s[i + 1], word->count, w)))
+        if (i + 1 < word->length &&
+            (!change_pair(t, right, s[i + 1], -word->count, w) || !change_pair(t, id, s[i + 1], word->count, w)))
             return false;
     }
     word->length = out;
@@ -325,7 +335,8 @@ static int32_t joined_token(trainer *t, int32_t left, int32_t right)
 static bool merge_top(trainer *t, const heap_entry *top)
 {
     int32_t left = (int32_t)(top->pair >> 32), right = (int32_t)(uint32_t)top->pair, id = joined_token(t, left, right);
-    if (id < 0 || !array_reserve(t->context, (void **)&t->merges, &t->merge_capacity, t->merge_count + 1, sizeof *t->merges, "merges"))
+    if (id < 0 || !array_reserve(t->context, (void **)&t->merges, &t->merge_capacity, t->merge_count + 1,
+                                 sizeof *t->merges, "merges"))
         return false;
     t->merges[t->merge_count++] = top->pair;
     for (size_t i = 0; i < top->words.count; i++)
@@ -377,10 +388,12 @@ static json_t *trained_model(const trainer *t)
     for (int32_t id = 0; id < (int32_t)t->tokens.count; id++)
         json_object_set_new(words, vocabulary_text(&t->tokens, id, NULL), json_integer(id));
     for (size_t i = 0; i < t->merge_count; i++)
-        json_array_append_new(merges, json_pack("[s,s]", vocabulary_text(&t->tokens, (int32_t)(t->merges[i] >> 32), NULL),
-                                                vocabulary_text(&t->tokens, (int32_t)(uint32_t)t->merges[i], NULL)));
-    return json_pack("{s:s,s:n,s:n,s:n,s:n,s:b,s:b,s:b,s:o,s:o}", "type", "BPE", "dropout", "unk_token", "continuing_subword_prefix",
-                     "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges", 0, "vocab", words, "merges", merges);
+        json_array_append_new(merges,
+                              json_pack("[s,s]", vocabulary_text(&t->tokens, (int32_t)(t->merges[i] >> 32), NULL),
+                                        vocabulary_text(&t->tokens, (int32_t)(uint32_t)t->merges[i], NULL)));
+    return json_pack("{s:s,s:n,s:n,s:n,s:n,s:b,s:b,s:b,s:o,s:o}", "type", "BPE", "dropout", "unk_token",
+                     "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0,
+                     "ignore_merges", 0, "vocab", words, "merges", merges);
 }
 
 static crank_tokenizer *finish(const trainer *t, const char *const *special, size_t special_count)
@@ -389,13 +402,15 @@ static crank_tokenizer *finish(const trainer *t, const char *const *special, siz
     for (size_t i = 0; i < special_count; i++) {
         int32_t id = vocabulary_find(&t->tokens, special[i], strlen(special[i]));
         if ((size_t)id != json_array_size(added)) continue; /* given twice */
-        json_array_append_new(added, json_pack("{s:i,s:s,s:b,s:b,s:b,s:b,s:b}", "id", id, "content", special[i], "single_word", 0, "lstrip",
-                                               0, "rstrip", 0, "normalized", 0, "special", 1));
+        json_array_append_new(added,
+                              json_pack("{s:i,s:s,s:b,s:b,s:b,s:b,s:b}", "id", id, "content", special[i], "single_word",
+                                        0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1));
     }
-    json_t *root = json_pack("{s:s,s:n,s:n,s:o,s:n,s:{s:s,s:b,s:b,s:b},s:n,s:{s:s,s:b,s:b,s:b},s:o}", "version", "1.0", "truncation", "padding",
-                             "added_tokens", added, "normalizer", "pre_tokenizer", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1,
-                             "use_regex", 1, "post_processor", "decoder", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1,
-                             "use_regex", 1, "model", trained_model(t));
+    json_t *root =
+        json_pack("{s:s,s:n,s:n,s:o,s:n,s:{s:s,s:b,s:b,s:b},s:n,s:{s:s,s:b,s:b,s:b},s:o}", "version", "1.0",
+                  "truncation", "padding", "added_tokens", added, "normalizer", "pre_tokenizer", "type", "ByteLevel",
+                  "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 1, "post_processor", "decoder", "type",
+                  "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1, "use_regex", 1, "model", trained_model(t));
     if (!root) crank_fail(t->context, CRANK_BAD_DATA, "a special token is not UTF-8, or memory is out");
     char *text = root ? json_text(t->context, root, 2) : NULL;
     json_decref(root);
@@ -404,14 +419,15 @@ static crank_tokenizer *finish(const trainer *t, const char *const *special, siz
     return made;
 }
 
-crank_tokenizer *crank_tokenizer_train(crank_context *context, const char *const *files, size_t file_count, int32_t vocab_size,
-                                       const char *const *special, size_t special_count)
+crank_tokenizer *crank_tokenizer_train(crank_context *context, const char *const *files, size_t file_count,
+                                       int32_t vocab_size, const char *const *special, size_t special_count)
 {
     trainer t = {.context = context};
     int32_t byte_ids[256];
     if (special_count > INT32_MAX / 4 || vocab_size < 256 + (int32_t)special_count || vocab_size > INT32_MAX / 4) {
-        crank_fail(context, CRANK_USAGE, "a vocabulary of %d tokens; from %zu (256 bytes and %zu special tokens) to %d are possible", vocab_size,
-                   256 + special_count, special_count, INT32_MAX / 4);
+        crank_fail(context, CRANK_USAGE,
+                   "a vocabulary of %d tokens; from %zu (256 bytes and %zu special tokens) to %d are possible",
+                   vocab_size, 256 + special_count, special_count, INT32_MAX / 4);
         return NULL;
     }
     for (size_t i = 0; i < special_count; i++) {
@@ -423,7 +439,8 @@ crank_tokenizer *crank_tokenizer_train(crank_context *context, const char *const
     regex_scratch scratch = {0};
     bool good = words != NULL;
     for (size_t i = 0; good && i < file_count; i++) good = count_file(&t, words, &scratch, files[i]);
-    good = good && start_tokens(&t, vocab_size, special, special_count, byte_ids) && start_words(&t, byte_ids) && train(&t, vocab_size);
+    good = good && start_tokens(&t, vocab_size, special, special_count, byte_ids) && start_words(&t, byte_ids) &&
+           train(&t, vocab_size);
     crank_tokenizer *made = good ? finish(&t, special, special_count) : NULL;
     regex_scratch_clear(&scratch);
     regex_free(words);

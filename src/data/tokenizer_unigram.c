@@ -2,7 +2,8 @@
  *
  *     best(0) = 0        best(j) = max over tokens t = text[i, j) of  best(i) + score(t)         (Viterbi, forwards)
  *
- * A character that is no token by itself may be unknown, at the lowest score minus 10; unknown neighbours become one. */
+ * A character that is no token by itself may be unknown, at the lowest score minus 10; unknown neighbours become one.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,7 +53,8 @@ static bool fill_lattice(encoder *e, const unigram *model, lattice_node *nodes, 
         }
         if (single) continue;
         if (model->unknown < 0) {
-            crank_fail(e->context, CRANK_BAD_DATA, "the text has a character without a token, and the model has no `unk_id`");
+            crank_fail(e->context, CRANK_BAD_DATA,
+                       "the text has a character without a token, and the model has no `unk_id`");
             return false;
         }
         reach(&nodes[at + size], score + model->unknown_score, at, model->unknown);
@@ -69,7 +71,8 @@ static bool add_unknown(encoder *e, const unigram *model, const piece *old, size
     for (size_t i = start; bytes && i < end; i++) bytes = model->fallback_ids[(unsigned char)text[i]] >= 0;
     if (!bytes) return work_add_token(e, id >= 0 ? id : model->unknown, old->start + start, old->start + end);
     for (size_t i = start; i < end; i++)
-        if (!work_add_token(e, model->fallback_ids[(unsigned char)text[i]], old->start + start, old->start + end)) return false;
+        if (!work_add_token(e, model->fallback_ids[(unsigned char)text[i]], old->start + start, old->start + end))
+            return false;
     return true;
 }
 
@@ -95,15 +98,19 @@ bool unigram_encode(encoder *e, const unigram *model, const piece *old)
 }
 
 /* One entry of the vocabulary: [text, score]. */
-static crank_status load_entry(crank_context *context, crank_tokenizer *tokenizer, unigram *model, const json_t *entry, int32_t id)
+static crank_status load_entry(crank_context *context, crank_tokenizer *tokenizer, unigram *model, const json_t *entry,
+                               int32_t id)
 {
     const json_t *text = json_array_get(entry, 0), *score = json_array_get(entry, 1);
     if (json_array_size(entry) != 2 || !json_is_string(text) || !json_is_number(score))
         return crank_fail(context, CRANK_BAD_DATA, "`vocab`, entry %d: must be [text, score]", id);
     model->scores[id] = json_number_value(score);
-    if (!isfinite(model->scores[id])) return crank_fail(context, CRANK_BAD_DATA, "`vocab`, entry %d: the score is not finite", id);
-    crank_status status = vocabulary_add(context, &tokenizer->words, json_string_value(text), json_string_length(text), id, true);
-    return status ? status : trie_add(context, &model->tokens, json_string_value(text), json_string_length(text), id, true);
+    if (!isfinite(model->scores[id]))
+        return crank_fail(context, CRANK_BAD_DATA, "`vocab`, entry %d: the score is not finite", id);
+    crank_status status =
+        vocabulary_add(context, &tokenizer->words, json_string_value(text), json_string_length(text), id, true);
+    return status ? status
+                  : trie_add(context, &model->tokens, json_string_value(text), json_string_length(text), id, true);
 }
 
 crank_status unigram_load(crank_context *context, crank_tokenizer *tokenizer, const json_t *object)

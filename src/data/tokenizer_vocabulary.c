@@ -72,7 +72,8 @@ int32_t vocabulary_find_hashed(const vocabulary *words, uint64_t hash, const cha
     }
 }
 
-crank_status vocabulary_add(crank_context *context, vocabulary *words, const char *text, size_t length, int32_t id, bool replace)
+crank_status vocabulary_add(crank_context *context, vocabulary *words, const char *text, size_t length, int32_t id,
+                            bool replace)
 {
     if (id < 0 || id >= words->size)
         return crank_fail(context, CRANK_BAD_DATA, "token `%.80s` has id %d out of 0 to %d", text, id, words->size - 1);
@@ -82,10 +83,13 @@ crank_status vocabulary_add(crank_context *context, vocabulary *words, const cha
     if (words->count > words->mask / 2 || length >= UINT32_MAX - words->bytes_used - 1)
         return crank_fail(context, CRANK_BAD_DATA, "the vocabulary's texts are longer than 4 GiB together");
     uint64_t hash = text_hash(text, length), at = (hash ^ hash >> 29) & words->mask;
-    while (words->slots[at].id >= 0 && !slot_holds(words, words->slots[at], hash, text, length)) at = (at + 1) & words->mask;
+    while (words->slots[at].id >= 0 && !slot_holds(words, words->slots[at], hash, text, length))
+        at = (at + 1) & words->mask;
     if (words->slots[at].id >= 0 && !replace)
-        return crank_fail(context, CRANK_BAD_DATA, "token `%.80s` stands twice, as id %d and %d", text, words->slots[at].id, id);
-    if (!array_reserve(context, (void **)&words->bytes, &words->bytes_capacity, words->bytes_used + length + 1, 1, "a vocabulary"))
+        return crank_fail(context, CRANK_BAD_DATA, "token `%.80s` stands twice, as id %d and %d", text,
+                          words->slots[at].id, id);
+    if (!array_reserve(context, (void **)&words->bytes, &words->bytes_capacity, words->bytes_used + length + 1, 1,
+                       "a vocabulary"))
         return CRANK_FAILED;
     memcpy(words->bytes + words->bytes_used, text, length);
     words->bytes[words->bytes_used + length] = 0;
@@ -108,7 +112,8 @@ crank_status trie_init(crank_context *context, trie *tree)
 {
     *tree = (trie){.nodes = 1, .mask = 255};
     tree->edges = crank_alloc(context, tree->mask + 1, sizeof *tree->edges, "a trie");
-    if (!tree->edges || !array_reserve(context, (void **)&tree->values, &tree->nodes_capacity, 1, sizeof *tree->values, "a trie")) {
+    if (!tree->edges ||
+        !array_reserve(context, (void **)&tree->values, &tree->nodes_capacity, 1, sizeof *tree->values, "a trie")) {
         trie_clear(tree);
         return CRANK_FAILED;
     }
@@ -149,9 +154,11 @@ crank_status trie_add(crank_context *context, trie *tree, const char *text, size
     for (size_t i = 0; i < length; i++) {
         uint32_t next = trie_step(tree, node, text[i]);
         if (!next) {
-            if (tree->nodes >= UINT32_MAX) return crank_fail(context, CRANK_BAD_DATA, "a trie has more than 2^32 nodes");
+            if (tree->nodes >= UINT32_MAX)
+                return crank_fail(context, CRANK_BAD_DATA, "a trie has more than 2^32 nodes");
             next = (uint32_t)tree->nodes;
-            if (!array_reserve(context, (void **)&tree->values, &tree->nodes_capacity, tree->nodes + 1, sizeof *tree->values, "a trie"))
+            if (!array_reserve(context, (void **)&tree->values, &tree->nodes_capacity, tree->nodes + 1,
+                               sizeof *tree->values, "a trie"))
                 return CRANK_FAILED;
             tree->values[tree->nodes++] = -1;
             if (!node) {

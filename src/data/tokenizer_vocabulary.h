@@ -15,7 +15,10 @@ static inline uint64_t text_hash_from(uint64_t hash, const char *text, size_t le
     for (size_t i = 0; i < length; i++) hash = text_hash_step(hash, text[i]);
     return hash;
 }
-static inline uint64_t text_hash(const char *text, size_t length) { return text_hash_from(TEXT_HASH_START, text, length); }
+static inline uint64_t text_hash(const char *text, size_t length)
+{
+    return text_hash_from(TEXT_HASH_START, text, length);
+}
 
 typedef struct vocabulary_slot {
     uint32_t check; /* high half of the hash */
@@ -26,10 +29,10 @@ typedef struct vocabulary_slot {
 typedef struct vocabulary {
     char *bytes;
     size_t bytes_used, bytes_capacity;
-    uint32_t *starts; /* [size] place of the text of id, UINT32_MAX: none */
+    uint32_t *starts;  /* [size] place of the text of id, UINT32_MAX: none */
     uint32_t *lengths; /* [size] */
-    int32_t size;     /* highest id + 1 */
-    size_t count;     /* ids that have a text */
+    int32_t size;      /* highest id + 1 */
+    size_t count;      /* ids that have a text */
     vocabulary_slot *slots;
     uint64_t mask;
 } vocabulary;
@@ -39,7 +42,8 @@ crank_status vocabulary_init(crank_context *context, vocabulary *words, int32_t 
 void vocabulary_clear(vocabulary *words);
 /* Adds a text; the id must be free. A text that is there already is CRANK_BAD_DATA, unless `replace`: it then names the
  * new id from now on. */
-crank_status vocabulary_add(crank_context *context, vocabulary *words, const char *text, size_t length, int32_t id, bool replace);
+crank_status vocabulary_add(crank_context *context, vocabulary *words, const char *text, size_t length, int32_t id,
+                            bool replace);
 /* The id of a text, -1 when there is none. `hash` is text_hash(text, length). */
 int32_t vocabulary_find_hashed(const vocabulary *words, uint64_t hash, const char *text, size_t length);
 static inline int32_t vocabulary_find(const vocabulary *words, const char *text, size_t length)
@@ -78,5 +82,6 @@ static inline uint32_t trie_step(const trie *tree, uint32_t node, char byte)
 }
 
 /* Makes room for `needed` elements in a growing array (the new part is zero). */
-bool array_reserve(crank_context *context, void **items, size_t *capacity, size_t needed, size_t size, const char *what);
+bool array_reserve(crank_context *context, void **items, size_t *capacity, size_t needed, size_t size,
+                   const char *what);
 #endif

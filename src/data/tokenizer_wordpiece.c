@@ -1,8 +1,8 @@
 /* tokenizer_wordpiece.c - WordPiece, longest match first (Schuster and Nakajima 2012, as BERT has it), and WordLevel.
  *
- * From the left, the longest piece that is in the vocabulary is taken; pieces inside a word carry a prefix ("##"). A word
- * with a rest that no piece begins, or with too many characters, is the unknown token as a whole. The hashes of all
- * prefixes of the rest are made in one pass, so a piece costs one pass and its look-ups. */
+ * From the left, the longest piece that is in the vocabulary is taken; pieces inside a word carry a prefix ("##"). A
+ * word with a rest that no piece begins, or with too many characters, is the unknown token as a whole. The hashes of
+ * all prefixes of the rest are made in one pass, so a piece costs one pass and its look-ups. */
 #include <string.h>
 
 #include "base/json.h"
@@ -11,16 +11,17 @@
 struct wordpiece {
     bool word_level;
     text_string unknown_text, prefix;
-    int32_t unknown;         /* -1: not in the vocabulary */
+    int32_t unknown; /* -1: not in the vocabulary */
     uint64_t prefix_hash;
-    size_t longest;          /* text of the vocabulary, bytes */
+    size_t longest; /* text of the vocabulary, bytes */
     size_t character_limit;
 };
 
 static bool add_unknown(encoder *e, const wordpiece *model, size_t start, size_t end)
 {
     if (model->unknown >= 0) return work_add_token(e, model->unknown, start, end);
-    crank_fail(e->context, CRANK_BAD_DATA, "a word of the text is not in the vocabulary, nor is the unknown token `%.80s`",
+    crank_fail(e->context, CRANK_BAD_DATA,
+               "a word of the text is not in the vocabulary, nor is the unknown token `%.80s`",
                model->unknown_text.bytes);
     return false;
 }
@@ -35,18 +36,20 @@ static bool is_piece(const vocabulary *words, int32_t id, const text_string *pre
 }
 
 /* The id of prefix + text by its hash. */
-static int32_t find_piece(const vocabulary *words, uint64_t hash, const text_string *prefix, const char *text, size_t length)
+static int32_t find_piece(const vocabulary *words, uint64_t hash, const text_string *prefix, const char *text,
+                          size_t length)
 {
     if (!prefix) return vocabulary_find_hashed(words, hash, text, length);
     for (uint64_t at = (hash ^ hash >> 29) & words->mask; words->slots[at].id >= 0; at = (at + 1) & words->mask)
-        if (words->slots[at].check == (uint32_t)(hash >> 32) && is_piece(words, words->slots[at].id, prefix, text, length))
+        if (words->slots[at].check == (uint32_t)(hash >> 32) &&
+            is_piece(words, words->slots[at].id, prefix, text, length))
             return words->slots[at].id;
     return -1;
 }
 
 /* The longest piece at the start of `text`; 0 when there is none. */
-static size_t longest_piece(const crank_tokenizer *tokenizer, const wordpiece *model, const char *text, size_t length, bool inside,
-                            uint64_t *hashes, int32_t *id)
+static size_t longest_piece(const crank_tokenizer *tokenizer, const wordpiece *model, const char *text, size_t length,
+                            bool inside, uint64_t *hashes, int32_t *id)
 {
     const text_string *prefix = inside ? &model->prefix : NULL;
     uint64_t hash = inside ? model->prefix_hash : TEXT_HASH_START;
@@ -77,7 +80,8 @@ bool wordpiece_encode(encoder *e, const wordpiece *model, const piece *old)
     if (length > model->character_limit && count_characters(word, length) > model->character_limit)
         return add_unknown(e, model, old->start, old->end);
     size_t hashed = length < model->longest ? length : model->longest;
-    if (!array_reserve(e->context, &e->lattice, &e->lattice_capacity, hashed, sizeof(uint64_t), "pieces of a word")) return false;
+    if (!array_reserve(e->context, &e->lattice, &e->lattice_capacity, hashed, sizeof(uint64_t), "pieces of a word"))
+        return false;
     while (at < length) {
         int32_t id;
         size_t taken = longest_piece(e->tokenizer, model, word + at, length - at, at > 0, e->lattice, &id);

@@ -33,7 +33,8 @@ bool work_start(encoder *e, const char *source, size_t length)
         if (!reserve_text(e, buffer, length ? length : 1)) return false;
         for (size_t at = 0; at < length;) {
             size_t size = utf8_size((unsigned char)source[at]);
-            for (size_t i = 0; i < size; i++) buffer->spans[at + i] = (source_span){(uint32_t)at, (uint32_t)(at + size)};
+            for (size_t i = 0; i < size; i++)
+                buffer->spans[at + i] = (source_span){(uint32_t)at, (uint32_t)(at + size)};
             at += size;
         }
         memcpy(buffer->bytes, source, length);
@@ -43,7 +44,8 @@ bool work_start(encoder *e, const char *source, size_t length)
         e->next = !e->next;
     }
     if (!length) return true;
-    if (!array_reserve(e->context, (void **)&e->pieces.items, &e->pieces.capacity, 1, sizeof(piece), "pieces of a text"))
+    if (!array_reserve(e->context, (void **)&e->pieces.items, &e->pieces.capacity, 1, sizeof(piece),
+                       "pieces of a text"))
         return false;
     e->pieces.items[e->pieces.count++] = (piece){0, (uint32_t)length, -1};
     return true;
@@ -77,8 +79,8 @@ bool work_add_piece(encoder *e, size_t start, size_t end, int32_t token)
 {
     if (start == end) return true;
     piece_list *list = &e->next_pieces;
-    if (list->count == list->capacity &&
-        !array_reserve(e->context, (void **)&list->items, &list->capacity, list->count + 1, sizeof(piece), "pieces of a text"))
+    if (list->count == list->capacity && !array_reserve(e->context, (void **)&list->items, &list->capacity,
+                                                        list->count + 1, sizeof(piece), "pieces of a text"))
         return false;
     list->items[list->count++] = (piece){(uint32_t)start, (uint32_t)end, token};
     return true;
@@ -177,10 +179,14 @@ bool split_behavior_parse(const char *name, split_behavior *behavior)
 static bool joins(const splitter *s, bool match)
 {
     switch (s->behavior) {
-    case SPLIT_CONTIGUOUS: return match == s->previous_match;
-    case SPLIT_PREVIOUS: return match && !s->previous_match;
-    case SPLIT_NEXT: return !match && s->pending_match;
-    default: return false;
+    case SPLIT_CONTIGUOUS:
+        return match == s->previous_match;
+    case SPLIT_PREVIOUS:
+        return match && !s->previous_match;
+    case SPLIT_NEXT:
+        return !match && s->pending_match;
+    default:
+        return false;
     }
 }
 
@@ -237,16 +243,18 @@ static token_trim count_trim(const encoder *e, int32_t id, size_t start, size_t 
 bool work_add_token(encoder *e, int32_t id, size_t start, size_t end)
 {
     token_list *list = &e->tokens;
-    if (list->count == list->capacity &&
-        !array_reserve(e->context, (void **)&list->ids, &list->capacity, list->count + 1, sizeof *list->ids, "ids of a text"))
+    if (list->count == list->capacity && !array_reserve(e->context, (void **)&list->ids, &list->capacity,
+                                                        list->count + 1, sizeof *list->ids, "ids of a text"))
         return false;
     list->ids[list->count] = id;
     if (e->flags & CRANK_ENCODE_OFFSETS) {
-        if (!array_reserve(e->context, (void **)&list->spans, &list->span_capacity, list->count + 1, sizeof *list->spans, "offsets"))
+        if (!array_reserve(e->context, (void **)&list->spans, &list->span_capacity, list->count + 1,
+                           sizeof *list->spans, "offsets"))
             return false;
         list->spans[list->count] = work_span(e, start, end);
         if (e->tokenizer->trims_offsets) {
-            if (!array_reserve(e->context, (void **)&list->trims, &list->trim_capacity, list->count + 1, sizeof *list->trims, "offsets"))
+            if (!array_reserve(e->context, (void **)&list->trims, &list->trim_capacity, list->count + 1,
+                               sizeof *list->trims, "offsets"))
                 return false;
             list->trims[list->count] = count_trim(e, id, start, end, e->in_added);
         }

@@ -1,7 +1,7 @@
 /* tokenizer_work.h - a text on its way to ids: the text, cut into pieces, each stage giving the next text or cut.
  *
- * Stages either change the text (normalisers, the byte-level alphabet) or only cut it (splitters). When source spans are
- * asked for, every byte knows the span of the source that it came from; otherwise nothing is kept about that. */
+ * Stages either change the text (normalisers, the byte-level alphabet) or only cut it (splitters). When source spans
+ * are asked for, every byte knows the span of the source that it came from; otherwise nothing is kept about that. */
 #ifndef CRANK_DATA_TOKENIZER_WORK_H
 #define CRANK_DATA_TOKENIZER_WORK_H
 
@@ -30,8 +30,8 @@ typedef struct piece_list {
     size_t count, capacity;
 } piece_list;
 
-/* Tokens of one sequence. trims counts the white space that a token begins and ends with, where the post-processor cuts it
- * off offsets. */
+/* Tokens of one sequence. trims counts the white space that a token begins and ends with, where the post-processor cuts
+ * it off offsets. */
 typedef struct token_trim {
     uint16_t leading, trailing;
 } token_trim;
@@ -90,8 +90,8 @@ typedef struct encoder {
 bool work_start(encoder *e, const char *source, size_t length);
 void work_clear(encoder *e);
 
-/* A change of the text: for every piece of text `change` appends its new bytes; added tokens are copied. Pieces that became
- * empty vanish. */
+/* A change of the text: for every piece of text `change` appends its new bytes; added tokens are copied. Pieces that
+ * became empty vanish. */
 typedef bool work_change(encoder *e, const void *part, const piece *old);
 bool work_edit(encoder *e, work_change *change, const void *part);
 /* For use in a work_change. Copies bytes of the old text with their spans. */
@@ -116,7 +116,13 @@ bool work_add_piece(encoder *e, size_t start, size_t end, int32_t token);
  *     merged with previous  the- | final- | - | countdown
  *     merged with next    the | -final | - | -countdown
  *     contiguous          the | - | final | -- | countdown */
-typedef enum split_behavior { SPLIT_REMOVED, SPLIT_ISOLATED, SPLIT_PREVIOUS, SPLIT_NEXT, SPLIT_CONTIGUOUS } split_behavior;
+typedef enum split_behavior {
+    SPLIT_REMOVED,
+    SPLIT_ISOLATED,
+    SPLIT_PREVIOUS,
+    SPLIT_NEXT,
+    SPLIT_CONTIGUOUS
+} split_behavior;
 bool split_behavior_parse(const char *name, split_behavior *behavior);
 
 /* Takes delimiters and what stands between them from left to right; zero at first, but for the behaviour. */

@@ -135,7 +135,8 @@ static bool in_table(const unicode_range *table, size_t count, uint32_t c)
 
 bool unicode_is_punctuation(uint32_t c)
 {
-    if (c < 0x80) return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
+    if (c < 0x80)
+        return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
     return in_table(unicode_table_punctuation, unicode_table_sizes[0], c);
 }
 
@@ -150,7 +151,10 @@ bool unicode_is_nonspacing(uint32_t c)
     return c >= 0x300 && in_table(unicode_table_nonspacing, unicode_table_sizes[2], c);
 }
 
-bool unicode_is_mark(uint32_t c) { return c >= 0x300 && in_table(unicode_table_mark, unicode_table_sizes[3], c); }
+bool unicode_is_mark(uint32_t c)
+{
+    return c >= 0x300 && in_table(unicode_table_mark, unicode_table_sizes[3], c);
+}
 
 bool unicode_is_whitespace(uint32_t c)
 {
@@ -178,10 +182,10 @@ bool unicode_is_word(uint32_t c)
 
 bool unicode_is_ideograph(uint32_t c)
 {
-    return c >= 0x3400 && ((c >= 0x4E00 && c <= 0x9FFF) || c <= 0x4DBF || (c >= 0xF900 && c <= 0xFAFF) ||
-                           (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
-                           (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
-                           (c >= 0x2F800 && c <= 0x2FA1F));
+    return c >= 0x3400 &&
+           ((c >= 0x4E00 && c <= 0x9FFF) || c <= 0x4DBF || (c >= 0xF900 && c <= 0xFAFF) ||
+            (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) ||
+            (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0x2F800 && c <= 0x2FA1F));
 }
 
 size_t unicode_lower(uint32_t c, uint32_t out[2])
@@ -202,9 +206,9 @@ size_t unicode_lower(uint32_t c, uint32_t out[2])
 /* Characters that got a decomposition after Unicode 12.0, the version of the tokenizers library's normaliser. */
 static bool is_decomposable_later(uint32_t c)
 {
-    static const unicode_range later[] = {{0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xAB69, 0xAB69},   {0x10781, 0x10785},
-                                          {0x10787, 0x107B0}, {0x107B2, 0x107BA}, {0x11938, 0x11938}, {0x1E030, 0x1E06D},
-                                          {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
+    static const unicode_range later[] = {
+        {0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xAB69, 0xAB69},   {0x10781, 0x10785}, {0x10787, 0x107B0},
+        {0x107B2, 0x107BA}, {0x11938, 0x11938}, {0x1E030, 0x1E06D}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
     return in_table(later, sizeof later / sizeof later[0], c);
 }
 
@@ -214,7 +218,8 @@ size_t unicode_decompose(uint32_t c, bool compatibility, uint32_t out[UNICODE_EX
     int boundary = 0;
     if (c >= 0xA0 && !is_decomposable_later(c)) {
         utf8proc_int32_t *buffer = (utf8proc_int32_t *)out;
-        utf8proc_ssize_t count = utf8proc_decompose_char((utf8proc_int32_t)c, buffer, UNICODE_EXPANSION, options, &boundary);
+        utf8proc_ssize_t count =
+            utf8proc_decompose_char((utf8proc_int32_t)c, buffer, UNICODE_EXPANSION, options, &boundary);
         if (count >= 1 && count <= UNICODE_EXPANSION) return (size_t)count;
     }
     out[0] = c;
@@ -239,7 +244,7 @@ static void sort_run(unicode_edit *run, size_t count, unicode_edit *scratch)
 {
     size_t starts[257] = {0};
     for (size_t i = 0; i < count; i++) starts[unicode_combining_class(run[i].character) + 1]++;
-    for (size_t class = 0; class < 256; class++) starts[class + 1] += starts[class];
+    for (size_t class = 0; class < 256; class ++) starts[class + 1] += starts[class];
     for (size_t i = 0; i < count; i++) scratch[starts[unicode_combining_class(run[i].character)]++] = run[i];
     for (size_t i = 0; i < count; i++) run[i] = scratch[i];
 }

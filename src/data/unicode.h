@@ -8,7 +8,8 @@
 
 #define UNICODE_REPLACEMENT 0xFFFDu
 
-/* Bytes of the character at `text` when it is valid UTF-8 (no surrogates, no overlong forms, at most U+10FFFF), else 0. */
+/* Bytes of the character at `text` when it is valid UTF-8 (no surrogates, no overlong forms, at most U+10FFFF), else 0.
+ */
 size_t utf8_check(const char *text, size_t length, uint32_t *character);
 /* Bytes of `text` before the first invalid one. */
 size_t utf8_valid_length(const char *text, size_t length);
@@ -21,7 +22,10 @@ uint32_t utf8_get(const char *text, size_t *length);
 size_t utf8_put(uint32_t character, char out[4]);
 /* Bytes of the last character before `text + length`, known to be valid; 0 when length is 0. */
 size_t utf8_last(const char *text, size_t length, uint32_t *character);
-static inline size_t utf8_size(unsigned char first) { return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4; }
+static inline size_t utf8_size(unsigned char first)
+{
+    return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+}
 
 bool unicode_is_whitespace(uint32_t c); /* White_Space */
 bool unicode_is_numeric(uint32_t c);    /* categories Nd, Nl, No */
@@ -37,7 +41,8 @@ bool unicode_is_mark(uint32_t c);        /* categories M* */
 size_t unicode_lower(uint32_t c, uint32_t out[2]);
 
 /* A character of a text under change. `change` says how it lines up with the characters that stood there before: 0 it
- * replaces the next one, 1 it is new (it belongs to the one before), -n it replaces the next one and swallows n more. */
+ * replaces the next one, 1 it is new (it belongs to the one before), -n it replaces the next one and swallows n more.
+ */
 typedef struct unicode_edit {
     uint32_t character;
     int32_t change;
@@ -55,11 +60,15 @@ void unicode_reorder(unicode_edit *edits, size_t count, unicode_edit *scratch);
 /* Composes decomposed, reordered characters in place; returns the new count. */
 size_t unicode_recompose(unicode_edit *edits, size_t count);
 /* True when no normal form changes the character and it never composes with the one before it. */
-static inline bool unicode_is_inert(uint32_t c) { return c < 0xA0; }
+static inline bool unicode_is_inert(uint32_t c)
+{
+    return c < 0xA0;
+}
 
 typedef struct unicode_range {
     uint32_t low, high;
 } unicode_range;
-extern const unicode_range unicode_table_punctuation[], unicode_table_other[], unicode_table_nonspacing[], unicode_table_mark[];
+extern const unicode_range unicode_table_punctuation[], unicode_table_other[], unicode_table_nonspacing[],
+    unicode_table_mark[];
 extern const size_t unicode_table_sizes[4];
 #endif

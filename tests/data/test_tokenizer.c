@@ -2,14 +2,15 @@
 #include "tokenizer_golden.h"
 
 /* A line of KIND.ids against what we say about the text. */
-static void check_line(crank_context *context, const crank_tokenizer *tokenizer, const char *kind, size_t row, char *line, const char *text,
-                       size_t length)
+static void check_line(crank_context *context, const crank_tokenizer *tokenizer, const char *kind, size_t row,
+                       char *line, const char *text, size_t length)
 {
     char *cursor = line, *bar = strchr(line, '|');
     crank_ids ids = encode(context, tokenizer, text, length, CRANK_ENCODE_SPECIAL | CRANK_ENCODE_OFFSETS);
     for (size_t i = 0; i < ids.count; i++) {
         long wanted = cursor < bar ? strtol(cursor, &cursor, 10) : -1;
-        if (ids.ids[i] != wanted) fail_msg("%s, line %zu, token %zu: id %d, not %ld", kind, row + 1, i, ids.ids[i], wanted);
+        if (ids.ids[i] != wanted)
+            fail_msg("%s, line %zu, token %zu: id %d, not %ld", kind, row + 1, i, ids.ids[i], wanted);
     }
     while (*cursor == ' ') cursor++;
     if (cursor != bar) fail_msg("%s, line %zu: fewer ids than the library gives", kind, row + 1);
@@ -68,8 +69,9 @@ static void every_kind_agrees_on_bare_plain_and_pair_encoding(void **state)
             for (size_t i = 0; i < mixed.count; i++) {
                 size_t next = (i + 1) % mixed.count;
                 crank_ids ids;
-                assert_ok(context, crank_encode(context, tokenizer, mixed.lines[i], mixed.lengths[i], v == 2 ? mixed.lines[next] : NULL,
-                                                mixed.lengths[next], flags[v], &ids));
+                assert_ok(context,
+                          crank_encode(context, tokenizer, mixed.lines[i], mixed.lengths[i],
+                                       v == 2 ? mixed.lines[next] : NULL, mixed.lengths[next], flags[v], &ids));
                 hash = fnv(ids.ids, ids.count * sizeof *ids.ids, hash);
                 crank_ids_free(&ids);
             }
@@ -103,7 +105,8 @@ static void asking_for_offsets_never_changes_ids(void **state)
     crank_context_free(context);
 }
 
-/* The tokenizer that a row of real.txt names: of the real data, of the golden files, or of the oracle's cache folder. */
+/* The tokenizer that a row of real.txt names: of the real data, of the golden files, or of the oracle's cache folder.
+ */
 static crank_tokenizer *named_tokenizer(crank_context *context, const char *name)
 {
     char path[256], cached[1024];
@@ -123,7 +126,8 @@ static crank_tokenizer *named_tokenizer(crank_context *context, const char *name
     return tokenizer;
 }
 
-static void check_set(crank_context *context, const crank_tokenizer *tokenizer, const char *name, const char *set, size_t lines, char *hashes)
+static void check_set(crank_context *context, const crank_tokenizer *tokenizer, const char *name, const char *set,
+                      size_t lines, char *hashes)
 {
     char path[256];
     size_t length;
@@ -138,7 +142,8 @@ static void check_set(crank_context *context, const crank_tokenizer *tokenizer, 
         crank_ids_free(&ids);
         at = end + (end < text + length);
         if (i % 100 != 99 && i != lines - 1) continue;
-        if (strtoull(hashes, &hashes, 16) != hash) fail_msg("%s, %s: other ids than the library's in the 100 lines up to %zu", name, set, i + 1);
+        if (strtoull(hashes, &hashes, 16) != hash)
+            fail_msg("%s, %s: other ids than the library's in the 100 lines up to %zu", name, set, i + 1);
     }
     crank_free(text);
 }

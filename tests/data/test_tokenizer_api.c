@@ -26,7 +26,8 @@ static crank_tokenizer *load_folder(crank_context *context, const char *const *f
     return tokenizer;
 }
 
-static void assert_ids(crank_context *context, const crank_tokenizer *tokenizer, const char *text, unsigned flags, size_t count, const int32_t *wanted)
+static void assert_ids(crank_context *context, const crank_tokenizer *tokenizer, const char *text, unsigned flags,
+                       size_t count, const int32_t *wanted)
 {
     crank_ids ids = encode(context, tokenizer, text, strlen(text), flags);
     assert_int_equal(ids.count, count);
@@ -61,7 +62,8 @@ static void tokens_are_found_both_ways(void **state)
     assert_string_equal(crank_token_text(tokenizer, 900), "<mask>");
     assert_null(crank_token_text(tokenizer, 901));
     assert_null(crank_token_text(tokenizer, -1));
-    for (int32_t id = 0; id < 901; id++) assert_int_equal(crank_token_id(tokenizer, crank_token_text(tokenizer, id)), id);
+    for (int32_t id = 0; id < 901; id++)
+        assert_int_equal(crank_token_id(tokenizer, crank_token_text(tokenizer, id)), id);
     crank_tokenizer_free(tokenizer);
     crank_context_free(context);
 }
@@ -70,10 +72,15 @@ static void special_tokens_come_from_the_files_beside(void **state)
 {
     (void)state;
     crank_context *context = crank_context_new();
-    const char *const files[] = {"vocab.txt", vocab_txt,
-                                 "tokenizer_config.json", "{\"bos_token\": \"[CLS]\", \"eos_token\": {\"content\": \"[SEP]\", \"lstrip\": false}, \"pad_token\": null,"
-                                                          " \"model_max_length\": 1000000000000000019884624838656}",
-                                 "special_tokens_map.json", "{\"bos_token\": \"[UNK]\", \"pad_token\": \"[PAD]\"}", NULL};
+    const char *const files[] = {
+        "vocab.txt",
+        vocab_txt,
+        "tokenizer_config.json",
+        "{\"bos_token\": \"[CLS]\", \"eos_token\": {\"content\": \"[SEP]\", \"lstrip\": false}, \"pad_token\": null,"
+        " \"model_max_length\": 1000000000000000019884624838656}",
+        "special_tokens_map.json",
+        "{\"bos_token\": \"[UNK]\", \"pad_token\": \"[PAD]\"}",
+        NULL};
     crank_tokenizer *tokenizer = load_folder(context, files);
     assert_int_equal(crank_tokenizer_bos(tokenizer), 2);
     assert_int_equal(crank_tokenizer_eos(tokenizer), 3);
@@ -87,9 +94,11 @@ static void chat_template_is_the_file_then_the_default_of_the_config(void **stat
 {
     (void)state;
     crank_context *context = crank_context_new();
-    const char *config = "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"no\"}, {\"name\": \"default\", \"template\": \"yes\"}]}";
+    const char *config = "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"no\"}, {\"name\": \"default\", "
+                         "\"template\": \"yes\"}]}";
     const char *const listed[] = {"vocab.txt", vocab_txt, "tokenizer_config.json", config, NULL};
-    const char *const own[] = {"vocab.txt", vocab_txt, "tokenizer_config.json", config, "chat_template.jinja", "own", NULL};
+    const char *const own[] = {"vocab.txt", vocab_txt, "tokenizer_config.json", config, "chat_template.jinja",
+                               "own",       NULL};
     crank_tokenizer *tokenizer = load_folder(context, listed);
     assert_string_equal(crank_tokenizer_chat_template(tokenizer), "yes");
     crank_tokenizer_free(tokenizer);
@@ -121,7 +130,8 @@ static void special_tokens_are_plain_text_when_asked(void **state)
     crank_context *context = crank_context_new();
     crank_tokenizer *tokenizer = golden_tokenizer(context, "llama3");
     static const char text[] = "a<|eot_id|>b";
-    crank_ids special = encode(context, tokenizer, text, sizeof text - 1, 0), plain = encode(context, tokenizer, text, sizeof text - 1, CRANK_ENCODE_PLAIN);
+    crank_ids special = encode(context, tokenizer, text, sizeof text - 1, 0),
+              plain = encode(context, tokenizer, text, sizeof text - 1, CRANK_ENCODE_PLAIN);
     int32_t id = crank_token_id(tokenizer, "<|eot_id|>");
     assert_int_equal(special.count, 3);
     assert_int_equal(special.ids[1], id);
@@ -190,7 +200,8 @@ static void unknown_ids_decode_to_nothing(void **state)
     crank_ids ids = encode(context, tokenizer, "the", 3, 0);
     int32_t mixed[] = {-1, ids.ids[0], 1 << 30, INT32_MIN};
     size_t length;
-    char *alone = crank_decode(context, tokenizer, ids.ids, 1, false, &length), *text = crank_decode(context, tokenizer, mixed, 4, false, &length);
+    char *alone = crank_decode(context, tokenizer, ids.ids, 1, false, &length),
+         *text = crank_decode(context, tokenizer, mixed, 4, false, &length);
     assert_string_equal(text, alone);
     crank_free(alone);
     crank_free(text);
@@ -213,7 +224,8 @@ static void threads_share_one_tokenizer(void **state)
             hashes[t] = FNV_START;
             for (size_t i = 0; i < mixed.count; i++) {
                 crank_ids ids;
-                if (crank_encode(own, tokenizer, mixed.lines[i], mixed.lengths[i], NULL, 0, CRANK_ENCODE_SPECIAL, &ids)) continue;
+                if (crank_encode(own, tokenizer, mixed.lines[i], mixed.lengths[i], NULL, 0, CRANK_ENCODE_SPECIAL, &ids))
+                    continue;
                 hashes[t] = fnv(ids.ids, ids.count * sizeof *ids.ids, hashes[t]);
                 crank_ids_free(&ids);
             }

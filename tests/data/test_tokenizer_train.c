@@ -4,7 +4,8 @@
 #include "base/json.h"
 
 /* Tokens in order of ids, then merges, each hashed as lines. */
-static void hash_trained(const json_t *root, uint64_t *tokens, uint64_t *merges, size_t *token_count, size_t *merge_count)
+static void hash_trained(const json_t *root, uint64_t *tokens, uint64_t *merges, size_t *token_count,
+                         size_t *merge_count)
 {
     const json_t *model = json_object_get(root, "model"), *list = json_object_get(model, "merges");
     json_t *vocab = json_object_get(model, "vocab");
@@ -36,10 +37,12 @@ static void check_row(crank_context *context, const char *row)
     int size;
     size_t tokens, merges, found_tokens, found_merges;
     uint64_t token_hash, merge_hash, found_token_hash, found_merge_hash;
-    assert_int_equal(sscanf(row, "%d %63s %zu %lx %zu %lx", &size, special, &tokens, &token_hash, &merges, &merge_hash), 6);
+    assert_int_equal(sscanf(row, "%d %63s %zu %lx %zu %lx", &size, special, &tokens, &token_hash, &merges, &merge_hash),
+                     6);
     const char *list[4], *file = real_data("text/tinyshakespeare.txt.gz");
     size_t count = 0;
-    for (char *token = strtok(special, ","); token && strcmp(token, "-"); token = strtok(NULL, ",")) list[count++] = token;
+    for (char *token = strtok(special, ","); token && strcmp(token, "-"); token = strtok(NULL, ","))
+        list[count++] = token;
     crank_tokenizer *tokenizer = crank_tokenizer_train(context, &file, 1, size, list, count);
     if (!tokenizer) fail_msg("%s", crank_message(context));
     assert_int_equal(crank_tokenizer_size(tokenizer), tokens);
@@ -128,7 +131,11 @@ static void saved_folder_loads_as_the_same_tokenizer(void **state)
     crank_tokenizer *first = train_small(context, "low low lower lowest", 20, 265);
     assert_ok(context, crank_tokenizer_save(context, first, folder));
     snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
-    assert_ok(context, file_write_text(context, path, "{\"eos_token\": {\"content\": \"<eos>\"}, \"pad_token\": \"<pad>\",  \"chat_template\": \"{{ 1 }}\"}\n"));
+    assert_ok(
+        context,
+        file_write_text(
+            context, path,
+            "{\"eos_token\": {\"content\": \"<eos>\"}, \"pad_token\": \"<pad>\",  \"chat_template\": \"{{ 1 }}\"}\n"));
     crank_tokenizer *second = crank_tokenizer_load(context, folder);
     if (!second) fail_msg("%s", crank_message(context));
     assert_int_equal(crank_tokenizer_eos(second), 0);

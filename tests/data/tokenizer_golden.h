@@ -87,12 +87,30 @@ static inline mixed_text read_mixed(crank_context *context)
     return mixed;
 }
 
-static const char *const tokenizer_kinds[] = {"gpt2", "llama3", "qwen2", "gpt4o", "deepseek", "bloom", "falcon", "roberta", "bytes_normalized", "clip",
-                                              "llama2", "llama2_new", "sentencepiece_unknown", "bert", "bert_cased", "t5", "unigram_bytes",
-                                              "precompiled", "word_level", "splits"};
+static const char *const tokenizer_kinds[] = {"gpt2",
+                                              "llama3",
+                                              "qwen2",
+                                              "gpt4o",
+                                              "deepseek",
+                                              "bloom",
+                                              "falcon",
+                                              "roberta",
+                                              "bytes_normalized",
+                                              "clip",
+                                              "llama2",
+                                              "llama2_new",
+                                              "sentencepiece_unknown",
+                                              "bert",
+                                              "bert_cased",
+                                              "t5",
+                                              "unigram_bytes",
+                                              "precompiled",
+                                              "word_level",
+                                              "splits"};
 #define KIND_COUNT (sizeof tokenizer_kinds / sizeof tokenizer_kinds[0])
 
-static inline crank_ids encode(crank_context *context, const crank_tokenizer *tokenizer, const char *text, size_t length, unsigned flags)
+static inline crank_ids encode(crank_context *context, const crank_tokenizer *tokenizer, const char *text,
+                               size_t length, unsigned flags)
 {
     crank_ids ids;
     assert_ok(context, crank_encode(context, tokenizer, text, length, NULL, 0, flags, &ids));
