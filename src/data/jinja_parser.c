@@ -229,14 +229,23 @@ static jinja_node *parse_parameters(jinja_parser *parser)
     return first;
 }
 
-/* The body of a macro, and which special names it reads. */
+/* The body of a macro, and which special names it reads, functions inside it included. A parameter of that name is an
+ * ordinary one; `caller` must then have a default. */
 static void function_body(jinja_parser *parser, jinja_node *node, const char *end)
 {
     int special = parser->special;
     parser->special = 0;
     node->body = inner_body(parser, end, true);
     node->flag = parser->special;
-    parser->special = special;
+    parser->special |= special;
+    for (const jinja_node *parameter = node->args; parameter; parameter = parameter->next) {
+        if (jinja_is(&parameter->value, "varargs")) node->flag &= ~JINJA_TAKES_VARARGS;
+        if (jinja_is(&parameter->value, "kwargs")) node->flag &= ~JINJA_TAKES_KWARGS;
+        if (!jinja_is(&parameter->value, "caller")) continue;
+        parser->state->line = parameter->line;
+        if (!parameter->a) jinja_fail(parser->state, "a parameter 'caller' needs a default");
+        node->flag &= ~JINJA_TAKES_CALLER;
+    }
 }
 
 static jinja_node *parse_macro(jinja_parser *parser)

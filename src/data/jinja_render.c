@@ -146,7 +146,7 @@ static void bind_parameters(jinja_state *state, const jinja_node *node, jinja_ar
         }
         jinja_scope_set(state, scope, parameter->name, value);
     }
-    if (node->flag & JINJA_TAKES_CALLER && node->kind == NODE_MACRO) {
+    if (node->flag & JINJA_TAKES_CALLER) {
         jinja_value caller = take_keyword(arguments, jinja_static("caller"));
         if (caller.kind == JINJA_ABSENT) caller = jinja_hint("No caller defined");
         jinja_scope_set(state, scope, state->tmpl->caller, caller);
