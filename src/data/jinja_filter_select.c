@@ -4,7 +4,7 @@
 static jinja_arguments without_first(const jinja_arguments *all, size_t count)
 {
     jinja_arguments rest = *all;
-    rest.positional += count;
+    if (count) rest.positional += count;
     rest.count -= count;
     return rest;
 }
