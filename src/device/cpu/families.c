@@ -19,6 +19,9 @@ const cpu_family cpu_families[] = {
     {CPU_AVX2, activation_avx2_find},
     {CPU_AVX2, rows_avx2_find},
     {CPU_AVX2, norm_avx2_find},
+    {CPU_AVX512BF16, attention_avx512bf16_find},
+    {CPU_AVX512, attention_avx512_find},
+    {CPU_AVX2, attention_avx2_find},
     {CPU_PLAIN, plain_find},
     {CPU_PLAIN, NULL},
 };

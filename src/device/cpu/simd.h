@@ -69,6 +69,8 @@ ALWAYS_INLINE void store_16bit_part(uint16_t *p, __m256i x, int count)
 }
 /* x 2^n for whole n, |n| < 256: runs into 0 and infinity as it should. */
 ALWAYS_INLINE vec vec_scale(vec x, vec n) { return _mm512_scalef_ps(x, n); }
+/* The same where the result is a normal float. */
+ALWAYS_INLINE vec vec_scale_normal(vec x, vec n) { return _mm512_scalef_ps(x, n); }
 /* 0 where y < least, else x. */
 ALWAYS_INLINE vec vec_zero_below(vec x, vec y, float least)
 {
@@ -152,6 +154,11 @@ ALWAYS_INLINE vec vec_scale(vec x, vec n)
     x = _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23)));
     return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23)));
 }
+ALWAYS_INLINE vec vec_scale_normal(vec x, vec n)
+{
+    __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), exponent));
+}
 ALWAYS_INLINE vec vec_zero_below(vec x, vec y, float least)
 {
     return _mm256_and_ps(x, _mm256_cmp_ps(y, _mm256_set1_ps(least), _CMP_NLT_UQ));
@@ -200,4 +207,50 @@ ALWAYS_INLINE vec vec_exp(vec x)
     p = vec_fma(vec_mul(p, r), r, vec_add(r, vec_set(1.0f)));
     return vec_zero_below(vec_scale(p, n), x, -87.33f);
 }
+
+/* 2^x for x <= 0 (a little above is well), to one unit in the last place; what lies below -126 counts as -126. NaN stays NaN.
+ * The numerator of a softmax: its largest term is 2^0. */
+ALWAYS_INLINE vec vec_exp2_softmax(vec x)
+{
+    x = vec_max(vec_set(-126.0f), x);
+    vec n = vec_round(x), r = vec_sub(x, n);
+    vec p = vec_set(1.535330954e-4f);
+    p = vec_fma(p, r, vec_set(1.339893948e-3f));
+    p = vec_fma(p, r, vec_set(9.618437985e-3f));
+    p = vec_fma(p, r, vec_set(5.550332316e-2f));
+    p = vec_fma(p, r, vec_set(2.402264791e-1f));
+    p = vec_fma(p, r, vec_set(6.931472029e-1f));
+    p = vec_fma(p, r, vec_set(1.0f));
+    return vec_scale_normal(p, n);
+}
+
+/* Lane l of the result is the sum of sums[l]. */
+#if defined(__AVX512F__)
+ALWAYS_INLINE vec vec_gather_sums(const vec *sums)
+{
+    __m512 fours[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const __m512 *s = sums + 4 * i;
+        __m512d low = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1])));
+        __m512d high = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3])));
+        fours[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
+                                 _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)));
+    }
+    __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(fours[0], fours[1], 0x88), _mm512_shuffle_f32x4(fours[0], fours[1], 0xdd));
+    __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2], fours[3], 0x88), _mm512_shuffle_f32x4(fours[2], fours[3], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
+}
+#else
+ALWAYS_INLINE vec vec_gather_sums(const vec *sums)
+{
+    __m256 fours[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        const __m256 *s = sums + 4 * i;
+        fours[i] = _mm256_hadd_ps(_mm256_hadd_ps(s[0], s[1]), _mm256_hadd_ps(s[2], s[3]));
+    }
+    return _mm256_add_ps(_mm256_permute2f128_ps(fours[0], fours[1], 0x20), _mm256_permute2f128_ps(fours[0], fours[1], 0x31));
+}
+#endif
 #endif

@@ -78,36 +78,6 @@ static void copy_narrow(const crank_call *call, const skinny *s, void *copy)
     }
 }
 
-/* Lane l of the result is the sum of sums[l]. */
-#if defined(__AVX512F__)
-ALWAYS_INLINE vec gather_sums(const vec *sums)
-{
-    __m512 fours[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        const __m512 *s = sums + 4 * i;
-        __m512d low = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1])));
-        __m512d high = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3])));
-        fours[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
-                                 _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)));
-    }
-    __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(fours[0], fours[1], 0x88), _mm512_shuffle_f32x4(fours[0], fours[1], 0xdd));
-    __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2], fours[3], 0x88), _mm512_shuffle_f32x4(fours[2], fours[3], 0xdd));
-    return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
-}
-#else
-ALWAYS_INLINE vec gather_sums(const vec *sums)
-{
-    __m256 fours[2];
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++) {
-        const __m256 *s = sums + 4 * i;
-        fours[i] = _mm256_hadd_ps(_mm256_hadd_ps(s[0], s[1]), _mm256_hadd_ps(s[2], s[3]));
-    }
-    return _mm256_add_ps(_mm256_permute2f128_ps(fours[0], fours[1], 0x20), _mm256_permute2f128_ps(fours[0], fours[1], 0x31));
-}
-#endif
-
 /* Few rows at once are streams too short for the processor's own prefetching: the next rows are asked for here. */
 ALWAYS_INLINE void ask_for(const void *x, int narrow, int64_t ahead, int64_t i)
 {
@@ -142,7 +112,7 @@ ALWAYS_INLINE vec dots(const void *const *x, const void *y, crank_dtype type, in
                 }
             }
         }
-        return gather_sums(sums);
+        return vec_gather_sums(sums);
     }
 #endif
     for (; i + LANES <= end; i += LANES) {
@@ -168,7 +138,7 @@ ALWAYS_INLINE vec dots(const void *const *x, const void *y, crank_dtype type, in
             }
         }
     }
-    return gather_sums(sums);
+    return vec_gather_sums(sums);
 }
 
 /* What follows the product. */
