@@ -21,7 +21,7 @@ static const attention_case cases[] = {
     {2, 2, 80, 0, CRANK_MASK_CAUSAL, 1, 1, {0, 30, 30, -1}, 60},
     {1, 1, 1, 0, CRANK_MASK_CAUSAL, 0, 1, {0, 40, -1}, 40},
     {2, 1, 7, 3, CRANK_MASK_NONE, 0, 1, {1, 20, 9, -1}, 37},
-    {1, 1, 128, 0, CRANK_MASK_CAUSAL, 0, 8, {0, 270, -1}, 270},
+    {1, 1, 128, 0, CRANK_MASK_CAUSAL, 0, 4, {0, 270, -1}, 270},
     {2, 2, 257, 0, CRANK_MASK_CAUSAL, 0, 1, {0, 65, -1}, 65},
     {8, 1, 24, 0, CRANK_MASK_CAUSAL, 110, 1, {0, 280, -1}, 280},
     {100, 1, 8, 0, CRANK_MASK_CAUSAL, 0, 1, {0, 7, 30, -1}, 37},
