@@ -28,8 +28,10 @@ typedef struct crank_model_config {
 typedef struct crank_model_options {
     crank_dtype compute;    /* type of activations and products: f32, bf16, f64 */
     crank_dtype weights;    /* type in which weights are held: f32, bf16, f64. A frozen f32 or bf16 file in this type is mapped, not copied */
-    int64_t     labels;     /* > 0: add or replace a classification head of this many outputs (zero bias, normal(0, 0.02) weight) */
-    const char *pooling;    /* encoders: "mean", "cls", "pooler" (cls + tanh dense); NULL: what the architecture's classifier uses */
+    int64_t     labels;     /* > 0: a classification head of this many outputs: the file's where it has that many, else a new one
+                               (zero bias, normal(0, 0.02) weight) */
+    const char *pooling;    /* "mean", "cls" (first token), "last", "pooler" (cls + tanh dense). NULL: what 1_Pooling/config.json of a
+                               sentence-transformers folder says, else what the architecture's classifier uses */
     uint64_t    seed;
     bool        dry;        /* shapes only: no weights are read or made (planning) */
 } crank_model_options;

@@ -2,6 +2,7 @@
  * nothing crashes, and nothing large is allocated first. */
 #include "base/file.h"
 #include "base/json.h"
+#include "crank/random.h"
 #include "model/golden_model.h"
 
 static const char *hostile_folder(void)
@@ -186,6 +187,43 @@ static void a_model_larger_than_the_machine_is_refused_before_memory_is_taken(vo
     crank_context_free(context);
 }
 
+/* Random edits of a config's text: a model or a message, never a crash. */
+static void edited_configs_give_a_model_or_a_message(void **unused)
+{
+    (void)unused;
+    static const char *const pieces[] = {"0",     "-1",    "1e9", "null",       "true", "\"\"",     "{}",      "[]",
+                                         "\"x\"", "99999", "0.5", "4294967296", ",",    "16777216", "\"a\":1", "1"};
+    crank_context *context = crank_context_new();
+    crank_device *device = crank_device_cpu(context, "plain");
+    crank_stream stream = crank_stream_make(3, CRANK_RANDOM_TEST, 1);
+    uint64_t draw = 0;
+    int made = 0;
+    for (int round = 0; round < 3000; round++) {
+        char path[4200], text[8192];
+        size_t length;
+        snprintf(path, sizeof path, "%s/config.json", golden_folder(golden_models[round % GOLDEN_MODELS]));
+        char *config = file_read(context, path, &length);
+        assert_non_null(config);
+        uint64_t at = crank_draw_below(stream, draw++, length), cut = crank_draw_below(stream, draw++, 6);
+        if (round % 2) { /* a value as a whole */
+            const char *colon = strchr(config + at, ':'), *end = colon ? strpbrk(colon, ",\n") : NULL;
+            if (end) at = (uint64_t)(colon + 1 - config), cut = (uint64_t)(end - colon - 1);
+        }
+        if (at + cut > length) cut = length - at;
+        const char *piece = pieces[crank_draw_below(stream, draw++, sizeof pieces / sizeof *pieces)];
+        snprintf(text, sizeof text, "%.*s%s%s", (int)at, config, piece, config + at + cut);
+        crank_free(config);
+        crank_clear(context);
+        crank_model *model = crank_model_new(context, device, text, &(crank_model_options){.dry = true});
+        if (!model && !*crank_message(context)) fail_msg("no message for: %s", text);
+        made += model != NULL;
+        crank_model_free(model);
+    }
+    assert_in_range(made, 1, 2999);
+    device->close(device);
+    crank_context_free(context);
+}
+
 /* ---- weights ---- */
 
 typedef enum damage {
@@ -345,6 +383,7 @@ int main(void)
         cmocka_unit_test(wrong_configs_are_refused_by_name),
         cmocka_unit_test(configs_that_are_no_objects_are_refused),
         cmocka_unit_test(a_model_larger_than_the_machine_is_refused_before_memory_is_taken),
+        cmocka_unit_test(edited_configs_give_a_model_or_a_message),
         cmocka_unit_test(wrong_weights_are_refused_by_name),
         cmocka_unit_test(files_cut_anywhere_are_refused),
         cmocka_unit_test(wrong_options_are_refused),
