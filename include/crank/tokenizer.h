@@ -34,7 +34,7 @@ CRANK_API crank_tokenizer *crank_tokenizer_load(crank_context *context, const ch
 CRANK_API void             crank_tokenizer_free(crank_tokenizer *tokenizer);
 
 /* Text need not be valid UTF-8: like the `tokenizers` library behind Python, invalid bytes read as U+FFFD first. `pair`
- * may be NULL. Appends nothing: out is overwritten. */
+ * may be NULL. Appends nothing: out is overwritten. A text has at most (2^31 - 1) / 3 bytes (CRANK_USAGE). */
 CRANK_API crank_status crank_encode(crank_context *context, const crank_tokenizer *tokenizer, const char *text, size_t length,
                                     const char *pair, size_t pair_length, unsigned flags, crank_ids *out);
 /* Text of ids through the decoder, special tokens left out when asked. malloc'd; crank_free. */

@@ -37,7 +37,7 @@ bool work_start(encoder *e, const char *source, size_t length)
                 buffer->spans[at + i] = (source_span){(uint32_t)at, (uint32_t)(at + size)};
             at += size;
         }
-        memcpy(buffer->bytes, source, length);
+        if (length) memcpy(buffer->bytes, source, length);
         buffer->length = length;
         e->text = buffer->bytes;
         e->spans = buffer->spans;
