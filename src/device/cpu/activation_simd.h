@@ -252,5 +252,5 @@ bool FINDER(activation)(const char *operation, const crank_call *call, int threa
         {"glu", glu_run, glu_serves, NULL},
         {"glu_backward", glu_reverse_run, glu_reverse_serves, NULL},
     };
-    return fast_find(entries, sizeof entries / sizeof *entries, operation, call, threads, body);
+    return fast_find(LEVEL_NAME, entries, sizeof entries / sizeof *entries, operation, call, threads, body);
 }

@@ -35,7 +35,8 @@ cpu_finder elementwise_avx2_find, elementwise_avx512_find; /* copy, fill, binary
 cpu_finder activation_avx2_find, activation_avx512_find;   /* unary, glu and their reverses */
 cpu_finder rows_avx2_find, rows_avx512_find;               /* softmax and its reverse, rope */
 cpu_finder norm_avx2_find, norm_avx512_find;               /* rmsnorm, layernorm and their reverses */
-cpu_finder shape_avx2_find, shape_avx512_find;             /* reduce, concat, pad, gather, scatter, pick, unpick */
+cpu_finder shape_avx2_find, shape_avx512_find;             /* reduce, gather with a cast, scatter, unpick */
+cpu_finder move_find;                                      /* concat, pad, gather, pick, transposing copies */
 cpu_finder segment_avx2_find, segment_avx512_find;         /* segment_pool and its reverse */
 cpu_finder update_avx2_find, update_avx512_find;           /* adamw, adamw8bit, sgd, lion, assign */
 #endif

@@ -337,5 +337,5 @@ bool FINDER(elementwise)(const char *operation, const crank_call *call, int thre
         {"binary", binary_run, binary_serves, NULL}, {"where", where_run, where_serves, NULL},
         {"affine", affine_run, pair_serves, NULL},   {"dropout", dropout_run, pair_serves, NULL},
     };
-    return fast_find(entries, sizeof entries / sizeof *entries, operation, call, threads, body);
+    return fast_find(LEVEL_NAME, entries, sizeof entries / sizeof *entries, operation, call, threads, body);
 }

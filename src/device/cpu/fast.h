@@ -6,9 +6,9 @@
 #ifndef CRANK_DEVICE_CPU_FAST_H
 #define CRANK_DEVICE_CPU_FAST_H
 
+#include "device/cpu/fast_entry.h"
 #include "device/cpu/simd_math.h"
 #include "device/cpu/spans.h"
-#include "device/operations.h"
 
 #if defined(__AVX512F__)
 #define FINDER(family) family##_avx512_find
@@ -17,26 +17,6 @@
 #define FINDER(family) family##_avx2_find
 #define LEVEL_NAME  "avx2"
 #endif
-
-/* An operation and the test whether it is served; a finder is a search in such a list. */
-typedef struct fast_entry {
-    const char   *operation;
-    crank_kernel *run;
-    bool (*serves)(const crank_call *call);
-    size_t (*workspace)(const crank_call *call, int threads); /* NULL: none */
-} fast_entry;
-
-static inline bool fast_find(const fast_entry *entries, size_t count, const char *operation, const crank_call *call,
-                             int threads, crank_body *body)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(entries[i].operation, operation) != 0 || !entries[i].serves(call)) continue;
-        size_t bytes = entries[i].workspace ? entries[i].workspace(call, threads) : 0;
-        *body = (crank_body){.name = LEVEL_NAME, .run = entries[i].run, .workspace = bytes};
-        return true;
-    }
-    return false;
-}
 
 /* f32 or bf16 */
 static inline bool fast_type(crank_dtype type) { return type == CRANK_F32 || type == CRANK_BF16; }

@@ -286,5 +286,5 @@ bool FINDER(norm)(const char *operation, const crank_call *call, int threads, cr
         {"layernorm", layernorm_run, norm_serves, NULL},
         {"layernorm_backward", layernorm_reverse_run, norm_serves, norm_reverse_workspace},
     };
-    return fast_find(entries, sizeof entries / sizeof *entries, operation, call, threads, body);
+    return fast_find(LEVEL_NAME, entries, sizeof entries / sizeof *entries, operation, call, threads, body);
 }

@@ -259,5 +259,5 @@ bool FINDER(rows)(const char *operation, const crank_call *call, int threads, cr
         {"softmax_backward", softmax_reverse_run, softmax_reverse_serves, NULL},
         {"rope", rope_run, rope_serves, NULL},
     };
-    return fast_find(entries, sizeof entries / sizeof *entries, operation, call, threads, body);
+    return fast_find(LEVEL_NAME, entries, sizeof entries / sizeof *entries, operation, call, threads, body);
 }

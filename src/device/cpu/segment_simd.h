@@ -109,5 +109,5 @@ bool FINDER(segment)(const char *operation, const crank_call *call, int threads,
         {"segment_pool", pool_run, serves, NULL},
         {"segment_pool_backward", spread_run, serves, NULL},
     };
-    return fast_find(entries, sizeof entries / sizeof *entries, operation, call, threads, body);
+    return fast_find(LEVEL_NAME, entries, sizeof entries / sizeof *entries, operation, call, threads, body);
 }

@@ -30,9 +30,20 @@ static bool make(spans *s, const crank_view *shape, int views, const crank_view 
         for (int k = 0; k < views; k++) s->strides[k][axes] = strides[k][axis];
         axes++;
     }
-    for (int k = 0; k < views; k++) s->inner[k] = axes && s->dims[0] != 1 ? s->strides[k][0] : 1;
-    for (int k = 0; k < views; k++)
-        if (s->inner[k] != 0 && s->inner[k] != 1) return false;
+    bool rows = true; /* the innermost axis serves as the row */
+    for (int k = 0; k < views; k++) {
+        s->inner[k] = axes && s->dims[0] != 1 ? s->strides[k][0] : 1;
+        rows = rows && (s->inner[k] == 0 || s->inner[k] == 1);
+    }
+    if (!rows) {
+        if (shape->dims[shape->rank - 1] != 1) return false;
+        for (int axis = axes++; axis > 0; axis--) { /* a column of a wider array: rows of one element */
+            s->dims[axis] = s->dims[axis - 1];
+            for (int k = 0; k < views; k++) s->strides[k][axis] = s->strides[k][axis - 1];
+        }
+        s->dims[0] = 1;
+        for (int k = 0; k < views; k++) s->inner[k] = 1;
+    }
     if (axes) s->columns = s->dims[0];
     for (s->axes = 0; s->axes + 1 < axes; s->axes++) { /* the row leaves the list */
         s->rows *= s->dims[s->axes] = s->dims[s->axes + 1];
