@@ -16,7 +16,7 @@
 
 #include "linear/stack.h"
 
-enum { MATCH_LIMIT = 1000000 };
+enum { MATCH_LIMIT = 100000 };
 
 struct target_rule {
     bool                 all_linear;

@@ -397,7 +397,7 @@ crank_attachment *crank_adapter_load(crank_context *context, crank_model *model,
         if (status) crank_fail_in(context, "%s", folder);
         if (status == CRANK_USAGE) status = crank_fail(context, CRANK_BAD_DATA, "%s", crank_message(context));
     }
-    if (status == CRANK_OK)
+    if (status == CRANK_OK && !model->options.dry)
         status = check_base(context, attachment, p.base ? p.base : crank_safetensors_metadata(file, "crank_base"), folder);
     if (status == CRANK_OK && !model->options.dry) status = fill(context, model, attachment, p.peft, file, folder);
     crank_safetensors_close(file);

@@ -231,6 +231,28 @@ static void kept_norms_follow_a_changed_base_weight(void **state)
     world_close(&w);
 }
 
+static void norms_are_made_again_where_the_base_is_trained(void **state)
+{
+    (void)state;
+    world         w = world_open(CRANK_F64);
+    crank_linear *linear = world_linear(&w, "proj", CRANK_LINEAR_DENSE, IN, OUT, true);
+    setup(&w, "rank=3 alpha=6");
+    pass frozen = { .n = N, .x = x, .dy = dy, .compute = CRANK_F64, .training = true }, trained = frozen;
+    world_run(&w, linear, &frozen);
+    linear->weight->trainable = true;
+    double *norms = world_values(&w, "proj.dora.norms");
+    for (int o = 0; o < OUT; o++) norms[o] = 1e9; /* nobody reads them now */
+    world_write(&w, "proj.dora.norms", norms);
+    static const char *const wrt[] = { "proj.weight", NULL };
+    trained.wrt = wrt;
+    world_run(&w, linear, &trained);
+    assert_near(trained.y, frozen.y, N * OUT, 1e-13);
+    assert_non_null(trained.grads[0]);
+    free(norms);
+    pass_free(&frozen), pass_free(&trained);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +263,7 @@ int main(void)
         cmocka_unit_test(dropout_leaves_the_base_output_undropped),
         cmocka_unit_test(an_embedding_scales_its_columns),
         cmocka_unit_test(kept_norms_follow_a_changed_base_weight),
+        cmocka_unit_test(norms_are_made_again_where_the_base_is_trained),
     };
     return cmocka_run_group_tests(tests, fill, NULL);
 }

@@ -408,6 +408,24 @@ static void folders_that_are_no_adapters_are_left_alone(void **state)
     fixture_close(&f);
 }
 
+static void a_model_without_memory_takes_an_adapter_for_planning(void **state)
+{
+    (void)state;
+    crank_context *context = crank_context_new();
+    crank_device  *device = crank_device_cpu(context, NULL);
+    crank_model   *model = crank_model_load(context, device, golden_folder("llama"), &(crank_model_options){ .dry = true });
+    if (!model) fail_msg("%s", crank_message(context));
+    static const char *const names[] = { "llama_lora", "llama_dora", "llama_embedding_dora" };
+    for (int i = 0; i < 3; i++)
+        if (!crank_adapter_load(context, model, adapter_folder(names[i]), names[i])) fail_msg("%s", crank_message(context));
+    assert_non_null(crank_params_find(crank_model_params(model), "model.layers.0.self_attn.q_proj.lora.llama_lora.A"));
+    assert_int_equal(crank_adapter_save(context, model, crank_linears_attachment(crank_model_linears(model), 0), written("dry"), NULL),
+                     CRANK_USAGE);
+    crank_model_free(model);
+    device->close(device);
+    crank_context_free(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,6 +438,7 @@ int main(void)
         cmocka_unit_test(a_method_of_its_own_goes_through_crank_json),
         cmocka_unit_test(what_does_not_fit_is_refused_with_a_table),
         cmocka_unit_test(folders_that_are_no_adapters_are_left_alone),
+        cmocka_unit_test(a_model_without_memory_takes_an_adapter_for_planning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
