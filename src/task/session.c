@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "crank/adapter.h"
 
 const char *session_base(const task_recipe *recipe) { return recipe->model->path; }
@@ -47,6 +48,18 @@ static crank_status check_objective(crank_context *context, const task_recipe *r
 
 /* ---- the method ---- */
 
+/* The modules that are trained in full: the recipe's, and where the objective reads a classification head, that head (lines of names;
+ * crank_free). */
+static char *full_modules(crank_context *context, const task_recipe *recipe, const session *s)
+{
+    text_buffer    names = {0};
+    crank_linears *linears = crank_model_linears(s->model);
+    if (recipe->lowrank->modules) text_puts(&names, recipe->lowrank->modules);
+    for (size_t i = 0; (recipe->objective->scores & CRANK_SCORES_OUTPUTS) && i < crank_linears_count(linears); i++)
+        if (crank_linears_at(linears, i)->is_head) text_printf(&names, "%s%s", names.length ? "\n" : "", crank_linears_at(linears, i)->name);
+    return text_take(context, &names, "names of modules");
+}
+
 static crank_status attach_method(crank_context *context, const task_recipe *recipe, session *s)
 {
     const lowrank_section *lowrank = recipe->lowrank;
@@ -64,9 +77,12 @@ static crank_status attach_method(crank_context *context, const task_recipe *rec
         s->attachment = crank_adapter_load(context, s->model, lowrank->adapter, "default");
         return s->attachment ? CRANK_OK : crank_last_status(context);
     }
+    char *modules = full_modules(context, recipe, s);
+    if (!modules) return CRANK_FAILED;
     crank_attach_options where = {.name = "default", .targets = lowrank->targets, .exclude = lowrank->exclude, .layers = lowrank->layers,
-                                  .rank_pattern = lowrank->rank_pattern, .alpha_pattern = lowrank->alpha_pattern, .modules = lowrank->modules};
+                                  .rank_pattern = lowrank->rank_pattern, .alpha_pattern = lowrank->alpha_pattern, .modules = *modules ? modules : NULL};
     s->attachment = crank_attachment_new(context, crank_model_linears(s->model), recipe->map, recipe->map_options, &where);
+    crank_free(modules);
     if (!s->attachment) return crank_last_status(context);
     return crank_attachment_finish(context, s->attachment);
 }
