@@ -91,7 +91,8 @@ int64_t jinja_find(const jinja_value *text, const jinja_value *part, size_t from
 {
     if (from > text->length || part->length > text->length - from) return -1;
     if (!part->length) return (int64_t)from;
-    const char *found = memmem(text->text + from, text->length - from, part->text, part->length);
+    const char *found = part->length == 1 ? memchr(text->text + from, part->text[0], text->length - from)
+                                          : memmem(text->text + from, text->length - from, part->text, part->length);
     return found ? found - text->text : -1;
 }
 
