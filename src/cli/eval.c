@@ -1,0 +1,118 @@
+/* eval.c - crank eval MODEL: loss and perplexity on text, accuracy on labelled rows, or the logits of given ids as a file. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "cli/load.h"
+#include "data/dataset.h"
+#include "task/evaluate.h"
+#include "task/logits.h"
+
+typedef struct options {
+    const char *adapter, *text, *data, *ids, *logits, *compute, *objective;
+    int64_t     seq, batch;
+} options;
+
+static const crank_option option_table[] = {
+    CRANK_STRING(options, adapter, NULL, "adapter folder"),
+    CRANK_STRING(options, text, NULL, "plain text file: loss in nats per token, perplexity"),
+    CRANK_STRING(options, data, NULL, "jsonl or TSV rows instead of plain text"),
+    CRANK_STRING(options, ids, NULL, "JSON list of token ids, or of such lists: write logits instead"),
+    CRANK_STRING(options, logits, NULL, "safetensors file for the logits of --ids"),
+    CRANK_CHOICE(options, objective, "auto", "auto|cross_entropy|classification|regression", "what is measured; auto: by the model"),
+    CRANK_INT(options, seq, 0, 0, 100000000, "tokens a sequence; 0: the model's context, at most 1024"),
+    CRANK_INT(options, batch, 8, 1, 1000000, "sequences a batch"),
+    CRANK_CHOICE(options, compute, "auto", "auto|f32|bf16|f64", "type of activations and products"),
+    CRANK_END
+};
+
+/* A recipe that only evaluates. */
+static task_recipe *evaluation_recipe(cli_call *cli, const options *o, const crank_model_config *config, const char *folder)
+{
+    const char *objective = strcmp(o->objective, "auto") ? o->objective : config->causal ? "cross_entropy" : "classification";
+    char       *chosen = crank_format(cli->context, "loss.objective=%s", objective);
+    const char *overrides[] = {"model.path=.", "lowrank.method=none", chosen};
+    task_recipe *recipe = chosen ? task_recipe_load(cli->context, NULL, overrides, 3) : NULL;
+    if (recipe) recipe->model->path = folder;
+    crank_free(chosen);
+    return recipe;
+}
+
+static data_set *open_set(cli_call *cli, const options *o, const loaded *l, const task_recipe *recipe, dataset_options *data)
+{
+    const crank_model_config *config = crank_model_config_of(l->model);
+    data->eval = o->text ? o->text : o->data;
+    if (o->text && crank_options_set(cli->context, dataset_option_table, data, "format", "text", "command line") != CRANK_OK) return NULL;
+    data->context = o->seq ? o->seq : config->context < 1024 ? config->context : 1024;
+    dataset_request request = {.fields = recipe->objective->fields, .batch = o->batch, .context = config->context, .labels = config->labels, .slots = 1};
+    return dataset_open(cli->context, l->tokenizer, data, &request, DATASET_EVAL);
+}
+
+static crank_status print_result(cli_call *cli, const evaluation *e)
+{
+    if (!cli->common.json) {
+        printf("loss       %.6f nats a %s\n", e->loss, e->classified ? "sequence" : "token");
+        if (e->classified) printf("accuracy   %.3f %%\n", 100 * e->accuracy);
+        else printf("perplexity %.4f\n", exp(e->loss));
+        printf("%-10s %lld\n", e->classified ? "sequences" : "tokens", (long long)e->counted);
+        printf("speed      %.0f tokens/s\n", (double)e->tokens / e->seconds);
+        return CRANK_OK;
+    }
+    json_t *root = json_pack("{s:f, s:I, s:I, s:I, s:f}", "loss", e->loss, "counted", (json_int_t)e->counted, "tokens", (json_int_t)e->tokens,
+                             "sequences", (json_int_t)e->sequences, "seconds", e->seconds);
+    if (root && e->classified) json_object_set_new(root, "accuracy", json_real(e->accuracy));
+    if (root && !e->classified) json_object_set_new(root, "perplexity", json_real(exp(e->loss)));
+    char *text = root ? json_text(cli->context, root, 0) : NULL;
+    json_decref(root);
+    if (!text) return crank_fail(cli->context, CRANK_FAILED, "out of memory: the result");
+    puts(text);
+    crank_free(text);
+    return CRANK_OK;
+}
+
+static crank_status evaluate(cli_call *cli, const options *o, const loaded *l)
+{
+    task_recipe     *recipe = evaluation_recipe(cli, o, crank_model_config_of(l->model), cli->words[0]);
+    dataset_options *data = recipe ? crank_options_new(cli->context, dataset_option_table, sizeof *data) : NULL;
+    data_set        *set = data ? open_set(cli, o, l, recipe, data) : NULL;
+    task_trainer    *trainer = set ? trainer_new(cli->context, l->model, recipe, 0) : NULL;
+    evaluation       result;
+    trainer_memory   memory;
+    crank_status     status = trainer ? trainer_plan(cli->context, trainer, dataset_largest_tokens(set), dataset_largest_sequences(set),
+                                                     dataset_has_types(set), 0, &memory)
+                                      : crank_last_status(cli->context);
+    if (status == CRANK_OK) status = evaluate_set(cli->context, trainer, set, &result);
+    if (status == CRANK_OK) status = print_result(cli, &result);
+    trainer_free(trainer);
+    dataset_close(set);
+    crank_options_free(data);
+    task_recipe_free(recipe);
+    return status;
+}
+
+static crank_status run(cli_call *cli)
+{
+    const options *o = cli->options;
+    if ((o->text != NULL) + (o->data != NULL) + (o->ids != NULL) != 1)
+        return crank_fail(cli->context, CRANK_USAGE, "crank eval takes one of --text FILE, --data FILE, or --ids IDS.json with --logits OUT.safetensors");
+    if ((o->ids != NULL) != (o->logits != NULL)) return crank_fail(cli->context, CRANK_USAGE, "--ids and --logits go together");
+    loaded       l;
+    crank_status status = load_model(cli, cli->words[0], o->adapter, o->compute, !o->ids, &l);
+    if (status != CRANK_OK) return status;
+    status = o->ids ? logits_write(cli->context, l.model, o->ids, o->logits) : evaluate(cli, o, &l);
+    load_free(&l);
+    return status;
+}
+
+const cli_verb verb_eval = {
+    .name = "eval",
+    .usage = "MODEL [-a ADAPTER] --text FILE [--seq N] | --data FILE | --ids IDS.json --logits OUT.safetensors",
+    .summary = "loss, perplexity or accuracy of a model, or its logits",
+    .letters = "a=adapter",
+    .options = option_table,
+    .options_size = sizeof(options),
+    .words_low = 1,
+    .words_high = 1,
+    .run = run,
+};

@@ -1,0 +1,85 @@
+/* inspect.c - crank inspect MODEL: what a model folder holds. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "cli/load.h"
+
+typedef struct options {
+    bool linears;
+} options;
+
+static const crank_option option_table[] = {
+    CRANK_BOOL(options, linears, false, "list every linear: what lowrank.targets can name"),
+    CRANK_END
+};
+
+static void print_config(const crank_model_config *c, int64_t parameters)
+{
+    printf("architecture   %s (%s)\n", c->architecture, c->causal ? "language model" : "encoder");
+    printf("parameters     %lld\n", (long long)parameters);
+    printf("layers         %lld of width %lld, %lld heads of %lld (%lld for keys and values), mlp %lld\n", (long long)c->layers, (long long)c->hidden,
+           (long long)c->heads, (long long)c->head_dim, (long long)c->kv_heads, (long long)c->intermediate);
+    printf("vocabulary     %lld%s\n", (long long)c->vocab, c->tied ? ", tied head" : "");
+    printf("context        %lld tokens", (long long)c->context);
+    if (c->window) printf(", window %lld", (long long)c->window);
+    printf("\n");
+    if (c->labels) printf("labels         %lld\n", (long long)c->labels);
+}
+
+static crank_status print_json(cli_call *cli, const crank_model *model, int64_t parameters)
+{
+    const crank_model_config *c = crank_model_config_of(model);
+    crank_linears            *linears = crank_model_linears(model);
+    json_t                   *list = json_array();
+    for (size_t i = 0; i < crank_linears_count(linears); i++) {
+        const crank_linear *l = crank_linears_at(linears, i);
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "name", l->name, "in", (json_int_t)l->in, "out", (json_int_t)l->out));
+    }
+    json_t *root = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "architecture", c->architecture, "parameters", (json_int_t)parameters,
+                             "layers", (json_int_t)c->layers, "hidden", (json_int_t)c->hidden, "heads", (json_int_t)c->heads, "kv_heads",
+                             (json_int_t)c->kv_heads, "intermediate", (json_int_t)c->intermediate, "vocab", (json_int_t)c->vocab, "context",
+                             (json_int_t)c->context, "tied", c->tied, "linears", list);
+    char *text = root ? json_text(cli->context, root, 0) : NULL;
+    json_decref(root);
+    if (!text) return crank_fail(cli->context, CRANK_FAILED, "out of memory: the result");
+    puts(text);
+    crank_free(text);
+    return CRANK_OK;
+}
+
+static crank_status run(cli_call *cli)
+{
+    const options *o = cli->options;
+    loaded         l;
+    crank_status   status = load_model(cli, cli->words[0], NULL, "f32", false, &l);
+    if (status != CRANK_OK) return status;
+    crank_params  *params = crank_model_params(l.model);
+    crank_linears *linears = crank_model_linears(l.model);
+    int64_t        parameters = 0;
+    for (size_t i = 0; i < crank_params_count(params); i++)
+        if (crank_params_at(params, i)->role == CRANK_ROLE_WEIGHT) parameters += crank_view_count(&crank_params_at(params, i)->view);
+    if (cli->common.json) {
+        status = print_json(cli, l.model, parameters);
+    } else {
+        print_config(crank_model_config_of(l.model), parameters);
+        for (size_t i = 0; o->linears && i < crank_linears_count(linears); i++) {
+            const crank_linear *linear = crank_linears_at(linears, i);
+            printf("  %-60s %6lld -> %lld\n", linear->name, (long long)linear->in, (long long)linear->out);
+        }
+        if (!o->linears) printf("linears        %zu (--linears lists them)\n", crank_linears_count(linears));
+    }
+    load_free(&l);
+    return status;
+}
+
+const cli_verb verb_inspect = {
+    .name = "inspect",
+    .usage = "MODEL [--linears]",
+    .summary = "what a model folder holds: shapes, sizes, the linears that can be adapted",
+    .options = option_table,
+    .options_size = sizeof(options),
+    .words_low = 1,
+    .words_high = 1,
+    .run = run,
+};

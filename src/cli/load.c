@@ -1,0 +1,32 @@
+/* load.c - loading what a verb names. */
+#include "cli/load.h"
+
+#include "task/recipe.h"
+
+crank_status load_model(cli_call *cli, const char *folder, const char *adapter, const char *compute, bool tokenizer, loaded *out)
+{
+    model_section       section = {.compute = compute, .weights = "auto"};
+    crank_model_options options = {0};
+    *out = (loaded){.device = crank_device_cpu(cli->context, NULL)};
+    if (!out->device) return crank_last_status(cli->context);
+    crank_status status = task_precision(cli->context, &section, out->device, &options.compute, &options.weights);
+    if (status == CRANK_OK) {
+        out->model = crank_model_load(cli->context, out->device, folder, &options);
+        if (!out->model) status = crank_last_status(cli->context);
+    }
+    if (status == CRANK_OK && adapter && !crank_adapter_load(cli->context, out->model, adapter, "default")) status = crank_last_status(cli->context);
+    if (status == CRANK_OK && tokenizer) {
+        out->tokenizer = crank_tokenizer_load(cli->context, folder);
+        if (!out->tokenizer) status = crank_last_status(cli->context);
+    }
+    if (status != CRANK_OK) load_free(out);
+    return status;
+}
+
+void load_free(loaded *l)
+{
+    crank_tokenizer_free(l->tokenizer);
+    crank_model_free(l->model);
+    if (l->device) l->device->close(l->device);
+    *l = (loaded){0};
+}

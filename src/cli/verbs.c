@@ -1,0 +1,16 @@
+/* verbs.c - the list of verbs. */
+#include "cli/cli.h"
+
+extern const cli_verb verb_adapter, verb_demo, verb_doctor, verb_eval, verb_generate, verb_help, verb_inspect, verb_train;
+
+const cli_verb *const cli_verbs[] = {
+    &verb_train,
+    &verb_eval,
+    &verb_generate,
+    &verb_adapter,
+    &verb_inspect,
+    &verb_demo,
+    &verb_doctor,
+    &verb_help,
+    NULL,
+};
