@@ -38,6 +38,8 @@ static crank_status print_json(cli_call *cli, const train_outcome *o)
     put_number(root, "best_loss", o->best);
     put_number(root, "seconds", o->seconds);
     put_number(root, "tokens_per_second", o->tokens_per_second);
+    put_number(root, "median_step_seconds", o->median_step);
+    if (o->table) json_object_set_new(root, "profile", json_string(o->table));
     char *text = json_text(cli->context, root, 0);
     json_decref(root);
     if (!text) return CRANK_FAILED;

@@ -17,7 +17,7 @@
 #include "task/report.h"
 #include "task/session.h"
 
-enum { SKIPS_IN_A_ROW = 10 };
+enum { SKIPS_IN_A_ROW = 10, TIMES = 512, WARM_STEPS = 3 };
 
 typedef struct run {
     crank_context      *context;
@@ -33,6 +33,8 @@ typedef struct run {
     int64_t             eval_every, save_every;
     evaluation          before, last;
     const data_batch  **window;
+    double              times[TIMES]; /* of the last steps of this process, behind the first WARM_STEPS */
+    int64_t             timed;
 } run;
 
 static char *in_output(run *r, const char *name) { return file_join(r->context, r->recipe->output->path, name); }
@@ -179,7 +181,10 @@ static crank_status one_step(run *r, trainer_result *result)
     double start = clock_seconds();
     if (status == CRANK_OK) status = trainer_step(r->context, r->session.trainer, step, r->window, (int)accumulate, result);
     if (status != CRANK_OK) return status;
-    r->state.seconds += clock_seconds() - start;
+    double took = clock_seconds() - start;
+    if (r->timed >= WARM_STEPS) r->times[(r->timed - WARM_STEPS) % TIMES] = took;
+    r->timed++;
+    r->state.seconds += took;
     r->state.step = step;
     r->state.batches = step * accumulate;
     r->state.tokens += result->tokens;
@@ -239,6 +244,18 @@ static crank_status save_result(run *r, train_outcome *outcome)
     return status == CRANK_OK ? crank_tokenizer_save(context, r->session.tokenizer, outcome->result) : status;
 }
 
+static int by_value(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+
+static double median_step(const run *r)
+{
+    double  sorted[TIMES];
+    int64_t count = r->timed - WARM_STEPS < TIMES ? r->timed - WARM_STEPS : TIMES;
+    if (count < 1) return NAN;
+    memcpy(sorted, r->times, (size_t)count * sizeof *sorted);
+    qsort(sorted, (size_t)count, sizeof *sorted, by_value);
+    return sorted[count / 2];
+}
+
 static void fill_outcome(run *r, train_outcome *outcome)
 {
     crank_params *params = crank_model_params(r->session.model);
@@ -249,6 +266,7 @@ static void fill_outcome(run *r, train_outcome *outcome)
     outcome->skipped = r->state.skipped;
     outcome->seconds = r->state.seconds;
     outcome->tokens_per_second = r->state.seconds > 0 ? (double)r->state.tokens / r->state.seconds : 0;
+    outcome->median_step = median_step(r);
     outcome->planned = r->session.planned;
     outcome->measured = memory_peak() > (int64_t)r->session.at_start ? (size_t)memory_peak() - r->session.at_start : 0;
     outcome->trainable = trainer_trainable(r->session.trainer);
