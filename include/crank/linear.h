@@ -70,7 +70,12 @@ struct crank_map {
      * crank_gradient_set), after_step may change parameters. */
     void (*before_step)(crank_graph *graph, crank_site *site);
     void (*after_step)(crank_graph *graph, crank_site *site);
-    /* Between runs, every step: host code that may read values, resize, fold. *changed is set when graphs must be recorded again. */
+    /* The method moves its own trainable parameters: recorded behind the clip, with crank_gradient_of (accumulated, unscaled: times
+     * the step scalar CLIP) and crank_step_scalars; where SKIP is not 0 nothing may change. The run's optimiser leaves these
+     * parameters alone. May be NULL. */
+    void (*update)(crank_graph *graph, crank_site *site);
+    /* Between runs, before every step (1-based): host code that may read values, resize, fold. *changed is set when graphs must be
+     * recorded again. Step 0 comes once, before memory is planned: the heaviest state that the run can reach. */
     crank_status (*period)(crank_context *context, crank_site *sites, int count, int64_t step, bool *changed);
     /* What a plain LoRA export writes: factors with W' = W + s B A. NULL: not bounded rank. */
     crank_status (*as_lora)(crank_context *context, crank_site *site, int64_t *rank, double *scale, float **A, float **B);
@@ -91,6 +96,12 @@ struct crank_map {
 CRANK_API crank_param *crank_site_param(crank_context *context, crank_site *site, const char *name, crank_dtype dtype, int rank,
                                         const int64_t *dims, bool trainable);
 CRANK_API crank_param *crank_site_find(const crank_site *site, const char *name);
+/* The same for what only checkpoints hold (moments, counters, drawn sets): role STATE, or CACHE for what period writes before each
+ * step anyway; never trainable and never part of an adapter's files. */
+CRANK_API crank_param *crank_site_state(crank_context *context, crank_site *site, const char *name, crank_role role, crank_dtype dtype,
+                                        int rank, const int64_t *dims);
+/* The method that made a parameter; NULL for the model's own. */
+CRANK_API const crank_map *crank_param_map(const crank_param *param);
 /* Makes a parameter of the model (a bias, a head) trainable while the attachment lives; it is saved with the adapter. */
 CRANK_API crank_status crank_site_train(crank_context *context, crank_site *site, crank_param *param);
 /* Tensors that derive made, kept by name for forward in the same graph. */
@@ -176,6 +187,7 @@ CRANK_API void crank_attachment_set(crank_attachment *attachment, bool on, doubl
 /* Hooks over all attachments of a model: what a training task records and calls. */
 CRANK_API crank_tensor *crank_linears_penalty(crank_graph *graph, crank_linears *linears); /* NULL: none */
 CRANK_API void          crank_linears_before_step(crank_graph *graph, crank_linears *linears);
+CRANK_API void          crank_linears_update(crank_graph *graph, crank_linears *linears); /* of methods that move their parameters */
 CRANK_API void          crank_linears_after_step(crank_graph *graph, crank_linears *linears);
 CRANK_API crank_status  crank_linears_period(crank_context *context, crank_linears *linears, int64_t step, bool *changed);
 

@@ -83,6 +83,7 @@ CRANK_API void crank_assign(crank_tensor *target, crank_tensor *value, bool add)
 CRANK_API void crank_check_finite(crank_tensor *scalar);
 /* norm (f32 scalar) of gradients, and CLIP and SKIP set in the step scalars. limit 0: none. */
 CRANK_API crank_tensor *crank_clip_scale(crank_tensor *const *gradients, int count, double limit, crank_graph *graph);
+/* Updates. adamw, sgd and lion also take scalars [rows, CRANK_SCALARS]: each row of w is updated by its own (f32 and f64 only). */
 CRANK_API void crank_adamw(crank_tensor *w, crank_tensor *g, crank_tensor *m, crank_tensor *v, crank_tensor *scalars,
                            const crank_adam_attributes *attributes);
 CRANK_API void crank_adamw8bit(crank_tensor *w, crank_tensor *g, crank_tensor *codes_m, crank_tensor *codes_v,

@@ -1,8 +1,9 @@
 /* optim.h - optimisers: what turns gradients into changes of parameters, recorded as operations.
  *
- * An optimiser acts on *units*: a matrix, a vector, or parameters that move together. It creates named state for each unit and
- * records `update`. Parameters come in groups (pattern -> rate factor, decay); a low-rank method may set the group of its own
- * parameters. */
+ * An optimiser acts on *units*, one for each trainable parameter: it creates named state for each and records `update`. An update
+ * that moves several parameters together records all of them with the first one's unit and reads the others' gradients by
+ * crank_gradient_of. A low-rank method may set the rate of its own parameters, or move them itself (crank_map.update). An
+ * optimiser without gradients has `propose` and `absorb` instead of `update`. docs/tenants.md shows the hooks in use. */
 #ifndef CRANK_OPTIM_H
 #define CRANK_OPTIM_H
 
@@ -23,10 +24,15 @@ typedef struct crank_unit {
     double       decay;       /* decoupled weight decay of this unit (0 for no_decay parameters) */
     const void  *options;
     void        *state; /* state_size bytes, zeroed */
+    void        *model; /* model_state_size bytes, zeroed: one for all units of the optimiser */
     uint64_t     seed;
     int          index; /* among the units of the run */
     int          block; /* transformer layer, -1 outside */
     bool         active; /* false: no gradient is asked for and no update is recorded until the next recording */
+    bool         probe;  /* set by `period`: the gradient of the coming step's first micro-batch is handed to `observe` */
+    crank_param *clock;  /* NULL: the unit lives by the run's step scalars. Else f32 [3], or [rows, 3] with a row for each row of
+                            the parameter: its own step count, a factor of its rate, and not 0 while it sleeps (nothing of it
+                            changes, decay and state included). Written by the host in `period`, before the step */
 } crank_unit;
 
 struct crank_optimizer {
@@ -35,17 +41,40 @@ struct crank_optimizer {
     size_t options_size, state_size, model_state_size;
     /* Creates state parameters (crank_unit_param), role STATE. Also called with sizes only (deferred parameters). */
     crank_status (*attach)(crank_context *context, crank_unit *unit);
-    /* What is kept of a gradient over micro-batches: NULL keeps the gradient itself. Linear in the gradient. */
+    /* What is kept of a gradient over micro-batches: NULL keeps the gradient itself. Linear in the gradient; called in every
+     * training graph, with one micro-batch too. The buffers of a window have the type and shape of what it gives, and the clip's
+     * norm is that of what it gives. */
     crank_tensor *(*accumulate)(crank_graph *graph, crank_unit *unit, crank_tensor *gradient);
-    /* Records the update from the (accumulated, unscaled) gradient; step scalars: crank_step_scalars(graph). */
+    /* Records the update from the (accumulated, unscaled) gradient; step scalars: crank_unit_scalars(graph, unit). */
     void (*update)(crank_graph *graph, crank_unit *unit, crank_tensor *gradient);
-    /* Between runs, before each step: refreshes, choice of active units. *changed: graphs must be recorded again. May be NULL. */
+    /* Between runs, before each step (1-based): refreshes, choice of active units. *changed: graphs must be recorded again. Step 0
+     * comes once, before memory is planned: the heaviest set of units that the run can reach. What it does at a step follows from
+     * the step's number and from saved state, since a run may resume anywhere. May be NULL. */
     crank_status (*period)(crank_context *context, crank_unit *units, int count, void *model_state, int64_t step, bool *changed);
+    /* Between `period` and the step, for each unit with `probe` set: its gradient over the step's first micro-batch (undivided, f32
+     * [elements]); the flag is cleared. Such a step costs one more forward and reverse pass. May be NULL. */
+    crank_status (*observe)(crank_context *context, crank_unit *unit, const float *gradient);
+    /* Zeroth order (no `update`): a step has rounds of `trials(..)` points each. `propose` writes the parameters of trial j on the
+     * host; the forward pass gives its loss; `absorb` gets the losses of the round, divided, leaves the parameters where the step
+     * has come to, and sets *more for another round. A non-finite loss is handed on as it is. */
+    int (*trials)(const crank_unit *units, int count, void *model_state, int round);
+    crank_status (*propose)(crank_context *context, crank_unit *units, int count, void *model_state, int64_t step, int round, int j);
+    crank_status (*absorb)(crank_context *context, crank_unit *units, int count, void *model_state, int64_t step, int round,
+                           const double *losses, double rate, bool *more);
+    /* Frees what the unit's state points to; parameters are not its business. Once more with unit->param NULL for the state of all
+     * units (unit->model). May be NULL. */
+    void (*release)(crank_unit *unit);
 };
 
 /* State of a unit, named "<param>.<optimiser>.<name>", in the param's set. */
 CRANK_API crank_param *crank_unit_param(crank_context *context, crank_unit *unit, const char *name, crank_dtype dtype, int rank,
                                         const int64_t *dims);
+
+/* The step scalars that the unit's update reads: crank_step_scalars(graph), or, where the unit has a clock, a copy with its own
+ * STEP, RATE and SKIP: f32 [CRANK_SCALARS], or [rows, CRANK_SCALARS] (crank_adamw, crank_sgd and crank_lion take both). */
+CRANK_API crank_tensor *crank_unit_scalars(crank_graph *graph, const crank_unit *unit);
+/* Element i of them, as it broadcasts over the parameter: [1], or [rows, 1, ..]. */
+CRANK_API crank_tensor *crank_unit_scalar(crank_graph *graph, const crank_unit *unit, crank_scalar_index i);
 
 CRANK_API const crank_optimizer *crank_optimizer_find(const char *name);
 CRANK_API const crank_optimizer *crank_optimizer_at(size_t i); /* NULL past the end */

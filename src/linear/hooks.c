@@ -24,6 +24,15 @@ void crank_linears_before_step(crank_graph *graph, crank_linears *linears)
     }
 }
 
+void crank_linears_update(crank_graph *graph, crank_linears *linears)
+{
+    for (size_t i = 0; i < linears->attachment_count; i++) {
+        crank_attachment *each = linears->attachments[i];
+        if (!attachment_acts(each) || !each->map->update) continue;
+        for (int j = 0; j < each->count; j++) each->map->update(graph, &each->sites[j]);
+    }
+}
+
 void crank_linears_after_step(crank_graph *graph, crank_linears *linears)
 {
     for (size_t i = 0; i < linears->attachment_count; i++) {

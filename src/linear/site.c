@@ -48,6 +48,23 @@ crank_param *crank_site_param(crank_context *context, crank_site *site, const ch
     return param;
 }
 
+crank_param *crank_site_state(crank_context *context, crank_site *site, const char *name, crank_role role, crank_dtype dtype,
+                              int rank, const int64_t *dims)
+{
+    if (role != CRANK_ROLE_STATE && role != CRANK_ROLE_CACHE) {
+        crank_fail(context, CRANK_USAGE, "%s: `%s` is state or cache; crank_site_param makes what an adapter holds", site->linear->name, name);
+        return NULL;
+    }
+    crank_param *param = crank_site_param(context, site, name, dtype, rank, dims, false);
+    if (param) param->role = role;
+    return param;
+}
+
+const crank_map *crank_param_map(const crank_param *param)
+{
+    return param->role == CRANK_ROLE_METHOD && param->user ? site_attachment(param->user)->map : NULL;
+}
+
 crank_param *crank_site_find(const crank_site *site, const char *name)
 {
     char        *full = param_name(site->linear->owner->context, site, name);

@@ -1,15 +1,18 @@
-/* registry.c - the list of objectives, and those that programs add. */
+/* registry.c - the lists of objectives and of list objectives, and those that programs add. */
 #include <pthread.h>
 #include <string.h>
 
+#include "base/registry.h"
 #include "crank/loss.h"
 
-extern const crank_objective objective_token_cross_entropy, objective_classification, objective_regression;
+extern const crank_objective objective_token_cross_entropy, objective_classification, objective_regression, objective_pair_logistic;
+extern const crank_list_objective list_objective_pair_logistic;
 
 static const crank_objective *const built_in[] = {
     &objective_token_cross_entropy,
     &objective_classification,
     &objective_regression,
+    &objective_pair_logistic,
 };
 
 enum { BUILT_IN = sizeof built_in / sizeof built_in[0], MAX_ADDED = 256 };
@@ -48,4 +51,17 @@ crank_status crank_register_objective(crank_context *context, const crank_object
         added[added_count++] = objective;
     pthread_mutex_unlock(&lock);
     return status;
+}
+
+static const crank_list_objective *const built_in_lists[] = {&list_objective_pair_logistic, NULL};
+static registry                          list_objectives = REGISTRY("list objective", built_in_lists);
+
+const crank_list_objective *crank_list_objective_find(const char *name) { return registry_find(&list_objectives, name); }
+const crank_list_objective *crank_list_objective_at(size_t i) { return registry_at(&list_objectives, i); }
+
+crank_status crank_register_list_objective(crank_context *context, const crank_list_objective *objective)
+{
+    if (!objective->run)
+        return crank_fail(context, CRANK_USAGE, "the list objective %s lacks run", objective->name ? objective->name : "?");
+    return registry_add(context, &list_objectives, objective);
 }

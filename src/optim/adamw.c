@@ -49,9 +49,9 @@ static crank_tensor *correction(crank_tensor *t, double b)
     return crank_div(crank_scale(T, -2), crank_affine(T, -1, 1));
 }
 
-static crank_tensor *scalar(crank_graph *graph, crank_scalar_index i, crank_dtype type)
+static crank_tensor *scalar(crank_graph *graph, const crank_unit *unit, crank_scalar_index i, crank_dtype type)
 {
-    return crank_cast(crank_step_scalar(graph, i), type);
+    return crank_cast(unit->clock ? crank_unit_scalar(graph, unit, i) : crank_step_scalar(graph, i), type);
 }
 
 static void update_hf(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
@@ -60,9 +60,9 @@ static void update_hf(crank_graph *graph, crank_unit *unit, crank_tensor *gradie
     const state   *st = unit->state;
     crank_dtype    type = optim_wide(unit);
     crank_tensor  *w = crank_use(graph, unit->param), *m = crank_use(graph, st->m), *v = crank_use(graph, st->v);
-    crank_tensor  *rate = crank_scale(scalar(graph, CRANK_SCALAR_RATE, type), unit->rate_factor);
-    crank_tensor  *t = scalar(graph, CRANK_SCALAR_STEP, type), *skip = scalar(graph, CRANK_SCALAR_SKIP, type);
-    crank_tensor  *g = crank_mul(crank_cast(gradient, type), scalar(graph, CRANK_SCALAR_CLIP, type));
+    crank_tensor  *rate = crank_scale(scalar(graph, unit, CRANK_SCALAR_RATE, type), unit->rate_factor);
+    crank_tensor  *t = scalar(graph, unit, CRANK_SCALAR_STEP, type), *skip = scalar(graph, unit, CRANK_SCALAR_SKIP, type);
+    crank_tensor  *g = crank_mul(crank_cast(gradient, type), scalar(graph, unit, CRANK_SCALAR_CLIP, type));
     crank_tensor  *m1 = crank_add(crank_scale(m, opt->beta1), crank_scale(g, 1 - opt->beta1));
     crank_tensor  *v1 = crank_add(crank_scale(v, opt->beta2), crank_scale(crank_unary(CRANK_SQUARE, g), 1 - opt->beta2));
     crank_tensor  *size = crank_div(crank_mul(rate, crank_unary(CRANK_SQRT, correction(t, opt->beta2))), correction(t, opt->beta1));
@@ -91,7 +91,7 @@ static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
                                          .seed = unit->seed,
                                          .index = (uint32_t)unit->index };
     crank_adamw(crank_use(graph, unit->param), gradient, crank_use(graph, st->m), crank_use(graph, st->v),
-                crank_step_scalars(graph), &attributes);
+                crank_unit_scalars(graph, unit), &attributes);
 }
 
 const crank_optimizer crank_optimizer_adamw = {

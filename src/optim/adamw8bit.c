@@ -54,10 +54,10 @@ static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
                                          .seed = unit->seed,
                                          .index = (uint32_t)unit->index };
     if (!st->amax_m) {
-        crank_adamw(w, gradient, m, v, crank_step_scalars(graph), &attributes);
+        crank_adamw(w, gradient, m, v, crank_unit_scalars(graph, unit), &attributes);
         return;
     }
-    crank_adamw8bit(w, gradient, m, v, crank_use(graph, st->amax_m), crank_use(graph, st->amax_v), crank_step_scalars(graph),
+    crank_adamw8bit(w, gradient, m, v, crank_use(graph, st->amax_m), crank_use(graph, st->amax_v), crank_unit_scalars(graph, unit),
                     &attributes);
 }
 

@@ -36,7 +36,7 @@ static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
                                          .rate_factor = unit->rate_factor,
                                          .seed = unit->seed,
                                          .index = (uint32_t)unit->index };
-    crank_lion(crank_use(graph, unit->param), gradient, crank_use(graph, st->m), crank_step_scalars(graph), &attributes);
+    crank_lion(crank_use(graph, unit->param), gradient, crank_use(graph, st->m), crank_unit_scalars(graph, unit), &attributes);
 }
 
 const crank_optimizer crank_optimizer_lion = {

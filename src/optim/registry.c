@@ -15,7 +15,9 @@ const crank_optimizer *crank_optimizer_at(size_t i) { return registry_at(&optimi
 
 crank_status crank_register_optimizer(crank_context *context, const crank_optimizer *optimizer)
 {
-    if (!optimizer->update)
-        return crank_fail(context, CRANK_USAGE, "the optimiser %s lacks update", optimizer->name ? optimizer->name : "?");
+    bool zeroth = optimizer->trials && optimizer->propose && optimizer->absorb;
+    if (!optimizer->update == !zeroth)
+        return crank_fail(context, CRANK_USAGE, "the optimiser %s needs either update, or trials, propose and absorb",
+                          optimizer->name ? optimizer->name : "?");
     return registry_add(context, &optimizers, optimizer);
 }

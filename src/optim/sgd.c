@@ -42,7 +42,7 @@ static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
                                         .seed = unit->seed,
                                         .index = (uint32_t)unit->index };
     crank_sgd(crank_use(graph, unit->param), gradient, st->buffer ? crank_use(graph, st->buffer) : NULL,
-              crank_step_scalars(graph), &attributes);
+              crank_unit_scalars(graph, unit), &attributes);
 }
 
 const crank_optimizer crank_optimizer_sgd = {

@@ -23,7 +23,7 @@ crank_status evaluate_set(crank_context *context, task_trainer *trainer, data_se
 {
     int64_t labels = crank_model_config_of(trainer->model)->labels, batches = dataset_batches_per_epoch(set), right = 0;
     bool    classifies = trainer->recipe->objective->fields & CRANK_FIELD_LABELS;
-    double  sum = 0, start = clock_seconds();
+    double  sum = 0, divisor = 0, start = clock_seconds();
     float  *outputs = NULL;
     *out = (evaluation){.classified = classifies, .accuracy = NAN};
     if (classifies) {
@@ -33,15 +33,16 @@ crank_status evaluate_set(crank_context *context, task_trainer *trainer, data_se
     crank_status status = CRANK_OK;
     for (int64_t k = 0; k < batches && status == CRANK_OK; k++) {
         const data_batch *batch;
-        double            numerator = 0;
+        double            numerator = 0, denominator = 0;
         if (crank_stop_requested(context)) {
             status = crank_fail(context, CRANK_STOPPED, "stopped during an evaluation; the same command goes on from the last checkpoint");
             break;
         }
         status = dataset_batch(context, set, k, 0, &batch);
-        if (status == CRANK_OK) status = trainer_evaluate(context, trainer, batch, &numerator, outputs);
+        if (status == CRANK_OK) status = trainer_evaluate(context, trainer, batch, &numerator, &denominator, outputs);
         if (status != CRANK_OK) break;
         sum += numerator;
+        divisor += denominator;
         out->counted += batch->trained;
         out->tokens += batch->tokens;
         out->sequences += batch->sequences;
@@ -49,7 +50,7 @@ crank_status evaluate_set(crank_context *context, task_trainer *trainer, data_se
     }
     crank_free(outputs);
     if (status == CRANK_OK && out->counted < 1) status = crank_fail(context, CRANK_BAD_DATA, "the evaluation set has nothing that the loss counts");
-    out->loss = sum / (double)(out->counted ? out->counted : 1);
+    out->loss = divisor > 0 ? sum / divisor : 0;
     if (classifies && out->counted) out->accuracy = (double)right / (double)out->counted;
     out->seconds = clock_seconds() - start;
     return status;

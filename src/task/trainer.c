@@ -38,9 +38,15 @@ static crank_status add_unit(crank_context *context, task_trainer *trainer, cran
     if (!trainer->unit_state[i]) return CRANK_FAILED;
     *unit = (crank_unit){.optimizer = recipe->optimizer, .param = param, .rate_factor = param->rate_factor,
                          .decay = decays ? recipe->optim->decay : 0, .options = recipe->optimizer_options,
-                         .state = trainer->unit_state[i], .seed = (uint64_t)recipe->train->seed, .index = i,
+                         .state = trainer->unit_state[i], .model = trainer->model_state, .seed = (uint64_t)recipe->train->seed, .index = i,
                          .block = block_of(trainer->model, param), .active = true};
     trainer->unit_count++;
+    if (trainer_moved_by_method(unit)) {
+        if (!recipe->optimizer->propose) return CRANK_OK;
+        return crank_fail(context, CRANK_USAGE, "the method %s moves its parameters by their gradients, and %s has none: choose another optim.method",
+                          crank_param_map(param)->name, recipe->optimizer->name);
+    }
+    trainer->optimizer_units++;
     return recipe->optimizer->attach ? recipe->optimizer->attach(context, unit) : CRANK_OK;
 }
 
@@ -59,14 +65,10 @@ static crank_status add_units(crank_context *context, task_trainer *trainer)
         if (status != CRANK_OK) return status;
     }
     if (!trainer->unit_count) return crank_fail(context, CRANK_USAGE, "nothing is trainable: choose lowrank.targets, or lowrank.method: none");
-    for (int i = 0; trainer->recipe->train->accumulate > 1 && i < trainer->unit_count; i++) {
-        const crank_view *view = &trainer->units[i].param->view;
-        char             *name = crank_format(context, "%s.gradient", trainer->units[i].param->name);
-        if (!name) return CRANK_FAILED;
-        trainer->buffers[i] = crank_params_add(params, name, CRANK_ROLE_CACHE, view->dtype == CRANK_F64 ? CRANK_F64 : CRANK_F32, view->rank, view->dims);
-        crank_free(name);
-        if (!trainer->buffers[i]) return CRANK_FAILED;
-    }
+    const char *named = trainer->recipe->file ? crank_recipe_get(trainer->recipe->file, "optim", "method") : NULL;
+    if (named && !trainer->optimizer_units)
+        return crank_fail(context, CRANK_USAGE, "optim.method: %s would move nothing: the method %s moves its own parameters; leave it out", named,
+                          trainer->recipe->map ? trainer->recipe->map->name : "");
     return CRANK_OK;
 }
 
@@ -95,15 +97,26 @@ task_trainer *trainer_new(crank_context *context, crank_model *model, const task
     return trainer;
 }
 
+static void release_units(task_trainer *trainer)
+{
+    const crank_optimizer *optimizer = trainer->recipe->optimizer;
+    for (int i = 0; i < trainer->unit_count; i++) {
+        if (optimizer->release && !trainer_moved_by_method(&trainer->units[i])) optimizer->release(&trainer->units[i]);
+        crank_free(trainer->unit_state[i]);
+    }
+    crank_unit all = {.optimizer = optimizer, .options = trainer->recipe->optimizer_options, .model = trainer->model_state};
+    if (optimizer->release && trainer->model_state) optimizer->release(&all);
+}
+
 void trainer_free(task_trainer *trainer)
 {
     if (!trainer) return;
     trainer_drop_graphs(trainer);
     crank_pool_free(trainer->pool);
-    for (int i = 0; i < trainer->unit_count; i++) crank_free(trainer->unit_state[i]);
+    release_units(trainer);
     void *const rooms[] = {trainer->units, trainer->unit_state, trainer->buffers, trainer->model_state, trainer->ids, trainer->positions,
                            trainer->targets, trainer->token_types, trainer->segments, trainer->labels, trainer->weights, trainer->values,
-                           trainer->sequence_weights, trainer};
+                           trainer->sequence_weights, trainer->list_scores, trainer->list_d1, trainer};
     for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) crank_free(rooms[i]);
 }
 
@@ -211,7 +224,7 @@ static void shape_of(int64_t tokens, int64_t sequences, int64_t *n, int64_t *s)
     *s = round_up(sequences + (*n > tokens));
 }
 
-static shaped *prepared(crank_context *context, task_trainer *trainer, const data_batch *batch, variant kind)
+shaped *trainer_prepared(crank_context *context, task_trainer *trainer, const data_batch *batch, variant kind)
 {
     int64_t n, s;
     shape_of(batch->tokens, batch->sequences, &n, &s);
@@ -236,36 +249,40 @@ crank_status trainer_step(crank_context *context, task_trainer *trainer, int64_t
     if (result->trained < 1) return crank_fail(context, CRANK_BAD_DATA, "step %lld has nothing that the loss counts", (long long)step);
     result->rate = trainer->recipe->train->lr * crank_schedule_factor(&trainer->schedule, step);
     result->norm = NAN;
+    if (trainer->recipe->optimizer->propose) return trainer_zeroth_step(context, trainer, step, window, count, result);
+    crank_status probed = trainer_probe(context, trainer, window[0], step * trainer->recipe->train->accumulate);
+    if (probed != CRANK_OK) return probed;
     scalars[CRANK_SCALAR_RATE] = (float)result->rate;
     scalars[CRANK_SCALAR_STEP] = (float)step;
     scalars[CRANK_SCALAR_CLIP] = (float)(1 / result->denominator);
     scalars[CRANK_SCALAR_DENOMINATOR] = (float)result->denominator;
     scalars[CRANK_SCALAR_PROGRESS] = (float)((double)step / (double)(trainer->schedule.total > 0 ? trainer->schedule.total : 1));
+    double denominator = 0; /* of the micro-batches so far */
     for (int i = 0; i < count; i++) {
         variant kind = count == 1 ? VARIANT_ONLY : i == 0 ? VARIANT_FIRST : i < count - 1 ? VARIANT_MORE : VARIANT_LAST;
-        shaped *shape = prepared(context, trainer, window[i], kind);
+        shaped *shape = trainer_prepared(context, trainer, window[i], kind);
         int64_t draw = step * trainer->recipe->train->accumulate + i; /* every micro-batch has dropout masks of its own */
         if (!shape) return crank_last_status(context);
-        crank_status status = crank_write(crank_step_scalars(shape->graph), scalars);
-        if (status == CRANK_OK) status = crank_write(crank_step_counter(shape->graph), &draw);
-        if (status == CRANK_OK) status = crank_run(shape->graph);
-        if (status == CRANK_OK) status = crank_read(crank_step_scalars(shape->graph), scalars); /* SKIP holds for the window */
+        crank_status status = crank_write(crank_step_counter(shape->graph), &draw);
+        if (status == CRANK_OK) status = trainer_run(context, trainer, shape, window[i], scalars, &result->numerator, &denominator);
         if (status != CRANK_OK) return status;
-        result->numerator += crank_read_scalar(shape->numerator);
         if (shape->norm) result->norm = crank_read_scalar(shape->norm);
     }
-    result->loss = result->numerator / result->denominator;
+    if (trainer->recipe->objective->list) result->denominator = denominator;
+    result->loss = result->denominator > 0 ? result->numerator / result->denominator : 0;
     result->skipped = scalars[CRANK_SCALAR_SKIP] != 0;
     return CRANK_OK;
 }
 
-crank_status trainer_evaluate(crank_context *context, task_trainer *trainer, const data_batch *batch, double *numerator, float *outputs)
+crank_status trainer_evaluate(crank_context *context, task_trainer *trainer, const data_batch *batch, double *numerator, double *denominator,
+                              float *outputs)
 {
-    shaped *shape = prepared(context, trainer, batch, VARIANT_EVALUATE);
+    float   scalars[CRANK_SCALARS] = {0};
+    shaped *shape = trainer_prepared(context, trainer, batch, VARIANT_EVALUATE);
     if (!shape) return crank_last_status(context);
-    crank_status status = crank_run(shape->graph);
+    *numerator = *denominator = 0;
+    crank_status status = trainer_run(context, trainer, shape, batch, scalars, numerator, denominator);
     if (status != CRANK_OK) return status;
-    *numerator = crank_read_scalar(shape->numerator);
     if (!outputs || !shape->scores.outputs) return CRANK_OK;
     const crank_tensor *tensor = shape->scores.outputs;
     size_t              all = (size_t)(tensor->dims[0] * tensor->dims[1]), wanted = (size_t)(batch->sequences * tensor->dims[1]);
@@ -305,6 +322,18 @@ static void count_params(const task_trainer *trainer, trainer_memory *memory)
     }
 }
 
+/* A graph of this kind is among those that the run needs. */
+static bool variant_used(const task_trainer *trainer, variant kind)
+{
+    int64_t accumulate = trainer->recipe->train->accumulate;
+    if (kind == VARIANT_EVALUATE) return true;
+    if (!trainer->unit_count || trainer->recipe->optimizer->propose) return false;
+    for (int i = 0; kind == VARIANT_PROBE && i < trainer->unit_count; i++)
+        if (trainer->units[i].probe) return true;
+    if (kind == VARIANT_PROBE || (kind == VARIANT_MORE && accumulate < 3)) return false;
+    return accumulate > 1 ? kind != VARIANT_ONLY : kind == VARIANT_ONLY;
+}
+
 crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, bool types, size_t limit,
                           trainer_memory *memory)
 {
@@ -313,13 +342,11 @@ crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t
     trainer->types = types;
     trainer->limit = limit;
     shape_of(tokens, sequences, &n, &s);
-    bool many = trainer->recipe->train->accumulate > 1;
+    crank_status heaviest = trainer->unit_count ? trainer_period(context, trainer, 0) : CRANK_OK;
+    if (heaviest != CRANK_OK) return heaviest;
     for (variant kind = VARIANT_ONLY; kind < VARIANTS; kind++) {
         crank_plan_summary summary = {0};
-        bool               used = kind == VARIANT_EVALUATE || (many ? kind != VARIANT_ONLY : kind == VARIANT_ONLY);
-        if (kind == VARIANT_MORE && trainer->recipe->train->accumulate < 3) used = false;
-        if (kind != VARIANT_EVALUATE && !trainer->unit_count) used = false;
-        if (!used) continue;
+        if (!variant_used(trainer, kind)) continue;
         if (!trainer_graph(context, trainer, n, s, kind, &summary)) return crank_last_status(context);
         if (summary.arena > memory->arena) memory->arena = summary.arena;
         if (summary.workspace > memory->workspace) memory->workspace = summary.workspace;

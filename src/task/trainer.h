@@ -44,12 +44,14 @@ typedef struct trainer_result {
 crank_status trainer_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
                           trainer_result *result);
 
-/* Forward only, no dropout. `outputs` receives [sequences, labels] f32 of a classification head, or NULL. */
-crank_status trainer_evaluate(crank_context *context, task_trainer *trainer, const data_batch *batch, double *numerator, float *outputs);
+/* Forward only, no dropout: the batch's numerator and denominator. `outputs` receives [sequences, labels] f32 of a classification
+ * head, or NULL. */
+crank_status trainer_evaluate(crank_context *context, task_trainer *trainer, const data_batch *batch, double *numerator, double *denominator,
+                              float *outputs);
 
 /* Parameters whose values a checkpoint must hold: trainable ones, those of methods, and state. */
 bool trainer_saves(const task_trainer *trainer, const crank_param *param);
-/* Between steps: hooks of methods and optimisers that act between runs. */
+/* Between steps: hooks of methods and optimisers that act between runs. Step 0: the heaviest state, for the plan. */
 crank_status trainer_period(crank_context *context, task_trainer *trainer, int64_t step);
 /* Profile of the graphs that have run so far; malloc'd text. */
 void  trainer_profile(task_trainer *trainer, bool on);

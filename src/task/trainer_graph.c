@@ -39,77 +39,164 @@ static void record_forward(const task_trainer *trainer, shaped *shape)
         scores->outputs = crank_keep(crank_model_classify(graph, trainer->model, features, shape->model.segments));
     if (objective->scores & CRANK_SCORES_POOLED)
         scores->pooled = crank_model_pool(graph, trainer->model, features, shape->model.segments);
-    shape->numerator = crank_keep(objective->record(graph, scores, trainer->recipe->objective_options));
+    crank_tensor *recorded = crank_keep(objective->record(graph, scores, trainer->recipe->objective_options));
+    if (objective->list)
+        shape->list_scores = crank_keep(crank_contiguous(crank_cast(recorded, CRANK_F32)));
+    else
+        shape->numerator = recorded;
 }
 
-/* What is minimised: the numerator, and in the last micro-batch the methods' penalty times the window's denominator. */
-static crank_tensor *record_target(const task_trainer *trainer, shaped *shape)
+/* What is minimised: the numerator, or the scores with the gradient that the host gives them in the next segment, and in the last
+ * micro-batch the methods' penalty times the window's denominator. Returns how many targets there are. */
+static int record_targets(const task_trainer *trainer, shaped *shape, crank_tensor *targets[2], crank_tensor *seeds[2])
 {
-    if (shape->kind != VARIANT_ONLY && shape->kind != VARIANT_LAST) return shape->numerator;
-    crank_tensor *penalty = crank_linears_penalty(shape->graph, crank_model_linears(trainer->model));
-    if (!penalty) return shape->numerator;
-    crank_tensor *denominator = crank_cast(crank_step_scalar(shape->graph, CRANK_SCALAR_DENOMINATOR), penalty->dtype);
-    return crank_add(shape->numerator, crank_cast(crank_mul(penalty, denominator), shape->numerator->dtype));
+    crank_graph *graph = shape->graph;
+    targets[0] = shape->numerator;
+    seeds[0] = seeds[1] = NULL;
+    if (shape->list_scores) {
+        crank_next_segment(graph);
+        targets[0] = shape->list_scores;
+        seeds[0] = shape->list_gradient = crank_input(graph, "gradient of the scores", CRANK_F32, targets[0]->rank, targets[0]->dims);
+    }
+    if (shape->kind != VARIANT_ONLY && shape->kind != VARIANT_LAST) return 1;
+    crank_tensor *penalty = crank_linears_penalty(graph, crank_model_linears(trainer->model));
+    if (!penalty) return 1;
+    crank_tensor *denominator = crank_cast(crank_step_scalar(graph, CRANK_SCALAR_DENOMINATOR), penalty->dtype);
+    targets[1] = crank_mul(penalty, denominator);
+    return 2;
 }
 
-static void record_updates(const task_trainer *trainer, shaped *shape, crank_tensor **gradients)
+/* ---- gradients and updates ---- */
+
+bool trainer_moved_by_method(const crank_unit *unit)
+{
+    const crank_map *map = crank_param_map(unit->param);
+    return map && map->update;
+}
+
+/* What is kept of a unit's gradient over a window. */
+static crank_tensor *accumulated(const task_trainer *trainer, shaped *shape, int i, crank_tensor *gradient)
+{
+    crank_unit *unit = &trainer->units[i];
+    if (trainer_moved_by_method(unit) || !unit->optimizer->accumulate) return gradient;
+    crank_tensor *kept = unit->optimizer->accumulate(shape->graph, unit, gradient);
+    return kept ? kept : gradient;
+}
+
+/* The unit's sum over a window, in the type and shape of what is added to it; made at its first use. */
+static crank_tensor *buffer_of(task_trainer *trainer, shaped *shape, int i, const crank_tensor *like)
+{
+    if (crank_graph_status(shape->graph) != CRANK_OK) return crank_graph_error(shape->graph, CRANK_FAILED, "the graph has failed");
+    if (!trainer->buffers[i]) {
+        char *name = crank_format(trainer->context, "%s.gradient", trainer->units[i].param->name);
+        if (name)
+            trainer->buffers[i] = crank_params_add(crank_model_params(trainer->model), name, CRANK_ROLE_CACHE, like->dtype, like->rank, like->dims);
+        crank_free(name);
+        if (!trainer->buffers[i]) return crank_graph_error(shape->graph, CRANK_FAILED, "a gradient buffer: %s", crank_message(trainer->context));
+    }
+    return crank_use(shape->graph, trainer->buffers[i]);
+}
+
+static bool same_shape(const crank_tensor *tensor, const crank_param *param)
+{
+    return tensor->rank == param->view.rank && !memcmp(tensor->dims, param->view.dims, (size_t)tensor->rank * sizeof *tensor->dims);
+}
+
+/* before_step of the methods sees the gradients of the whole window; what an optimiser keeps in another shape is not theirs. */
+static void record_before_step(const task_trainer *trainer, shaped *shape, crank_tensor **gradients)
+{
+    for (int i = 0; i < trainer->unit_count; i++)
+        if (gradients[i] && same_shape(gradients[i], trainer->units[i].param))
+            crank_gradient_set(shape->graph, trainer->units[i].param, gradients[i]);
+    crank_linears_before_step(shape->graph, crank_model_linears(trainer->model));
+    for (int i = 0; i < trainer->unit_count; i++)
+        if (gradients[i] && same_shape(gradients[i], trainer->units[i].param))
+            gradients[i] = crank_gradient_of(shape->graph, trainer->units[i].param);
+}
+
+static void record_updates(task_trainer *trainer, shaped *shape, crank_tensor **gradients)
 {
     crank_graph   *graph = shape->graph;
-    crank_linears *linears = crank_model_linears(trainer->model);
     int            count = 0;
     crank_tensor **arriving = calloc((size_t)trainer->unit_count + 1, sizeof *arriving);
     if (!arriving) {
         crank_graph_error(graph, CRANK_FAILED, "out of memory: recording updates");
         return;
     }
-    for (int i = 0; i < trainer->unit_count; i++) {
-        if (!gradients[i]) continue;
-        if (shape->kind == VARIANT_LAST) gradients[i] = crank_add(crank_use(graph, trainer->buffers[i]), gradients[i]);
-        crank_gradient_set(graph, trainer->units[i].param, gradients[i]);
-    }
-    crank_linears_before_step(graph, linears);
-    for (int i = 0; i < trainer->unit_count; i++) {
-        if (!gradients[i]) continue;
-        gradients[i] = crank_gradient_of(graph, trainer->units[i].param);
-        arriving[count++] = gradients[i];
-    }
+    for (int i = 0; i < trainer->unit_count; i++)
+        if (gradients[i] && shape->kind == VARIANT_LAST) gradients[i] = crank_add(buffer_of(trainer, shape, i, gradients[i]), gradients[i]);
+    record_before_step(trainer, shape, gradients);
+    for (int i = 0; i < trainer->unit_count; i++)
+        if (gradients[i]) arriving[count++] = gradients[i];
     if (!trainer->recipe->train->inside) shape->norm = crank_keep(crank_clip_scale(arriving, count, trainer->recipe->train->clip, graph));
     for (int i = 0; i < trainer->unit_count; i++)
-        if (gradients[i]) trainer->units[i].optimizer->update(graph, &trainer->units[i], gradients[i]);
-    crank_linears_after_step(graph, linears);
+        if (gradients[i] && !trainer_moved_by_method(&trainer->units[i]))
+            trainer->units[i].optimizer->update(graph, &trainer->units[i], gradients[i]);
+    crank_linears_update(graph, crank_model_linears(trainer->model));
+    crank_linears_after_step(graph, crank_model_linears(trainer->model));
     free(arriving);
 }
 
-static void record_training(const task_trainer *trainer, shaped *shape)
+/* The units that take part: sleeping ones have no gradient. */
+static bool takes_part(const crank_unit *unit, variant kind) { return unit->active && (kind != VARIANT_PROBE || unit->probe); }
+
+/* The gradients of the units that take part, by unit; false: message in the graph. */
+static bool record_gradients(const task_trainer *trainer, shaped *shape, crank_tensor **gradients)
 {
-    crank_graph   *graph = shape->graph;
     size_t         n = (size_t)trainer->unit_count;
-    crank_tensor **leaves = calloc(n + 1, sizeof *leaves), **gradients = calloc(n + 1, sizeof *gradients);
-    if (!leaves || !gradients) {
-        free(leaves);
-        free(gradients);
-        crank_graph_error(graph, CRANK_FAILED, "out of memory: recording a step");
+    crank_tensor **leaves = calloc(n + 1, sizeof *leaves), **yielded = calloc(n + 1, sizeof *yielded);
+    int           *unit_of = calloc(n + 1, sizeof *unit_of), count = 0;
+    bool           good = leaves && yielded && unit_of;
+    if (!good) crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording a step");
+    for (int i = 0; good && i < trainer->unit_count; i++)
+        if (takes_part(&trainer->units[i], shape->kind)) {
+            leaves[count] = crank_use(shape->graph, trainer->units[i].param);
+            unit_of[count++] = i;
+        }
+    if (good) {
+        crank_tensor *targets[2], *seeds[2];
+        int           target_count = record_targets(trainer, shape, targets, seeds);
+        good = crank_gradients(shape->graph, targets, seeds, target_count, leaves, count, yielded) == CRANK_OK;
+    }
+    for (int i = 0; good && i < count; i++) gradients[unit_of[i]] = yielded[i];
+    free(leaves), free(yielded), free(unit_of);
+    return good;
+}
+
+static void record_training(task_trainer *trainer, shaped *shape)
+{
+    crank_tensor **gradients = calloc((size_t)trainer->unit_count + 1, sizeof *gradients);
+    if (!gradients) {
+        crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording a step");
         return;
     }
-    int *unit_of = calloc(n + 1, sizeof *unit_of), active = 0; /* sleeping units have no gradient */
-    for (int i = 0; unit_of && i < trainer->unit_count; i++)
-        if (trainer->units[i].active) {
-            leaves[active] = crank_use(graph, trainer->units[i].param);
-            unit_of[active++] = i;
-        }
-    crank_check_finite(shape->numerator);
-    crank_tensor *target = record_target(trainer, shape);
-    crank_tensor **yielded = calloc(n + 1, sizeof *yielded);
-    if (unit_of && yielded && crank_gradients(graph, &target, NULL, 1, leaves, active, yielded) == CRANK_OK) {
-        for (int i = 0; i < active; i++) gradients[unit_of[i]] = yielded[i];
-        if (shape->kind == VARIANT_FIRST || shape->kind == VARIANT_MORE) {
-            for (int i = 0; i < trainer->unit_count; i++)
-                if (gradients[i]) crank_assign(crank_use(graph, trainer->buffers[i]), gradients[i], shape->kind == VARIANT_MORE);
-        } else {
-            record_updates(trainer, shape, gradients);
-        }
+    if (shape->kind != VARIANT_PROBE && shape->numerator) crank_check_finite(shape->numerator);
+    bool good = record_gradients(trainer, shape, gradients);
+    if (shape->kind == VARIANT_PROBE) {
+        shape->probes = gradients;
+        for (int i = 0; good && i < trainer->unit_count; i++)
+            if (gradients[i]) crank_keep(gradients[i]);
+        return;
     }
-    free(unit_of), free(yielded), free(leaves), free(gradients);
+    for (int i = 0; good && i < trainer->unit_count; i++)
+        if (gradients[i]) gradients[i] = accumulated(trainer, shape, i, gradients[i]);
+    if (good && (shape->kind == VARIANT_FIRST || shape->kind == VARIANT_MORE)) {
+        for (int i = 0; i < trainer->unit_count; i++)
+            if (gradients[i]) crank_assign(buffer_of(trainer, shape, i, gradients[i]), gradients[i], shape->kind == VARIANT_MORE);
+    } else if (good) {
+        record_updates(trainer, shape, gradients);
+    }
+    free(gradients);
+}
+
+/* What the limit leaves for an arena beside the buffers, which exist once a graph that adds to them is recorded. */
+static size_t arena_limit(const task_trainer *trainer)
+{
+    size_t taken = 0;
+    if (!trainer->limit) return 0;
+    for (int i = 0; i < trainer->unit_count; i++)
+        if (trainer->buffers[i]) taken += crank_view_bytes(&trainer->buffers[i]->view);
+    return taken < trainer->limit ? trainer->limit - taken : 1;
 }
 
 static crank_status record(crank_context *context, task_trainer *trainer, shaped *shape, crank_plan_summary *summary)
@@ -123,10 +210,17 @@ static crank_status record(crank_context *context, task_trainer *trainer, shaped
     record_inputs(trainer, shape);
     record_forward(trainer, shape);
     if (shape->kind != VARIANT_EVALUATE) record_training(trainer, shape);
-    crank_plan_options options = {.memory_limit = trainer->limit};
+    crank_plan_options options = {.memory_limit = arena_limit(trainer)};
     crank_status       status = crank_plan(shape->graph, &options, summary);
     if (status == CRANK_OK && trainer->profile) crank_graph_profile(shape->graph, true);
     return status;
+}
+
+static void shape_free(shaped *shape)
+{
+    crank_graph_free(shape->graph);
+    free(shape->probes);
+    crank_free(shape);
 }
 
 shaped *trainer_graph(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, variant kind, crank_plan_summary *summary)
@@ -139,8 +233,7 @@ shaped *trainer_graph(crank_context *context, task_trainer *trainer, int64_t tok
     shape->sequences = sequences;
     shape->kind = kind;
     if (record(context, trainer, shape, summary) != CRANK_OK) {
-        crank_graph_free(shape->graph);
-        crank_free(shape);
+        shape_free(shape);
         return NULL;
     }
     shape->next = trainer->graphs;
@@ -152,8 +245,63 @@ void trainer_drop_graphs(task_trainer *trainer)
 {
     while (trainer->graphs) {
         shaped *next = trainer->graphs->next;
-        crank_graph_free(trainer->graphs->graph);
-        crank_free(trainer->graphs);
+        shape_free(trainer->graphs);
         trainer->graphs = next;
     }
+    for (int i = 0; trainer->buffers && i < trainer->unit_count; i++) {
+        if (trainer->buffers[i]) crank_params_remove(crank_model_params(trainer->model), trainer->buffers[i]);
+        trainer->buffers[i] = NULL;
+    }
+}
+
+/* ---- probing ---- */
+
+/* Graphs of a probe hold for one set of units and are rare: they go after their run. */
+static void drop_probes(task_trainer *trainer)
+{
+    shaped **link = &trainer->graphs;
+    while (*link) {
+        shaped *shape = *link;
+        if (shape->kind != VARIANT_PROBE) {
+            link = &shape->next;
+            continue;
+        }
+        *link = shape->next;
+        shape_free(shape);
+    }
+}
+
+static crank_status hand_over(crank_context *context, crank_unit *unit, const crank_tensor *gradient)
+{
+    size_t elements = (size_t)crank_view_count(&unit->param->view);
+    float *values = crank_alloc(context, elements, sizeof *values, "a probed gradient");
+    void  *raw = crank_alloc(context, elements, crank_dtype_bits(gradient->dtype) / 8, "a probed gradient");
+    crank_status status = values && raw ? crank_read(gradient, raw) : CRANK_FAILED;
+    if (status == CRANK_OK) {
+        crank_convert(values, CRANK_F32, raw, gradient->dtype, elements);
+        status = unit->optimizer->observe(context, unit, values);
+    }
+    crank_free(values), crank_free(raw);
+    return status;
+}
+
+crank_status trainer_probe(crank_context *context, task_trainer *trainer, const data_batch *batch, int64_t draw)
+{
+    bool wanted = false;
+    for (int i = 0; i < trainer->unit_count; i++) {
+        trainer->units[i].probe &= trainer->units[i].active && trainer->units[i].optimizer->observe;
+        wanted |= trainer->units[i].probe;
+    }
+    if (!wanted) return CRANK_OK;
+    shaped      *shape = trainer_prepared(context, trainer, batch, VARIANT_PROBE);
+    float        scalars[CRANK_SCALARS] = {[CRANK_SCALAR_CLIP] = 1, [CRANK_SCALAR_DENOMINATOR] = 1};
+    double       numerator = 0, denominator = 0;
+    crank_status status = shape ? crank_write(crank_step_counter(shape->graph), &draw) : crank_last_status(context);
+    if (status == CRANK_OK) status = trainer_run(context, trainer, shape, batch, scalars, &numerator, &denominator);
+    for (int i = 0; i < trainer->unit_count; i++) {
+        if (status == CRANK_OK && shape->probes[i]) status = hand_over(context, &trainer->units[i], shape->probes[i]);
+        trainer->units[i].probe = false;
+    }
+    drop_probes(trainer);
+    return status;
 }

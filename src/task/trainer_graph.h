@@ -11,6 +11,7 @@ typedef enum variant {
     VARIANT_MORE,  /* adds to the buffers */
     VARIANT_LAST,  /* adds the buffers to its own gradients and updates */
     VARIANT_EVALUATE,
+    VARIANT_PROBE, /* keeps the gradients of units that are probed; changes nothing */
     VARIANTS
 } variant;
 
@@ -21,6 +22,8 @@ typedef struct shaped {
     crank_model_inputs model;
     crank_scores       scores;
     crank_tensor      *numerator, *norm;
+    crank_tensor      *list_scores, *list_gradient; /* with a list objective: kept, and the input that starts the reverse pass */
+    crank_tensor     **probes; /* VARIANT_PROBE: of each unit, its kept gradient or NULL */
     struct shaped     *next;
 } shaped;
 
@@ -32,9 +35,9 @@ struct task_trainer {
     crank_pool        *pool;
     crank_unit        *units;
     char             **unit_state; /* of each unit, state_size bytes */
-    crank_param      **buffers;    /* of each unit; NULL without accumulation */
+    crank_param      **buffers;    /* of each active unit: sums over a window's micro-batches, made when they are first recorded */
     void              *model_state;
-    int                unit_count;
+    int                unit_count, optimizer_units; /* those that the run's optimiser moves */
     bool               types; /* batches carry token types */
     size_t             limit; /* bytes an arena may take; 0: none */
     shaped            *graphs;
@@ -42,11 +45,27 @@ struct task_trainer {
     /* Room for a batch rounded up to its shape. */
     int32_t *ids, *positions, *targets, *token_types, *segments, *labels;
     float   *weights, *values, *sequence_weights;
+    float   *list_scores, *list_d1; /* [room of them] */
+    size_t   list_room;
     int64_t  token_room, sequence_room;
 };
 
 /* The graph of a shape and variant, recorded and planned at its first use. NULL: message set. */
 shaped *trainer_graph(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, variant kind,
                       crank_plan_summary *summary);
+/* With their buffers: between windows only. */
 void trainer_drop_graphs(task_trainer *trainer);
+/* The unit's update is recorded by the method that made the parameter. */
+bool trainer_moved_by_method(const crank_unit *unit);
+/* Runs a prepared graph over the batch, with the host's list objective between its segments; adds to the numerator and the denominator
+ * and returns the scalars as they are afterwards. */
+crank_status trainer_run(crank_context *context, task_trainer *trainer, shaped *shape, const data_batch *batch, float *scalars,
+                         double *numerator, double *denominator);
+/* Gradients over one batch for the units whose `probe` is set, handed to the optimiser's `observe`; draw: as of the batch's step. */
+crank_status trainer_probe(crank_context *context, task_trainer *trainer, const data_batch *batch, int64_t draw);
+/* A step of an optimiser without gradients: rounds of trial points, each with one forward pass over the window. */
+crank_status trainer_zeroth_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
+                                 trainer_result *result);
+/* The batch in a graph of its shape, ready to run. NULL: message set. */
+shaped *trainer_prepared(crank_context *context, task_trainer *trainer, const data_batch *batch, variant kind);
 #endif

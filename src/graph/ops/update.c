@@ -56,6 +56,28 @@ static double update_flops(const crank_node *node)
     return 12.0 * (double)op_count(node->inputs[0]);
 }
 
+/* ---- updates by rows ---- */
+
+/* Scalars [rows, CRANK_SCALARS]: row i of w, g and the state is updated by row i of the scalars, as a tensor of its own. A 16-bit
+ * parameter is refused, since the draws of its rounding are counted from the start of a tensor. */
+static bool has_rows(const crank_tensor *scalars) { return scalars && scalars->rank == 2; }
+
+static bool rows_fit(const crank_tensor *w, const crank_tensor *scalars)
+{
+    if (w->rank >= 1 && w->dims[0] == scalars->dims[0] && scalars->dims[1] == CRANK_SCALARS && w->dtype == op_wide(w->dtype))
+        return true;
+    op_refuse(w->graph, "an update of %s by rows: scalars %s must have a row for each of its rows, and it must be f32 or f64",
+              op_shape(w).text, op_shape(scalars).text);
+    return false;
+}
+
+static crank_tensor *row_of(crank_tensor *x, int64_t i) { return x ? crank_slice(x, 0, i, 1) : NULL; }
+
+static crank_tensor *row_scalars(crank_tensor *scalars, int64_t i)
+{
+    return crank_reshape(row_of(scalars, i), 1, (const int64_t[]){CRANK_SCALARS});
+}
+
 /* ---- adamw: w, g, m, v, scalars -> w, m, v ---- */
 
 static crank_status infer_adamw(crank_graph *graph, crank_node *node)
@@ -82,6 +104,11 @@ void crank_adamw(crank_tensor *w, crank_tensor *g, crank_tensor *m, crank_tensor
                  const crank_adam_attributes *attributes)
 {
     if (!training(w)) return;
+    if (has_rows(scalars)) {
+        for (int64_t i = 0, n = rows_fit(w, scalars) ? w->dims[0] : 0; i < n; i++)
+            crank_adamw(row_of(w, i), row_of(g, i), row_of(m, i), row_of(v, i), row_scalars(scalars, i), attributes);
+        return;
+    }
     crank_tensor *inputs[5] = {w, op_rows(g), m, v, scalars};
     crank_record(w->graph, &op_adamw, inputs, 5, attributes, 3, 7);
 }
@@ -154,6 +181,11 @@ void crank_sgd(crank_tensor *w, crank_tensor *g, crank_tensor *buffer, crank_ten
                const crank_sgd_attributes *attributes)
 {
     if (!training(w)) return;
+    if (has_rows(scalars)) {
+        for (int64_t i = 0, n = rows_fit(w, scalars) ? w->dims[0] : 0; i < n; i++)
+            crank_sgd(row_of(w, i), row_of(g, i), row_of(buffer, i), row_scalars(scalars, i), attributes);
+        return;
+    }
     crank_tensor *inputs[4] = {w, op_rows(g), buffer, scalars};
     crank_record(w->graph, &op_sgd, inputs, 4, attributes, 2, buffer ? 3 : 1);
 }
@@ -181,6 +213,11 @@ void crank_lion(crank_tensor *w, crank_tensor *g, crank_tensor *m, crank_tensor 
                 const crank_lion_attributes *attributes)
 {
     if (!training(w)) return;
+    if (has_rows(scalars)) {
+        for (int64_t i = 0, n = rows_fit(w, scalars) ? w->dims[0] : 0; i < n; i++)
+            crank_lion(row_of(w, i), row_of(g, i), row_of(m, i), row_scalars(scalars, i), attributes);
+        return;
+    }
     crank_tensor *inputs[4] = {w, op_rows(g), m, scalars};
     crank_record(w->graph, &op_lion, inputs, 4, attributes, 2, 3);
 }
