@@ -40,6 +40,7 @@ typedef struct crank_param {
     uint64_t      version;   /* counts host-side changes: derived caches compare it */
     void         *user;      /* of the room that made it (linear, optimiser unit) */
     bool          mapped;    /* data points into a mapped file: read only */
+    bool          moved;  /* its method's `update` moves it (crank_map): the run's optimiser leaves it alone */
     double        rate_factor; /* of its optimiser unit: multiplies the rate of the step. 1 unless its method says so (LoRA+) */
 } crank_param;
 

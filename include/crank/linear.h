@@ -72,7 +72,8 @@ struct crank_map {
     void (*after_step)(crank_graph *graph, crank_site *site);
     /* The method moves its own trainable parameters: recorded behind the clip, with crank_gradient_of (accumulated, unscaled: times
      * the step scalar CLIP) and crank_step_scalars; where SKIP is not 0 nothing may change. The run's optimiser leaves these
-     * parameters alone. May be NULL. */
+     * parameters alone, and so it does with a parameter of the model that the method trains (crank_site_train) and marks `moved`:
+     * a method that keeps W as the product of its factors reads W's gradient and assigns W. May be NULL. */
     void (*update)(crank_graph *graph, crank_site *site);
     /* Between runs, before every step (1-based): host code that may read values, resize, fold. *changed is set when graphs must be
      * recorded again. Step 0 comes once, before memory is planned: the heaviest state that the run can reach. */
@@ -100,8 +101,6 @@ CRANK_API crank_param *crank_site_find(const crank_site *site, const char *name)
  * step anyway; never trainable and never part of an adapter's files. */
 CRANK_API crank_param *crank_site_state(crank_context *context, crank_site *site, const char *name, crank_role role, crank_dtype dtype,
                                         int rank, const int64_t *dims);
-/* The method that made a parameter; NULL for the model's own. */
-CRANK_API const crank_map *crank_param_map(const crank_param *param);
 /* Makes a parameter of the model (a bias, a head) trainable while the attachment lives; it is saved with the adapter. */
 CRANK_API crank_status crank_site_train(crank_context *context, crank_site *site, crank_param *param);
 /* Tensors that derive made, kept by name for forward in the same graph. */

@@ -324,7 +324,10 @@ void crank_attachment_remove(crank_attachment *attachment)
         pop(attachment, attachment->sites[i].linear);
         if (attachment->map->release) attachment->map->release(&attachment->sites[i]);
     }
-    for (size_t i = attachment->trained_count; i-- > 0;) attachment->trained[i].param->trainable = attachment->trained[i].before;
+    for (size_t i = attachment->trained_count; i-- > 0;) {
+        attachment->trained[i].param->trainable = attachment->trained[i].before;
+        attachment->trained[i].param->moved = false;
+    }
     for (size_t i = 0; i < attachment->param_count; i++) crank_params_remove(linears->params, attachment->params[i]);
     for (int i = 0; i < attachment->count; i++) {
         crank_free(attachment->sites[i].state);

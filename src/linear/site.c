@@ -43,6 +43,7 @@ crank_param *crank_site_param(crank_context *context, crank_site *site, const ch
     crank_free(full);
     if (!param) return NULL;
     param->trainable = trainable;
+    param->moved = trainable && attachment->map->update;
     param->user = site;
     attachment->params[attachment->param_count++] = param;
     return param;
@@ -58,11 +59,6 @@ crank_param *crank_site_state(crank_context *context, crank_site *site, const ch
     crank_param *param = crank_site_param(context, site, name, dtype, rank, dims, false);
     if (param) param->role = role;
     return param;
-}
-
-const crank_map *crank_param_map(const crank_param *param)
-{
-    return param->role == CRANK_ROLE_METHOD && param->user ? site_attachment(param->user)->map : NULL;
 }
 
 crank_param *crank_site_find(const crank_site *site, const char *name)

@@ -2,6 +2,7 @@
 #include "task/trainer_graph.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,13 +18,17 @@ static int64_t round_up(int64_t n)
 
 static int64_t element_count(const crank_param *param) { return crank_view_count(&param->view); }
 
+/* The layer that a parameter lies in, by the names of the layers' linears: what stands before and with the layer's number is the same
+ * ("model.layers.3." of norms too). -1: outside. */
 static int block_of(const crank_model *model, const crank_param *param)
 {
     crank_linears *linears = crank_model_linears(model);
     for (size_t i = 0; i < crank_linears_count(linears); i++) {
         const crank_linear *linear = crank_linears_at(linears, i);
-        size_t              length = strlen(linear->name);
-        if (!strncmp(param->name, linear->name, length) && (param->name[length] == '.' || !param->name[length])) return linear->block;
+        char                number[32];
+        snprintf(number, sizeof number, ".%d.", linear->block);
+        const char *at = linear->block >= 0 ? strstr(linear->name, number) : NULL;
+        if (at && !strncmp(param->name, linear->name, (size_t)(at - linear->name) + strlen(number))) return linear->block;
     }
     return -1;
 }
@@ -41,10 +46,10 @@ static crank_status add_unit(crank_context *context, task_trainer *trainer, cran
                          .state = trainer->unit_state[i], .model = trainer->model_state, .seed = (uint64_t)recipe->train->seed, .index = i,
                          .block = block_of(trainer->model, param), .active = true};
     trainer->unit_count++;
-    if (trainer_moved_by_method(unit)) {
+    if (param->moved) {
         if (!recipe->optimizer->propose) return CRANK_OK;
-        return crank_fail(context, CRANK_USAGE, "the method %s moves its parameters by their gradients, and %s has none: choose another optim.method",
-                          crank_param_map(param)->name, recipe->optimizer->name);
+        return crank_fail(context, CRANK_USAGE, "%s is moved by its method, along its gradient, and %s works without gradients: choose another optim.method",
+                          param->name, recipe->optimizer->name);
     }
     trainer->optimizer_units++;
     return recipe->optimizer->attach ? recipe->optimizer->attach(context, unit) : CRANK_OK;
@@ -101,7 +106,7 @@ static void release_units(task_trainer *trainer)
 {
     const crank_optimizer *optimizer = trainer->recipe->optimizer;
     for (int i = 0; i < trainer->unit_count; i++) {
-        if (optimizer->release && !trainer_moved_by_method(&trainer->units[i])) optimizer->release(&trainer->units[i]);
+        if (optimizer->release && !trainer->units[i].param->moved) optimizer->release(&trainer->units[i]);
         crank_free(trainer->unit_state[i]);
     }
     crank_unit all = {.optimizer = optimizer, .options = trainer->recipe->optimizer_options, .model = trainer->model_state};

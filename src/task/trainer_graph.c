@@ -68,17 +68,11 @@ static int record_targets(const task_trainer *trainer, shaped *shape, crank_tens
 
 /* ---- gradients and updates ---- */
 
-bool trainer_moved_by_method(const crank_unit *unit)
-{
-    const crank_map *map = crank_param_map(unit->param);
-    return map && map->update;
-}
-
 /* What is kept of a unit's gradient over a window. */
 static crank_tensor *accumulated(const task_trainer *trainer, shaped *shape, int i, crank_tensor *gradient)
 {
     crank_unit *unit = &trainer->units[i];
-    if (trainer_moved_by_method(unit) || !unit->optimizer->accumulate) return gradient;
+    if (unit->param->moved || !unit->optimizer->accumulate) return gradient;
     crank_tensor *kept = unit->optimizer->accumulate(shape->graph, unit, gradient);
     return kept ? kept : gradient;
 }
@@ -130,7 +124,7 @@ static void record_updates(task_trainer *trainer, shaped *shape, crank_tensor **
         if (gradients[i]) arriving[count++] = gradients[i];
     if (!trainer->recipe->train->inside) shape->norm = crank_keep(crank_clip_scale(arriving, count, trainer->recipe->train->clip, graph));
     for (int i = 0; i < trainer->unit_count; i++)
-        if (gradients[i] && !trainer_moved_by_method(&trainer->units[i]))
+        if (gradients[i] && !trainer->units[i].param->moved)
             trainer->units[i].optimizer->update(graph, &trainer->units[i], gradients[i]);
     crank_linears_update(graph, crank_model_linears(trainer->model));
     crank_linears_after_step(graph, crank_model_linears(trainer->model));
@@ -175,7 +169,7 @@ static void record_training(task_trainer *trainer, shaped *shape)
     if (shape->kind == VARIANT_PROBE) {
         shape->probes = gradients;
         for (int i = 0; good && i < trainer->unit_count; i++)
-            if (gradients[i]) crank_keep(gradients[i]);
+            if (gradients[i]) gradients[i] = crank_keep(crank_contiguous(gradients[i]));
         return;
     }
     for (int i = 0; good && i < trainer->unit_count; i++)

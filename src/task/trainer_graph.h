@@ -55,8 +55,6 @@ shaped *trainer_graph(crank_context *context, task_trainer *trainer, int64_t tok
                       crank_plan_summary *summary);
 /* With their buffers: between windows only. */
 void trainer_drop_graphs(task_trainer *trainer);
-/* The unit's update is recorded by the method that made the parameter. */
-bool trainer_moved_by_method(const crank_unit *unit);
 /* Runs a prepared graph over the batch, with the host's list objective between its segments; adds to the numerator and the denominator
  * and returns the scalars as they are afterwards. */
 crank_status trainer_run(crank_context *context, task_trainer *trainer, shaped *shape, const data_batch *batch, float *scalars,
