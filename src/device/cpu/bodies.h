@@ -38,5 +38,6 @@ cpu_finder norm_avx2_find, norm_avx512_find;               /* rmsnorm, layernorm
 cpu_finder shape_avx2_find, shape_avx512_find;             /* reduce, gather with a cast, scatter, unpick */
 cpu_finder move_find;                                      /* concat, pad, gather, pick, transposing copies */
 cpu_finder segment_avx2_find, segment_avx512_find;         /* segment_pool and its reverse */
-cpu_finder update_avx2_find, update_avx512_find;           /* adamw, adamw8bit, sgd, lion, assign */
+cpu_finder update_avx2_find, update_avx512_find;           /* adamw, sgd, lion, assign */
+cpu_finder adam8bit_avx2_find, adam8bit_avx512_find;       /* adamw8bit */
 #endif

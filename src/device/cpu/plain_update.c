@@ -4,28 +4,11 @@
  * A bf16 parameter is rounded stochastically: the low 16 bits of the f32 pattern carry up with the probability of what they
  * are worth; values that are not finite are rounded to nearest. */
 #include "device/cpu/plain.h"
+#include "device/cpu/update_step.h"
 #include "device/dynamic_map.h"
 
-/* What every update reads first. */
-typedef struct step {
-    double       rate, count, clip;
-    bool         skip;
-    crank_stream rounding;
-    uint64_t     first_draw;
-} step;
-
-static step step_of(const crank_view *scalars, double rate_factor, uint64_t seed, uint32_t index)
-{
-    step s = {.rate = get(scalars, CRANK_SCALAR_RATE) * rate_factor, .count = get(scalars, CRANK_SCALAR_STEP)};
-    s.clip = get(scalars, CRANK_SCALAR_CLIP);
-    s.skip = get(scalars, CRANK_SCALAR_SKIP) != 0;
-    s.rounding = crank_stream_make(seed, CRANK_RANDOM_ROUNDING, index);
-    s.first_draw = (uint64_t)s.count << 34;
-    return s;
-}
-
 /* w[offset], element i of the parameter, becomes `value`. */
-static void put_weight(const crank_view *w, int64_t offset, double value, const step *s, uint64_t i)
+static void put_weight(const crank_view *w, int64_t offset, double value, const update_step *s, uint64_t i)
 {
     if (w->dtype != CRANK_BF16 || !isfinite((float)value)) {
         put(w, offset, value);
@@ -43,7 +26,7 @@ crank_status plain_adamw(crank_context *context, const crank_call *call)
     (void)context;
     const crank_adam_attributes *a = call->attributes;
     const crank_view *w = &call->in[0], *g = &call->in[1], *m = &call->in[2], *v = &call->in[3];
-    step              s = step_of(&call->in[4], a->rate_factor, a->seed, a->index);
+    update_step       s = update_step_of(&call->in[4], a->rate_factor, a->seed, a->index);
     double            correct1 = 1 - pow(a->beta1, s.count), correct2 = 1 - pow(a->beta2, s.count);
     uint64_t          i = 0;
     if (s.skip) return CRANK_OK;
@@ -65,7 +48,7 @@ crank_status plain_adamw(crank_context *context, const crank_call *call)
 }
 
 /* One block of 8-bit Adam: elements first .. first + count - 1; codes of m and v under maps[0] and maps[1]. */
-static void adam_block(const crank_call *call, const step *s, float maps[2][256], int64_t first, int64_t count)
+static void adam_block(const crank_call *call, const update_step *s, float maps[2][256], int64_t first, int64_t count)
 {
     const crank_adam_attributes *a = call->attributes;
     const crank_view *w = &call->in[0], *g = &call->in[1];
@@ -100,7 +83,7 @@ crank_status plain_adamw8bit(crank_context *context, const crank_call *call)
 {
     (void)context;
     const crank_adam_attributes *a = call->attributes;
-    step                         s = step_of(&call->in[6], a->rate_factor, a->seed, a->index);
+    update_step                  s = update_step_of(&call->in[6], a->rate_factor, a->seed, a->index);
     float                        maps[2][256];
     int64_t                      n = crank_view_count(&call->in[0]);
     if (s.skip) return CRANK_OK;
@@ -118,7 +101,7 @@ crank_status plain_sgd(crank_context *context, const crank_call *call)
     const crank_sgd_attributes *a = call->attributes;
     const crank_view *w = &call->in[0], *g = &call->in[1], *buffer = &call->in[2];
     bool              buffered = view_present(buffer);
-    step              s = step_of(&call->in[3], a->rate_factor, a->seed, a->index);
+    update_step       s = update_step_of(&call->in[3], a->rate_factor, a->seed, a->index);
     uint64_t          i = 0;
     if (s.skip) return CRANK_OK;
     WALK(at, w, w->rank, w, g, buffered ? buffer : w)
@@ -140,7 +123,7 @@ crank_status plain_lion(crank_context *context, const crank_call *call)
     (void)context;
     const crank_lion_attributes *a = call->attributes;
     const crank_view *w = &call->in[0], *g = &call->in[1], *m = &call->in[2];
-    step              s = step_of(&call->in[3], a->rate_factor, a->seed, a->index);
+    update_step       s = update_step_of(&call->in[3], a->rate_factor, a->seed, a->index);
     uint64_t          i = 0;
     if (s.skip) return CRANK_OK;
     WALK(at, w, w->rank, w, g, m)
