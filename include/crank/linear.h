@@ -57,7 +57,8 @@ struct crank_map {
     crank_status (*calibrate)(crank_context *context, crank_site *site, const crank_observation *batch);
     /* Once a model, before the first attach and after calibration: budgets over linears. May be NULL. */
     crank_status (*allot)(crank_context *context, crank_site *sites, int count);
-    /* Creates parameters (crank_site_param) and sets their initial values. Required. */
+    /* Creates parameters (crank_site_param) and sets their initial values. Required. Also called while memory is deferred
+     * (planning, checks before an adapter is loaded): parameters have no data then, and no values are set. */
     crank_status (*attach)(crank_context *context, crank_site *site);
     /* Records parameters -> tensors that forward reads (crank_site_put). Recorded at the head of every graph that uses the linear. */
     void (*derive)(crank_graph *graph, crank_site *site);
@@ -129,7 +130,7 @@ struct crank_linear {
 };
 
 CRANK_API crank_linears *crank_linears_new(crank_context *context, crank_params *params, uint64_t seed);
-CRANK_API void           crank_linears_free(crank_linears *linears);
+CRANK_API void           crank_linears_free(crank_linears *linears); /* before its params are freed */
 CRANK_API size_t         crank_linears_count(const crank_linears *linears);
 CRANK_API crank_linear  *crank_linears_at(const crank_linears *linears, size_t i);
 CRANK_API crank_linear  *crank_linears_find(const crank_linears *linears, const char *name);

@@ -319,8 +319,9 @@ static bool is_frozen_table(crank_context *context, const crank_attachment *atta
     return false;
 }
 
+/* Compares the attachment's tensors with the file's, and then, when `write` and all fits, gives them their values. */
 static crank_status fill(crank_context *context, crank_model *model, crank_attachment *attachment, bool peft,
-                         const crank_safetensors *file, const char *path)
+                         const crank_safetensors *file, const char *path, bool write)
 {
     adapter_tensors list = { 0 };
     problems        found = { 0 };
@@ -333,7 +334,7 @@ static crank_status fill(crank_context *context, crank_model *model, crank_attac
         bool       there = take_key(context, model, &from, list.items[i].key, peft, &view) ||
                      take_key(context, model, &from, list.items[i].other, peft, &view);
         if (there && fits(&list.items[i], &view)) {
-            if (!found.count) status = write_tensor(context, &list.items[i], &view);
+            if (write && !found.count) status = write_tensor(context, &list.items[i], &view);
         } else if (there) {
             shape_text(has, &view, false);
             shape_text(wants, &list.items[i].param->view, list.items[i].transposed);
@@ -382,6 +383,34 @@ static crank_safetensors *open_tensors(crank_context *context, const char *folde
     return file;
 }
 
+static crank_attachment *attach(crank_context *context, crank_model *model, const plan *p, const char *folder)
+{
+    crank_attachment *attachment = crank_attachment_new(context, model->linears, p->map, p->options, &p->where);
+    if (attachment && crank_attachment_finish(context, attachment) == CRANK_OK) return attachment;
+    crank_status status = crank_fail_in(context, "%s", folder);
+    if (status == CRANK_USAGE) crank_fail(context, CRANK_BAD_DATA, "%s", crank_message(context)); /* the file is at fault */
+    if (attachment) crank_attachment_remove(attachment);
+    return NULL;
+}
+
+/* Attaches without memory first: sizes that a config states are not believed before the file has shown tensors of these sizes. */
+static crank_attachment *attach_checked(crank_context *context, crank_model *model, const plan *p, const crank_safetensors *file,
+                                        const char *folder)
+{
+    const char *base = p->base ? p->base : crank_safetensors_metadata(file, "crank_base");
+    crank_params_defer(model->params, true);
+    crank_attachment *attachment = attach(context, model, p, folder);
+    if (model->options.dry) return attachment;
+    crank_status status = attachment ? check_base(context, attachment, base, folder) : crank_last_status(context);
+    if (status == CRANK_OK) status = fill(context, model, attachment, p->peft, file, folder, false);
+    if (attachment) crank_attachment_remove(attachment);
+    crank_params_defer(model->params, false);
+    attachment = status == CRANK_OK ? attach(context, model, p, folder) : NULL;
+    if (!attachment || fill(context, model, attachment, p->peft, file, folder, true) == CRANK_OK) return attachment;
+    crank_attachment_remove(attachment);
+    return NULL;
+}
+
 crank_attachment *crank_adapter_load(crank_context *context, crank_model *model, const char *folder, const char *name)
 {
     plan               p = { 0 };
@@ -389,20 +418,11 @@ crank_attachment *crank_adapter_load(crank_context *context, crank_model *model,
     crank_safetensors *file = NULL;
     crank_status       status = file_folder_recover(context, folder);
     if (status == CRANK_OK) status = read_config(context, model, folder, &p);
-    if (status == CRANK_OK && !(file = open_tensors(context, folder))) status = crank_last_status(context);
-    p.where.name = name;
-    if (status == CRANK_OK) {
-        attachment = crank_attachment_new(context, model->linears, p.map, p.options, &p.where);
-        status = attachment ? crank_attachment_finish(context, attachment) : crank_last_status(context);
-        if (status) crank_fail_in(context, "%s", folder);
-        if (status == CRANK_USAGE) status = crank_fail(context, CRANK_BAD_DATA, "%s", crank_message(context));
+    if (status == CRANK_OK && (file = open_tensors(context, folder))) {
+        p.where.name = name;
+        attachment = attach_checked(context, model, &p, file, folder);
     }
-    if (status == CRANK_OK && !model->options.dry)
-        status = check_base(context, attachment, p.base ? p.base : crank_safetensors_metadata(file, "crank_base"), folder);
-    if (status == CRANK_OK && !model->options.dry) status = fill(context, model, attachment, p.peft, file, folder);
     crank_safetensors_close(file);
     plan_free(&p);
-    if (status == CRANK_OK) return attachment;
-    if (attachment) crank_attachment_remove(attachment);
-    return NULL;
+    return attachment;
 }

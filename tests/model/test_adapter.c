@@ -374,6 +374,8 @@ static void what_does_not_fit_is_refused_with_a_table(void **state)
     refuse("llama_dora", CONFIG("\"r\": 5, \"use_dora\": true, \"target_modules\": [\"k_proj\", \"up_proj\"]"), "the file has f32 [4, 32], the model takes [5, 32]");
     refuse("llama_dora", CONFIG("\"r\": 4, \"use_dora\": true, \"target_modules\": [\"k_proj\"]"), "unexpected");
     refuse("llama_dora", CONFIG("\"r\": 4, \"use_dora\": true, \"target_modules\": [\"k_proj\", \"up_proj\", \"q_proj\"]"), "missing    base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
+    /* 65536 x 96 x 4 bytes in each factor: nothing of it is taken for a file that has no such tensors */
+    refuse("llama_dora", CONFIG("\"r\": 65536, \"use_dora\": true, \"target_modules\": \"all-linear\""), "the model takes [65536, 32]");
     refuse("llama_dora", CONFIG("\"r\": 0, \"target_modules\": [\"k_proj\"]"), "from 1 to 65536");
     refuse("llama_dora", CONFIG("\"r\": 4, \"target_modules\": [\"kproj\"]"), "did you mean `k_proj`?");
     refuse("llama_dora", CONFIG("\"r\": 4, \"target_modules\": 7.5"), "target_modules");
@@ -385,6 +387,50 @@ static void what_does_not_fit_is_refused_with_a_table(void **state)
     refuse("llama_dora", "{}", "peft_type");
     refuse("llama_dora", "{\"peft_type\": \"LORA\"", "not valid JSON");
 #undef CONFIG
+}
+
+/* Bytes of config and tensors changed at random: whatever is told, nothing is read out of bounds and nothing stays behind. */
+static void mutated_folders_load_or_are_refused(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "llama_lora", "llama_layers", "llama_embedding_dora" };
+    static const char *const files[] = { "adapter_config.json", "adapter_model.safetensors" };
+    static char              bytes[2][1 << 16];
+    char                     path[4300];
+    int                      loaded = 0, refused = 0;
+    for (int n = 0; n < 3; n++) {
+        fixture      f = fixture_open(names[n], CRANK_F32);
+        const char  *folder = written("mutated");
+        crank_params *params = crank_model_params(f.base.model);
+        size_t       length[2], before = crank_params_count(params);
+        for (int k = 0; k < 2; k++) {
+            snprintf(path, sizeof path, "%s/%s", adapter_folder(names[n]), files[k]);
+            FILE *file = fopen(path, "rb");
+            length[k] = fread(bytes[k], 1, sizeof bytes[k], file);
+            fclose(file);
+        }
+        for (uint64_t i = 0; i < 150; i++) {
+            crank_stream stream = crank_stream_make(i, CRANK_RANDOM_TEST, (uint32_t)n);
+            int          which = i % 3 == 0;
+            size_t       range = which ? 2000 : length[0], count = 1 + crank_draw_below(stream, 0, 3), at[3];
+            char         kept[3];
+            for (size_t j = 0; j < count; j++) {
+                at[j] = crank_draw_below(stream, 3 * j + 1, range < length[which] ? range : length[which]);
+                kept[j] = bytes[which][at[j]];
+                bytes[which][at[j]] = "0123456789\"{}[],:-.aeE\0\x7f\xff"[crank_draw_below(stream, 3 * j + 2, 25)];
+            }
+            for (int k = 0; k < 2; k++) write_file(folder, files[k], bytes[k], length[k]);
+            for (size_t j = count; j-- > 0;) bytes[which][at[j]] = kept[j];
+            crank_attachment *attachment = crank_adapter_load(f.base.context, f.base.model, folder, "default");
+            if (attachment) crank_attachment_remove(attachment);
+            else assert_true(*crank_message(f.base.context));
+            loaded += attachment != NULL;
+            refused += attachment == NULL;
+            assert_int_equal(crank_params_count(params), before);
+        }
+        fixture_close(&f);
+    }
+    assert_true(loaded > 20 && refused > 100);
 }
 
 static void folders_that_are_no_adapters_are_left_alone(void **state)
@@ -437,6 +483,7 @@ int main(void)
         cmocka_unit_test(a_method_of_bounded_rank_is_written_as_plain_lora),
         cmocka_unit_test(a_method_of_its_own_goes_through_crank_json),
         cmocka_unit_test(what_does_not_fit_is_refused_with_a_table),
+        cmocka_unit_test(mutated_folders_load_or_are_refused),
         cmocka_unit_test(folders_that_are_no_adapters_are_left_alone),
         cmocka_unit_test(a_model_without_memory_takes_an_adapter_for_planning),
     };
