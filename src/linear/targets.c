@@ -7,7 +7,6 @@
  *
  * Regular expressions are PCRE2's, with a limit on the work that one match may take. */
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include <errno.h>
 #include <math.h>
 #include <pcre2.h>
 #include <stdio.h>

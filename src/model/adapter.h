@@ -22,7 +22,7 @@ typedef struct adapter_tensors {
 
 /* The tensors of the attachment: what the method made, and what it trains of the model. `peft`: named as PEFT names them,
  * else by crank's own names. With `others`, weights of the model that somebody else made trainable (a new head) come too. */
-crank_status adapter_list(crank_context *context, crank_model *model, crank_attachment *attachment, bool peft, bool others,
+crank_status adapter_list(crank_context *context, crank_attachment *attachment, bool peft, bool others,
                           adapter_tensors *out);
 void         adapter_list_free(adapter_tensors *tensors);
 

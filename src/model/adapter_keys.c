@@ -112,11 +112,10 @@ static crank_status add_others(crank_context *context, const crank_attachment *a
     return CRANK_OK;
 }
 
-crank_status adapter_list(crank_context *context, crank_model *model, crank_attachment *attachment, bool peft, bool others,
+crank_status adapter_list(crank_context *context, crank_attachment *attachment, bool peft, bool others,
                           adapter_tensors *out)
 {
     crank_status status = CRANK_OK;
-    (void)model;
     for (size_t i = 0; status == CRANK_OK && i < attachment->param_count; i++)
         status = add_method_tensor(context, attachment, attachment->params[i], peft, out);
     for (size_t i = 0; status == CRANK_OK && i < attachment->trained_count; i++)

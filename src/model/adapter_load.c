@@ -327,7 +327,7 @@ static crank_status fill(crank_context *context, crank_model *model, crank_attac
     problems        found = { 0 };
     size_t          in_file = crank_safetensors_count(file);
     source          from = { file, crank_alloc(context, in_file + 1, sizeof *from.taken, path) };
-    crank_status    status = from.taken ? adapter_list(context, model, attachment, peft, false, &list) : CRANK_FAILED;
+    crank_status    status = from.taken ? adapter_list(context, attachment, peft, false, &list) : CRANK_FAILED;
     for (size_t i = 0; status == CRANK_OK && i < list.count; i++) {
         crank_view view;
         char       has[128], wants[128], more[300];

@@ -320,7 +320,7 @@ static crank_status add_pair(crank_context *context, saving *s, int i)
 
 static crank_status collect(crank_context *context, saving *s)
 {
-    crank_status status = adapter_list(context, s->model, s->attachment, s->peft, true, &s->list);
+    crank_status status = adapter_list(context, s->attachment, s->peft, true, &s->list);
     size_t       most = s->list.count + 2 * (size_t)s->attachment->count + 1;
     if (status) return status;
     s->views = crank_alloc(context, most, sizeof *s->views, "tensors of an adapter");
