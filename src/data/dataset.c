@@ -229,7 +229,9 @@ static crank_status check_rows(crank_context *context, const data_set *set, cons
         float label = set->table.rows[i].label;
         if (isnan(label)) continue;
         labelled++;
-        if (label < 0 || label != floorf(label) || (request->labels && label >= (float)request->labels))
+        if (label < 0 || label != floorf(label) || label > 1e9f)
+            return crank_fail(context, CRANK_BAD_DATA, "%s: row %lld has label %g, which is no number of a class", first_file, (long long)i + 1, (double)label);
+        if (request->labels && label >= (float)request->labels)
             return crank_fail(context, CRANK_BAD_DATA, "%s: row %lld has label %g; the head has classes 0 to %lld (model.labels)", first_file, (long long)i + 1,
                               (double)label, (long long)request->labels - 1);
     }
@@ -328,18 +330,21 @@ void dataset_row(const data_set *set, int64_t i, const int32_t **ids, const uint
     *ids = set->table.ids + row->first;
     *mask = set->table.mask + row->first;
     *count = row->count;
-    *label = isnan(row->label) ? -1 : (int32_t)row->label;
+    *label = row->label >= 0 && row->label <= 1e9f ? (int32_t)row->label : -1; /* a real-valued label is not one */
 }
 
 char *dataset_report(crank_context *context, const data_set *set)
 {
     const token_table *t = &set->table;
     int64_t            tokens = 0;
-    char               overflow[160] = "";
+    char               overflow[160] = "", trained[64] = "", empty[64] = "";
     for (int64_t i = 0; i < t->row_count; i++) tokens += t->rows[i].count;
+    if (set->fields & DATASET_TARGETS)
+        snprintf(trained, sizeof trained, ", %lld of them trained (%.3g %%)", (long long)t->trained, 100.0 * (double)t->trained / (double)(tokens ? tokens : 1));
     if (t->cut || t->dropped || t->split)
         snprintf(overflow, sizeof overflow, "; %lld rows were longer than %lld tokens (the longest %lld) and were %s", (long long)(t->cut + t->dropped + t->split),
                  (long long)set->context, (long long)t->longest, t->cut ? "cut" : t->dropped ? "left out" : "split");
-    return crank_format(context, "%s: %lld rows of %s, %lld tokens%s", set->eval ? "held-out data" : "training data", (long long)t->row_count,
-                        rows_schema_name(set->schema), (long long)tokens, overflow);
+    if (t->empty) snprintf(empty, sizeof empty, "; %lld rows without a token were left out", (long long)t->empty);
+    return crank_format(context, "%s: %lld rows of %s, %lld tokens%s%s%s", set->eval ? "held-out data" : "training data", (long long)t->row_count,
+                        rows_schema_name(set->schema), (long long)tokens, trained, overflow, empty);
 }

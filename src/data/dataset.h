@@ -1,6 +1,6 @@
 /* dataset.h - rows of files as batches of tokens.
  *
- * Files are read row by row (plain text, jsonl, TSV; gzip by its magic), tokenised once by all threads, and held as one table of
+ * Files are read row by row (plain text, jsonl, TSV, CSV; gzip by its magic), tokenised once by all threads, and held as one table of
  * tokens with a loss mask. A batch is a pure function of (seed, number): rows of an epoch come in an order drawn by counter, epochs
  * follow each other without a border, and the next batch is prepared by a background thread while the present one is used. */
 #ifndef CRANK_DATA_DATASET_H

@@ -1,6 +1,7 @@
-/* rows.c - reading rows: plain text, jsonl by its keys, TSV by its columns. */
+/* rows.c - reading rows: plain text, jsonl by its keys, TSV and CSV by their columns. */
 #include "data/rows.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/number.h"
+#include "data/csv.h"
 
 const char *rows_schema_name(row_schema schema)
 {
@@ -112,7 +114,7 @@ static crank_status read_label(crank_context *context, const dataset_options *op
             }
         return crank_fail(context, CRANK_BAD_DATA, "%s:%zu: label `%s` is not among data.labels", path, line, text);
     }
-    if (number_parse(text, label) && isfinite(*label)) return CRANK_OK;
+    if (number_parse(text, label) && fabs(*label) <= FLT_MAX) return CRANK_OK;
     return crank_fail(context, CRANK_BAD_DATA, "%s:%zu: label `%s` is no number: name the classes in data.labels", path, line, text);
 }
 
@@ -130,7 +132,7 @@ static crank_status json_label(crank_context *context, const dataset_options *op
     else if (json_is_boolean(value)) *label = json_is_true(value);
     else if (json_is_string(value)) return read_label(context, options, json_string_value(value), path, line, label);
     else return crank_fail(context, CRANK_BAD_DATA, "%s:%zu: `%s` is neither a number nor a class name", path, line, options->label_field);
-    return CRANK_OK;
+    return fabs(*label) <= FLT_MAX ? CRANK_OK : crank_fail(context, CRANK_BAD_DATA, "%s:%zu: label %g is out of range", path, line, *label);
 }
 
 static crank_status missing_field(crank_context *context, const dataset_options *options, const json_t *object, bool labelled, const char *path, size_t line)
@@ -220,9 +222,18 @@ static crank_status read_jsonl(crank_context *context, const dataset_options *op
     return status;
 }
 
-/* ---- TSV ---- */
+/* ---- TSV and CSV ---- */
 
 enum { MAX_COLUMNS = 256 };
+
+/* A table under work: where its columns are is known from its first row. */
+typedef struct table_reader {
+    const dataset_options *options;
+    const char            *path;
+    bool                   labelled, started;
+    int                    text, second, label; /* columns; -1: none */
+    raw_rows              *rows;
+} table_reader;
 
 /* Cuts a copied line at its tabs. */
 static int cut(char *line, char **columns)
@@ -236,24 +247,23 @@ static int cut(char *line, char **columns)
     return count;
 }
 
-/* The column of a field: by name in the header, or by number from 0. -1: none. */
+/* The column of a field: a number counts from 0, other texts are names of the header. -1: none. Numbers come first, since a
+ * first row without header may hold the same digits (a label 1 beside text_field 1). */
 static int column_of(const char *field, char *const *header, int count)
 {
     int64_t number;
     if (!field) return -1;
+    if (number_parse_int(field, &number)) return number >= 0 && number < MAX_COLUMNS ? (int)number : -1;
     for (int i = 0; i < count; i++)
         if (!strcmp(header[i], field)) return i;
-    return number_parse_int(field, &number) && number >= 0 && number < MAX_COLUMNS ? (int)number : -1;
+    return -1;
 }
 
-typedef struct tsv_columns {
-    int text, second, label;
-} tsv_columns;
-
-static crank_status find_columns(crank_context *context, const dataset_options *options, char *const *header, int count, bool labelled, const char *path,
-                                 tsv_columns *out, bool *has_header)
+/* *has_header: the first row names the columns. */
+static crank_status find_columns(crank_context *context, table_reader *table, char *const *header, int count, bool *has_header)
 {
-    const char *text = options->text_field, *label = options->label_field;
+    const dataset_options *options = table->options;
+    const char            *text = options->text_field, *label = options->label_field;
     *has_header = column_of(text, header, count) >= 0 && !number_parse_int(text, &(int64_t){0});
     if (!*has_header && !strcmp(text, "text")) { /* the usual names of public sets */
         static const char *const usual[] = {"sentence", "text", "question"};
@@ -261,59 +271,75 @@ static crank_status find_columns(crank_context *context, const dataset_options *
             for (int k = 0; k < count; k++)
                 if (!strcmp(header[k], usual[i])) text = usual[i], *has_header = true;
     }
-    *out = (tsv_columns){column_of(text, header, count), column_of(options->pair_field, header, count), labelled ? column_of(label, header, count) : -1};
-    if (out->text < 0 || (labelled && out->label < 0))
-        return crank_fail(context, CRANK_BAD_DATA, "%s:1: no column `%s`%s%s%s: name columns of the header, or numbers from 0, in data.text_field%s", path,
-                          out->text < 0 ? text : label, labelled ? " (labels: `" : "", labelled ? label : "", labelled ? "`)" : "",
-                          labelled ? " and data.label_field" : "");
+    table->text = column_of(text, header, count);
+    table->second = column_of(options->pair_field, header, count);
+    table->label = table->labelled ? column_of(label, header, count) : -1;
+    const char *missing = table->text < 0 ? text : options->pair_field && table->second < 0 ? options->pair_field : label;
+    if (table->text < 0 || (options->pair_field && table->second < 0) || (table->labelled && table->label < 0))
+        return crank_fail(context, CRANK_BAD_DATA, "%s:1: no column `%s`: name columns of the header, or numbers from 0, in data.text_field%s%s", table->path, missing,
+                          options->pair_field ? ", data.pair_field" : "", table->labelled ? " and data.label_field" : "");
     return CRANK_OK;
 }
 
-static crank_status add_columns(crank_context *context, const dataset_options *options, char *const *columns, int count, const tsv_columns *where,
-                                bool labelled, const char *path, size_t line, raw_rows *rows)
+static crank_status add_columns(crank_context *context, table_reader *table, char *const *columns, int count, size_t line)
 {
-    int     highest = where->text > where->label ? where->text : where->label;
+    int     highest = table->text > table->label ? table->text : table->label;
     raw_row row = {.label = NAN, .line = line};
-    if (where->second > highest) highest = where->second;
-    if (count <= highest) return crank_fail(context, CRANK_BAD_DATA, "%s:%zu: the row has %d columns and column %d is wanted", path, line, count, highest);
-    crank_status status = labelled ? read_label(context, options, columns[where->label], path, line, &row.label) : CRANK_OK;
-    if (status == CRANK_OK) status = set_schema(context, rows, labelled ? ROWS_LABELLED : ROWS_TEXT, path, line);
+    if (table->second > highest) highest = table->second;
+    if (count <= highest) return crank_fail(context, CRANK_BAD_DATA, "%s:%zu: the row has %d columns and column %d is wanted", table->path, line, count, highest);
+    crank_status status = table->labelled ? read_label(context, table->options, columns[table->label], table->path, line, &row.label) : CRANK_OK;
+    if (status == CRANK_OK) status = set_schema(context, table->rows, table->labelled ? ROWS_LABELLED : ROWS_TEXT, table->path, line);
     if (status != CRANK_OK) return status;
-    row.text = crank_strdup(context, columns[where->text]);
-    row.second = where->second >= 0 ? crank_strdup(context, columns[where->second]) : NULL;
-    if (!row.text || (where->second >= 0 && !row.second)) {
+    row.text = crank_strdup(context, columns[table->text]);
+    row.second = table->second >= 0 && table->labelled ? crank_strdup(context, columns[table->second]) : NULL;
+    if (!row.text || (table->second >= 0 && table->labelled && !row.second)) {
         crank_free(row.text), crank_free(row.second);
         return CRANK_FAILED;
     }
-    return rows_add(context, rows, row);
+    return rows_add(context, table->rows, row);
 }
 
-static crank_status read_tsv(crank_context *context, const dataset_options *options, const char *path, unsigned fields, raw_rows *rows)
+static crank_status add_record(crank_context *context, table_reader *table, char *const *columns, int count, size_t line)
 {
-    file_lines  *lines = file_lines_open(context, path);
+    bool         header = false;
+    crank_status status = table->started ? CRANK_OK : find_columns(context, table, columns, count, &header);
+    table->started = true;
+    return status == CRANK_OK && !header ? add_columns(context, table, columns, count, line) : status;
+}
+
+static crank_status read_tsv(crank_context *context, table_reader *table)
+{
+    file_lines  *lines = file_lines_open(context, table->path);
     crank_status status = lines ? CRANK_OK : crank_last_status(context);
-    bool         labelled = fields & (DATASET_LABELS | DATASET_VALUES), first = true;
-    tsv_columns  where = {-1, -1, -1};
     const char  *text;
     size_t       length;
     int          more;
     while (status == CRANK_OK && (more = file_lines_next(context, lines, &text, &length)) != 0) {
         if (more < 0) status = crank_last_status(context);
         if (more < 0 || is_blank(text, length)) continue;
-        char *columns[MAX_COLUMNS], *copy = copy_bytes(context, text, length);
-        if (!copy) {
-            status = CRANK_FAILED;
+        size_t line = file_lines_number(lines);
+        if (memchr(text, 0, length)) {
+            status = crank_fail(context, CRANK_BAD_DATA, "%s:%zu: the row holds a zero byte", table->path, line);
             break;
         }
-        int  count = cut(copy, columns);
-        bool header = false;
-        if (first) status = find_columns(context, options, columns, count, labelled, path, &where, &header);
-        first = false;
-        if (status == CRANK_OK && !header)
-            status = add_columns(context, options, columns, count, &where, labelled, path, file_lines_number(lines), rows);
+        char *columns[MAX_COLUMNS], *copy = copy_bytes(context, text, length);
+        status = copy ? add_record(context, table, columns, cut(copy, columns), line) : CRANK_FAILED;
         crank_free(copy);
     }
     if (lines) file_lines_close(lines);
+    return status;
+}
+
+static crank_status read_csv(crank_context *context, table_reader *table)
+{
+    csv_reader   reader;
+    char        *columns[MAX_COLUMNS];
+    int          count = 1;
+    crank_status status = csv_open(context, &reader, table->path);
+    if (status != CRANK_OK) return status;
+    while (status == CRANK_OK && (status = csv_next(context, &reader, columns, MAX_COLUMNS, &count)) == CRANK_OK && count)
+        status = add_record(context, table, columns, count, reader.line);
+    csv_close(&reader);
     return status;
 }
 
@@ -331,7 +357,7 @@ static const char *format_of(const dataset_options *options, const char *path)
     if (strcmp(options->format, "auto")) return options->format;
     if (ends_with(path, length, ".gz")) length -= 3;
     if (ends_with(path, length, ".jsonl") || ends_with(path, length, ".ndjson")) return "jsonl";
-    return ends_with(path, length, ".tsv") ? "tsv" : "text";
+    return ends_with(path, length, ".tsv") ? "tsv" : ends_with(path, length, ".csv") ? "csv" : "text";
 }
 
 static crank_status read_file(crank_context *context, const dataset_options *options, const char *path, unsigned fields, raw_rows *rows)
@@ -343,9 +369,11 @@ static crank_status read_file(crank_context *context, const dataset_options *opt
     rows->files[rows->file_count++] = copy;
     const char *format = format_of(options, path);
     if (!strcmp(format, "jsonl")) return read_jsonl(context, options, path, fields, rows);
-    if (!strcmp(format, "tsv")) return read_tsv(context, options, path, fields, rows);
-    if (fields & (DATASET_LABELS | DATASET_VALUES))
-        return crank_fail(context, CRANK_BAD_DATA, "%s is plain text and the objective needs labels: use jsonl or TSV rows", path);
+    bool         labelled = fields & (DATASET_LABELS | DATASET_VALUES);
+    table_reader table = {.options = options, .path = path, .labelled = labelled, .rows = rows};
+    if (!strcmp(format, "tsv")) return read_tsv(context, &table);
+    if (!strcmp(format, "csv")) return read_csv(context, &table);
+    if (labelled) return crank_fail(context, CRANK_BAD_DATA, "%s is plain text and the objective needs labels: use jsonl, TSV or CSV rows", path);
     return read_text(context, options, path, rows);
 }
 

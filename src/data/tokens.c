@@ -2,12 +2,15 @@
  *
  * text                 tokens of the text with the tokenizer's special tokens, then the end token; every token is trained
  * prompt + completion  the two are encoded apart, so that their border is a border of tokens; completion and end token are trained
+ * messages             the conversation through the tokenizer's chat template; assistant turns are trained (tokens_chat.c)
  * labelled             the text, or the pair, with the tokenizer's special tokens; no token is trained */
 #include "data/tokens.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "data/tokens_chat.h"
 
 typedef struct one_row {
     int32_t *ids;
@@ -17,6 +20,7 @@ typedef struct one_row {
 
 static void one_free(one_row *row) { free(row->ids), free(row->mask), free(row->second); }
 
+/* Appends tokens whose mask is all `mask`. */
 static bool one_append(one_row *row, const int32_t *ids, size_t count, uint8_t mask, uint8_t second)
 {
     size_t   total = (size_t)row->count + count;
@@ -63,8 +67,22 @@ static crank_status add_pair(crank_context *context, const crank_tokenizer *toke
     return status;
 }
 
-static crank_status encode_row(crank_context *context, const crank_tokenizer *tokenizer, const dataset_options *options, const raw_rows *rows, size_t i,
-                               one_row *out)
+static crank_status add_chat(crank_context *context, const chat_template *chat, const dataset_options *options, const raw_row *row, one_row *out)
+{
+    crank_ids    ids;
+    uint8_t     *mask;
+    crank_status status = tokens_of_chat(context, chat, options, row->text, &ids, &mask);
+    if (status != CRANK_OK) return status;
+    if (!one_append(out, ids.ids, ids.count, 0, 0)) status = crank_fail(context, CRANK_FAILED, "out of memory: a row's tokens");
+    else memcpy(out->mask, mask, ids.count);
+    crank_ids_free(&ids);
+    crank_free(mask);
+    return status;
+}
+
+/* chat: for conversations, else NULL. */
+static crank_status encode_row(crank_context *context, const crank_tokenizer *tokenizer, const chat_template *chat, const dataset_options *options,
+                               const raw_rows *rows, size_t i, one_row *out)
 {
     const raw_row *row = &rows->rows[i];
     crank_status   status;
@@ -82,8 +100,8 @@ static crank_status encode_row(crank_context *context, const crank_tokenizer *to
         status = add_encoded(context, tokenizer, row->text, CRANK_ENCODE_SPECIAL, 1, out);
         if (status == CRANK_OK) status = add_end(context, tokenizer, options, out);
         break;
-    default:
-        status = crank_fail(context, CRANK_BAD_DATA, "conversations need a tokenizer with a chat template");
+    case ROWS_MESSAGES: status = add_chat(context, chat, options, row, out); break;
+    default: status = crank_fail(context, CRANK_BAD_DATA, "the row has no schema");
     }
     return status == CRANK_OK ? CRANK_OK : crank_fail_in(context, "%s:%zu", rows->files[row->file], row->line);
 }
@@ -137,7 +155,10 @@ static crank_status place(crank_context *context, const char *rule, const raw_ro
     const raw_row *raw = &rows->rows[i];
     bool           good = true;
     if (row->count > out->longest) out->longest = row->count;
-    if (row->count < 1) return CRANK_OK;
+    if (row->count < 1) {
+        out->empty++;
+        return CRANK_OK;
+    }
     if (row->count <= limit) {
         good = put(out, row, 0, row->count, (float)raw->label);
     } else if (!strcmp(rule, "error")) {
@@ -166,7 +187,8 @@ crank_status tokens_make(crank_context *context, const crank_tokenizer *tokenize
     const char *rule = strcmp(options->overflow, "auto") ? options->overflow : rows->schema == ROWS_TEXT ? "split" : "error";
     int         threads = crank_threads(context);
     one_row    *wave = crank_alloc(context, WAVE, sizeof *wave, "rows under work");
-    crank_status status = wave ? CRANK_OK : CRANK_FAILED;
+    chat_template *chat = wave && rows->schema == ROWS_MESSAGES ? chat_template_new(context, tokenizer) : NULL;
+    crank_status status = wave && (chat || rows->schema != ROWS_MESSAGES) ? CRANK_OK : crank_last_status(context);
     *out = (token_table){0};
     for (size_t start = from; start < to && status == CRANK_OK; start += WAVE) {
         size_t         count = to - start < WAVE ? to - start : WAVE, failed = SIZE_MAX;
@@ -177,7 +199,7 @@ crank_status tokens_make(crank_context *context, const crank_tokenizer *tokenize
             crank_context *own = crank_context_new();
 #pragma omp for schedule(dynamic, 16)
             for (size_t i = 0; i < count; i++) {
-                crank_status one = own ? encode_row(own, tokenizer, options, rows, start + i, &wave[i]) : CRANK_FAILED;
+                crank_status one = own ? encode_row(own, tokenizer, chat, options, rows, start + i, &wave[i]) : CRANK_FAILED;
                 if (one == CRANK_OK) continue;
 #pragma omp critical(tokens_failure)
                 if (i < failed) {
@@ -199,6 +221,7 @@ crank_status tokens_make(crank_context *context, const crank_tokenizer *tokenize
         }
     }
     crank_free(wave);
+    chat_template_free(chat);
     if (status != CRANK_OK) tokens_free(out);
     return status;
 }

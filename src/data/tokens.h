@@ -18,6 +18,7 @@ typedef struct token_table {
     int64_t    row_count, row_capacity;
     int64_t    trained;                        /* tokens whose mask is 1 and that have a token before them in their row */
     int64_t    cut, dropped, split, longest;   /* rows by overflow; longest row before it */
+    int64_t    empty;                          /* rows without a token: left out */
 } token_table;
 
 /* Tokenises rows [from, to) with all threads; the result does not depend on their number. */
