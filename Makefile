@@ -27,8 +27,9 @@ demo: all
 test: all
 	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
 
+# make install [PREFIX=/usr/local] [DESTDIR=...]
 install: all
-	@cmake --install $(BUILD)
+	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) $(if $(PREFIX),--prefix "$(PREFIX)")
 
 clean:
 	@rm -rf $(BUILD)

@@ -17,4 +17,5 @@ add_library(crank_dependencies INTERFACE)
 target_include_directories(crank_dependencies SYSTEM INTERFACE $<BUILD_INTERFACE:${OPENBLAS_INCLUDE}>)
 target_link_libraries(crank_dependencies INTERFACE
   PkgConfig::JANSSON PkgConfig::YAML PkgConfig::PCRE2 PkgConfig::UTF8PROC PkgConfig::ZLIB PkgConfig::CURL
-  PkgConfig::PROTOBUFC ${DNNL_LIBRARY} ${LAPACKE_LIBRARY} ${OPENBLAS_LIBRARY} OpenMP::OpenMP_C m dl)
+  PkgConfig::PROTOBUFC $<BUILD_INTERFACE:${DNNL_LIBRARY}> $<BUILD_INTERFACE:${LAPACKE_LIBRARY}> $<BUILD_INTERFACE:${OPENBLAS_LIBRARY}>
+  $<INSTALL_INTERFACE:crank::dnnl> $<INSTALL_INTERFACE:crank::lapacke> $<INSTALL_INTERFACE:crank::openblas> OpenMP::OpenMP_C m dl)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "base/option_value.h"
 #include "base/text.h"
 #include "crank/option.h"
 
@@ -43,7 +44,7 @@ const char *crank_closest(const char *name, const char *const *names, size_t cou
     return best;
 }
 
-static void default_text(const crank_option *option, char *out, size_t size)
+void option_default_text(const crank_option *option, char *out, size_t size)
 {
     char number[NUMBER_SIZE];
     switch (option->type) {
@@ -63,7 +64,7 @@ static void default_text(const crank_option *option, char *out, size_t size)
     }
 }
 
-static void range_text(const crank_option *option, char *out, size_t size)
+void option_range_text(const crank_option *option, char *out, size_t size)
 {
     char low[NUMBER_SIZE], high[NUMBER_SIZE];
     switch (option->type) {
@@ -94,15 +95,15 @@ char *crank_options_help(crank_context *context, const crank_option *table)
     char        initial[1024], range[1024];
     text_buffer help = {0};
     for (const crank_option *option = table; option->type != CRANK_OPTION_END; option++) {
-        default_text(option, initial, sizeof initial);
-        range_text(option, range, sizeof range);
+        option_default_text(option, initial, sizeof initial);
+        option_range_text(option, range, sizeof range);
         widen(&name_width, option->name, 32);
         widen(&default_width, initial, 24);
         widen(&range_width, range, 40);
     }
     for (const crank_option *option = table; option->type != CRANK_OPTION_END; option++) {
-        default_text(option, initial, sizeof initial);
-        range_text(option, range, sizeof range);
+        option_default_text(option, initial, sizeof initial);
+        option_range_text(option, range, sizeof range);
         text_printf(&help, "  %-*s  %-*s  %-*s  %s\n", name_width, option->name, default_width, initial, range_width, range,
                     option->help);
     }

@@ -1,98 +1,117 @@
 /* help.c - crank help [NAME]: verbs, methods, optimisers, objectives and recipe sections, all from their option tables. */
+#include "cli/help.h"
+
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "base/text.h"
+#include "data/dataset.h"
 #include "task/recipe.h"
 
 #include "crank/model.h"
 
-static crank_status print_table(cli_call *cli, const crank_option *table)
+const help_section help_sections[] = {
+    {"model", "the base model", model_options},
+    {"data", "training and held-out rows", dataset_option_table},
+    {"lowrank", "where a low-rank method stands (its own options: crank help METHOD)", lowrank_options},
+    {"optim", "the optimiser (its own options: crank help OPTIMIZER)", optim_options},
+    {"loss", "the objective (its own options: crank help OBJECTIVE)", NULL},
+    {"train", "the run", train_options},
+    {"memory", "limits", memory_options},
+    {"output", "what is written", output_options},
+    {NULL, NULL, NULL},
+};
+
+#define ENTRY_OF(function, type, next)                                                                                                     \
+    static bool function(size_t i, help_entry *entry)                                                                                      \
+    {                                                                                                                                      \
+        const type *d = next(i);                                                                                                           \
+        if (d) *entry = (help_entry){d->name, d->paper, d->summary, d->options};                                                           \
+        return d != NULL;                                                                                                                  \
+    }
+ENTRY_OF(method_at, crank_map, crank_map_at)
+ENTRY_OF(optimizer_at, crank_optimizer, crank_optimizer_at)
+ENTRY_OF(objective_at, crank_objective, crank_objective_at)
+
+static bool family_at(size_t i, help_entry *entry)
 {
-    char *text = table ? crank_options_help(cli->context, table) : NULL;
-    if (table && !text) return CRANK_FAILED;
-    if (text) fputs(text, stdout);
+    *entry = (help_entry){.name = crank_family_name(i)};
+    if (entry->name) entry->summary = crank_family_summary(i);
+    return entry->name != NULL;
+}
+
+const help_kind help_kinds[] = {
+    {"methods", "method", "low-rank methods", "lowrank.method", method_at},
+    {"optimizers", "optimizer", "optimisers", "optim.method", optimizer_at},
+    {"objectives", "objective", "objectives", "loss.objective", objective_at},
+    {"families", "family", "model families", NULL, family_at},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+typedef struct options {
+    bool        man;
+    const char *completion;
+} options;
+
+static const crank_option option_table[] = {
+    CRANK_BOOL(options, man, false, "print the man page (roff)"),
+    CRANK_CHOICE(options, completion, NULL, "bash|zsh|fish", "print the completion script of a shell"),
+    CRANK_END
+};
+
+const char *help_flag(const char *name, char *out, size_t size)
+{
+    size_t i = 0;
+    for (; name[i] && i + 1 < size; i++) out[i] = name[i] == '_' ? '-' : name[i];
+    out[i] = 0;
+    return out;
+}
+
+static crank_status print_text(char *text)
+{
+    if (!text) return CRANK_FAILED;
+    fputs(text, stdout);
     crank_free(text);
     return CRANK_OK;
 }
 
+static crank_status print_table(cli_call *cli, const crank_option *table) { return table ? print_text(crank_options_help(cli->context, table)) : CRANK_OK; }
+
 char *cli_verb_help(crank_context *context, const cli_verb *verb)
 {
-    char  *text = NULL, *own = verb->options ? crank_options_help(context, verb->options) : NULL;
-    char  *common = crank_options_help(context, cli_common_options);
-    size_t length = 0;
-    FILE  *out = open_memstream(&text, &length);
-    if (!out || !common || (verb->options && !own)) {
-        if (out) fclose(out);
-        free(text);
-        crank_free(own), crank_free(common);
-        crank_fail(context, CRANK_FAILED, "out of memory: a help text");
-        return NULL;
+    char       *own = verb->options ? crank_options_help(context, verb->options) : NULL, *common = crank_options_help(context, cli_common_options);
+    text_buffer text = {0};
+    bool        whole = common && (!verb->options || own);
+    text_printf(&text, "crank %s - %s\n\nusage: crank %s %s\n", verb->name, verb->summary, verb->name, verb->usage);
+    if (verb->details) text_printf(&text, "\n%s\n", verb->details);
+    if (own) {
+        text_puts(&text, "\noptions (--name value; `_` is written `-`)");
+        if (verb->letters) text_printf(&text, "; short forms %s", verb->letters);
+        text_printf(&text, ":\n%s", own);
     }
-    fprintf(out, "crank %s - %s\n\nusage: crank %s %s\n", verb->name, verb->summary, verb->name, verb->usage);
-    if (verb->details) fprintf(out, "\n%s\n", verb->details);
-    if (own) fprintf(out, "\noptions (--name value; `_` is written `-`)%s%s%s:\n%s", verb->letters ? "; short forms " : "", verb->letters ? verb->letters : "", "", own);
-    fprintf(out, "\nfor every verb:\n%s", common);
-    fclose(out);
+    if (common) text_printf(&text, "\nfor every verb:\n%s", common);
     crank_free(own), crank_free(common);
-    return text;
+    if (whole) return text_take(context, &text, "a help text");
+    text_clear(&text);
+    return NULL;
 }
 
-typedef struct section {
-    const char         *name, *summary;
-    const crank_option *table;
-} section;
-
-static const section sections[] = {
-    {"model", "the base model", model_options},
-    {"lowrank", "where a low-rank method stands (its own options: crank help METHOD)", lowrank_options},
-    {"optim", "the optimiser (its own options: crank help OPTIMIZER)", optim_options},
-    {"train", "the run", train_options},
-    {"memory", "limits", memory_options},
-    {"output", "what is written", output_options},
-};
-
-static void list_methods(void)
+static void print_list(const help_kind *kind)
 {
-    const crank_map *map;
-    for (size_t i = 0; (map = crank_map_at(i)); i++) printf("  %-16s %-22s %s\n", map->name, map->paper ? map->paper : "", map->summary);
+    help_entry e;
+    for (size_t i = 0; kind->at(i, &e); i++) {
+        if (kind->recipe) printf("  %-16s %-22s %s\n", e.name, e.paper ? e.paper : "", e.summary);
+        else printf("  %-16s %s\n", e.name, e.summary);
+    }
 }
 
-static void list_optimizers(void)
+static crank_status print_entry(cli_call *cli, const help_kind *kind, const help_entry *e)
 {
-    const crank_optimizer *optimizer;
-    for (size_t i = 0; (optimizer = crank_optimizer_at(i)); i++)
-        printf("  %-16s %-22s %s\n", optimizer->name, optimizer->paper ? optimizer->paper : "", optimizer->summary);
-}
-
-static void list_objectives(void)
-{
-    const crank_objective *objective;
-    for (size_t i = 0; (objective = crank_objective_at(i)); i++)
-        printf("  %-16s %-22s %s\n", objective->name, objective->paper ? objective->paper : "", objective->summary);
-}
-
-static void list_families(void)
-{
-    for (size_t i = 0; crank_family_name(i); i++) printf("  %-16s %s\n", crank_family_name(i), crank_family_summary(i));
-}
-
-static const struct {
-    const char *name, *summary;
-    void (*print)(void);
-} lists[] = {{"methods", "low-rank methods (recipe: lowrank.method)", list_methods},
-             {"optimizers", "optimisers (recipe: optim.method)", list_optimizers},
-             {"objectives", "objectives (recipe: loss.objective)", list_objectives},
-             {"families", "model families", list_families}};
-
-static crank_status print_named(cli_call *cli, const char *kind, const char *name, const char *paper, const char *summary, const char *in, const crank_option *table)
-{
-    printf("%s %s - %s\n", kind, name, summary);
-    if (paper) printf("source: %s\n", paper);
-    printf("recipe: %s\n", in);
-    if (table) printf("\noptions in the same section:\n");
-    return print_table(cli, table);
+    printf("%s %s - %s\n", kind->one, e->name, e->summary);
+    if (e->paper) printf("source: %s\n", e->paper);
+    if (kind->recipe) printf("recipe: %s\n", kind->recipe);
+    if (e->options) printf("\noptions in the same section:\n");
+    return print_table(cli, e->options);
 }
 
 static crank_status print_overview(void)
@@ -100,56 +119,59 @@ static crank_status print_overview(void)
     printf("crank VERB [options] [words]\n\nverbs:\n");
     for (size_t i = 0; cli_verbs[i]; i++) printf("  %-12s %s\n", cli_verbs[i]->name, cli_verbs[i]->summary);
     printf("\nlists:\n");
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) printf("  crank help %-12s %s\n", lists[i].name, lists[i].summary);
+    for (const help_kind *kind = help_kinds; kind->name; kind++) {
+        printf("  crank help %-12s %s%s%s%s\n", kind->name, kind->summary, kind->recipe ? " (recipe: " : "", kind->recipe ? kind->recipe : "",
+               kind->recipe ? ")" : "");
+    }
     printf("\nrecipe sections (crank help NAME):\n");
-    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) printf("  %-12s %s\n", sections[i].name, sections[i].summary);
+    for (const help_section *section = help_sections; section->name; section++) printf("  %-12s %s\n", section->name, section->summary);
     return CRANK_OK;
+}
+
+static crank_status unknown_name(cli_call *cli, const char *name)
+{
+    const char *names[1024];
+    size_t      count = 0;
+    help_entry  e;
+    for (size_t i = 0; cli_verbs[i] && count < 1024; i++) names[count++] = cli_verbs[i]->name;
+    for (const help_kind *kind = help_kinds; kind->name; kind++)
+        for (size_t i = 0; count < 1024 && kind->at(i, &e); i++) names[count++] = e.name;
+    const char *closest = crank_closest(name, names, count);
+    return crank_fail(cli->context, CRANK_USAGE, "nothing is called `%s`%s%s%s", name, closest ? "; did you mean `" : "", closest ? closest : "",
+                      closest ? "`?" : "");
 }
 
 static crank_status run(cli_call *cli)
 {
+    const options *o = cli->options;
+    if (o->man) return print_text(help_man(cli->context));
+    if (o->completion) return print_text(help_completion(cli->context, o->completion));
     if (!cli->word_count) return print_overview();
     const char     *name = cli->words[0];
     const cli_verb *verb = cli_find(name);
-    bool            found = false;
-    crank_status    status = CRANK_OK;
-    if (verb) {
-        char *text = cli_verb_help(cli->context, verb);
-        if (!text) return CRANK_FAILED;
-        fputs(text, stdout);
-        crank_free(text);
+    bool            found = verb != NULL;
+    crank_status    status = verb ? print_text(cli_verb_help(cli->context, verb)) : CRANK_OK;
+    for (const help_section *section = help_sections; section->name && status == CRANK_OK; section++) {
+        if (strcmp(section->name, name)) continue;
+        printf("section %s: %s\n", name, section->summary);
+        status = print_table(cli, section->options);
         found = true;
     }
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        if (!strcmp(lists[i].name, name)) lists[i].print(), found = true;
-    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
-        if (!strcmp(sections[i].name, name)) {
-            printf("section %s: %s\n", name, sections[i].summary);
-            status = print_table(cli, sections[i].table);
-            found = true;
-        }
-    const crank_map       *map = crank_map_find(name);
-    const crank_optimizer *optimizer = crank_optimizer_find(name);
-    const crank_objective *objective = crank_objective_find(name);
-    if (map) status = print_named(cli, "method", name, map->paper, map->summary, "lowrank.method", map->options), found = true;
-    if (optimizer) status = print_named(cli, "optimizer", name, optimizer->paper, optimizer->summary, "optim.method", optimizer->options), found = true;
-    if (objective) status = print_named(cli, "objective", name, objective->paper, objective->summary, "loss.objective", objective->options), found = true;
-    if (found) return status;
-    const char *names[512];
-    size_t      count = 0;
-    for (size_t i = 0; cli_verbs[i] && count < 512; i++) names[count++] = cli_verbs[i]->name;
-    for (size_t i = 0; (map = crank_map_at(i)) && count < 512; i++) names[count++] = map->name;
-    for (size_t i = 0; (optimizer = crank_optimizer_at(i)) && count < 512; i++) names[count++] = optimizer->name;
-    for (size_t i = 0; (objective = crank_objective_at(i)) && count < 512; i++) names[count++] = objective->name;
-    const char *closest = crank_closest(name, names, count);
-    return crank_fail(cli->context, CRANK_USAGE, "nothing is called `%s`%s%s%s", name, closest ? "; did you mean `" : "", closest ? closest : "",
-                      closest ? "`?" : "");
+    for (const help_kind *kind = help_kinds; kind->name; kind++) {
+        help_entry e;
+        if (!strcmp(kind->name, name)) print_list(kind), found = true;
+        for (size_t i = 0; status == CRANK_OK && kind->at(i, &e); i++)
+            if (!strcmp(e.name, name)) status = print_entry(cli, kind, &e), found = true;
+    }
+    return found ? status : unknown_name(cli, name);
 }
 
 const cli_verb verb_help = {
     .name = "help",
     .usage = "[VERB | METHOD | OPTIMIZER | OBJECTIVE | SECTION | methods | optimizers | objectives | families]",
     .summary = "what there is, and the options of everything",
+    .options = option_table,
+    .options_size = sizeof(options),
     .words_high = 1,
     .run = run,
 };

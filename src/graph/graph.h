@@ -64,7 +64,8 @@ struct crank_graph {
     int            slot_count, slot_capacity;
     graph_use     *uses;
     int            use_count, use_capacity;
-    crank_tensor  *scalars, *counter, *broken;
+    crank_tensor  *scalars, *counter;
+    tensor_record  broken; /* what functions return once the graph has failed */
 
     int  segment, block, blocks;
     bool in_block;

@@ -93,21 +93,12 @@ static void set_shape(crank_tensor *tensor, crank_dtype dtype, int rank, const i
     }
 }
 
-/* The tensor that failed functions return: one a graph, a scalar; created with the graph's first failure. */
+/* The tensor that failed functions return: one a graph, a scalar. It is part of the graph, so there is always one. */
 static crank_tensor *broken_tensor(crank_graph *graph)
 {
-    if (!graph->broken) {
-        static const tensor_record empty;
-        tensor_record *record = malloc(sizeof *record);
-        if (!record) abort(); /* there is no memory left for the message that memory is out */
-        *record = empty;
-        record->public.graph = graph;
-        record->place = -1;
-        if (reserve(graph, &graph->tensors, graph->tensor_count, &graph->tensor_capacity, sizeof *graph->tensors))
-            graph->tensors[graph->tensor_count++] = record;
-        graph->broken = &record->public;
-    }
-    return graph->broken;
+    graph->broken.public.graph = graph;
+    graph->broken.place = -1;
+    return &graph->broken.public;
 }
 
 crank_tensor *crank_graph_error(crank_graph *graph, crank_status status, const char *format, ...)

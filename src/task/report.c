@@ -3,6 +3,7 @@
 #include "task/report.h"
 
 #include <math.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,13 +110,10 @@ static bool put_script(const char *path, const char *svg, const char *title, con
 /* Runs gnuplot on the script without a shell; false when it is absent or fails. */
 static bool run_gnuplot(const char *script)
 {
-    pid_t child = fork();
-    int   state;
-    if (child < 0) return false;
-    if (child == 0) {
-        execlp("gnuplot", "gnuplot", script, (char *)NULL);
-        _exit(127);
-    }
+    char *const words[] = {"gnuplot", (char *)script, NULL};
+    pid_t       child;
+    int         state;
+    if (posix_spawnp(&child, "gnuplot", NULL, NULL, words, environ) != 0) return false;
     return waitpid(child, &state, 0) == child && WIFEXITED(state) && WEXITSTATUS(state) == 0;
 }
 
