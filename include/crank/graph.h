@@ -30,7 +30,8 @@ typedef enum crank_role {
 
 typedef struct crank_params crank_params; /* a set of parameters on one device */
 
-typedef struct crank_param {
+typedef struct crank_param crank_param;
+struct crank_param {
     const char   *name;
     crank_role    role;
     bool          trainable;
@@ -42,7 +43,8 @@ typedef struct crank_param {
     bool          mapped;    /* data points into a mapped file: read only */
     bool          moved;  /* its method's `update` moves it (crank_map): the run's optimiser leaves it alone */
     double        rate_factor; /* of its optimiser unit: multiplies the rate of the step. 1 unless its method says so (LoRA+) */
-} crank_param;
+    crank_param  *clock;       /* of its optimiser unit (crank_unit.clock), written by its method's `period`; NULL: the run's own */
+};
 
 CRANK_API crank_params *crank_params_new(crank_context *context, crank_device *device);
 CRANK_API void          crank_params_free(crank_params *params);

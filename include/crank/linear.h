@@ -184,6 +184,9 @@ CRANK_API crank_site *crank_attachment_sites(crank_attachment *attachment, int *
 /* Run-time switches: off (the model below, bit for bit) and scale; graphs recorded afterwards see them. */
 CRANK_API void crank_attachment_set(crank_attachment *attachment, bool on, double scale);
 
+/* While bare, graphs are recorded as if no method stood on the model: the reference policy of preference objectives. */
+CRANK_API void crank_linears_bare(crank_linears *linears, bool bare);
+
 /* Hooks over all attachments of a model: what a training task records and calls. */
 CRANK_API crank_tensor *crank_linears_penalty(crank_graph *graph, crank_linears *linears); /* NULL: none */
 CRANK_API void          crank_linears_before_step(crank_graph *graph, crank_linears *linears);

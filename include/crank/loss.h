@@ -25,7 +25,7 @@ enum {
 };
 
 /* What it reads of the data. */
-enum { CRANK_FIELD_TARGETS = 1, CRANK_FIELD_LABELS = 2, CRANK_FIELD_VALUES = 4, CRANK_FIELD_LISTS = 8 };
+enum { CRANK_FIELD_TARGETS = 1, CRANK_FIELD_LABELS = 2, CRANK_FIELD_VALUES = 4, CRANK_FIELD_LISTS = 8, CRANK_FIELD_REFERENCE = 16 };
 
 /* The named tensors; those whose bit the objective does not list are NULL. */
 typedef struct crank_scores {
@@ -36,6 +36,8 @@ typedef struct crank_scores {
     crank_tensor *labels;           /* i32 [s]: class of each sequence, -1 where none */
     crank_tensor *values;           /* f32 [s]: real-valued label of each sequence */
     crank_tensor *sequence_weights; /* f32 [s]: 0 for empty sequences */
+    crank_tensor *reference;        /* f32 [n]: log p(target_i) under the reference policy: the batch's own, or else that of the model
+                                       with all methods off, computed before the step; 0 where there is no target */
 } crank_scores;
 
 /* ---- list objectives ---- */

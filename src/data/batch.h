@@ -14,6 +14,7 @@ typedef struct data_batch {
     int32_t *segments;  /* [sequences + 1] first token of each sequence */
     int32_t *labels;    /* [sequences] class, or NULL */
     float   *values;    /* [sequences] real-valued label, or NULL */
+    float   *reference; /* [tokens] log-probability of each target under the reference policy, stored with the data, or NULL */
     int32_t *lists;     /* [list_count + 1] first sequence of each list, or NULL */
     int64_t  list_count;
     int64_t  trained;   /* tokens that the loss counts, or labelled sequences where there are no targets */

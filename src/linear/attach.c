@@ -366,6 +366,8 @@ crank_site *crank_attachment_sites(crank_attachment *attachment, int *count)
     return attachment->sites;
 }
 
+void crank_linears_bare(crank_linears *linears, bool bare) { linears->bare = bare; }
+
 void crank_attachment_set(crank_attachment *attachment, bool on, double scale)
 {
     attachment->on = on;

@@ -51,6 +51,7 @@ struct crank_linears {
     size_t             attachment_count, attachment_capacity;
     merge_backup      *backups;
     size_t             backup_count, backup_capacity;
+    bool               bare;  /* graphs are recorded without maps */
     bool               final; /* a merge was made without keeping the originals */
 };
 
@@ -59,7 +60,7 @@ static inline linear_stack *stack_of(const crank_linear *linear) { return linear
 /* True when the attachment's maps act in graphs that are recorded now. */
 static inline bool attachment_acts(const crank_attachment *attachment)
 {
-    return attachment->finished && attachment->on && !attachment->merged && attachment->scale != 0;
+    return attachment->finished && attachment->on && !attachment->merged && attachment->scale != 0 && !attachment->linears->bare;
 }
 
 crank_attachment *site_attachment(const crank_site *site);

@@ -44,7 +44,7 @@ static crank_status add_unit(crank_context *context, task_trainer *trainer, cran
     *unit = (crank_unit){.optimizer = recipe->optimizer, .param = param, .rate_factor = param->rate_factor,
                          .decay = decays ? recipe->optim->decay : 0, .options = recipe->optimizer_options,
                          .state = trainer->unit_state[i], .model = trainer->model_state, .seed = (uint64_t)recipe->train->seed, .index = i,
-                         .block = block_of(trainer->model, param), .active = true};
+                         .block = block_of(trainer->model, param), .active = true, .clock = param->clock};
     trainer->unit_count++;
     if (param->moved) {
         if (!recipe->optimizer->propose) return CRANK_OK;
@@ -121,7 +121,7 @@ void trainer_free(task_trainer *trainer)
     release_units(trainer);
     void *const rooms[] = {trainer->units, trainer->unit_state, trainer->buffers, trainer->model_state, trainer->ids, trainer->positions,
                            trainer->targets, trainer->token_types, trainer->segments, trainer->labels, trainer->weights, trainer->values,
-                           trainer->sequence_weights, trainer->list_scores, trainer->list_d1, trainer};
+                           trainer->sequence_weights, trainer->reference, trainer->list_scores, trainer->list_d1, trainer};
     for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) crank_free(rooms[i]);
 }
 
@@ -155,7 +155,7 @@ static crank_status room(crank_context *context, task_trainer *trainer, int64_t 
                  {(void **)&trainer->targets, 4 * n},     {(void **)&trainer->token_types, 4 * n},
                  {(void **)&trainer->weights, 8 * n},     {(void **)&trainer->segments, 4 * (s + 1)},
                  {(void **)&trainer->labels, 4 * s},      {(void **)&trainer->values, 4 * s},
-                 {(void **)&trainer->sequence_weights, 4 * s}};
+                 {(void **)&trainer->sequence_weights, 4 * s}, {(void **)&trainer->reference, 4 * n}};
     for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) {
         crank_free(*rooms[i].place);
         *rooms[i].place = crank_alloc(context, (size_t)rooms[i].bytes, 1, "a batch");
@@ -332,6 +332,7 @@ static bool variant_used(const task_trainer *trainer, variant kind)
 {
     int64_t accumulate = trainer->recipe->train->accumulate;
     if (kind == VARIANT_EVALUATE) return true;
+    if (kind == VARIANT_REFERENCE) return trainer->recipe->objective->fields & CRANK_FIELD_REFERENCE;
     if (!trainer->unit_count || trainer->recipe->optimizer->propose) return false;
     for (int i = 0; kind == VARIANT_PROBE && i < trainer->unit_count; i++)
         if (trainer->units[i].probe) return true;

@@ -22,7 +22,19 @@ static void record_inputs(const task_trainer *trainer, shaped *shape)
     }
     if (fields & CRANK_FIELD_LABELS) shape->scores.labels = vector(graph, "labels", CRANK_I32, s);
     if (fields & CRANK_FIELD_VALUES) shape->scores.values = vector(graph, "values", CRANK_F32, s);
+    if (fields & CRANK_FIELD_REFERENCE && shape->kind != VARIANT_REFERENCE) shape->scores.reference = vector(graph, "reference", CRANK_F32, n);
     shape->scores.sequence_weights = vector(graph, "sequence weights", CRANK_F32, s);
+}
+
+/* The model as it was: nothing of a method is recorded. */
+static void record_reference(const task_trainer *trainer, shaped *shape)
+{
+    crank_linears *linears = crank_model_linears(trainer->model);
+    crank_linears_bare(linears, true);
+    crank_tensor *features = crank_model_features(shape->graph, trainer->model, &shape->model);
+    crank_tensor *logp = crank_model_logprob(shape->graph, trainer->model, features, shape->scores.targets, NULL);
+    shape->reference = crank_keep(crank_contiguous(crank_cast(logp, CRANK_F32)));
+    crank_linears_bare(linears, false);
 }
 
 static void record_forward(const task_trainer *trainer, shaped *shape)
@@ -198,12 +210,16 @@ static crank_status record(crank_context *context, task_trainer *trainer, shaped
     shape->graph = crank_graph_new(context, crank_model_device(trainer->model));
     if (!shape->graph) return CRANK_FAILED;
     crank_graph_set_compute(shape->graph, crank_model_options_of(trainer->model)->compute);
-    crank_graph_set_training(shape->graph, shape->kind != VARIANT_EVALUATE);
+    bool reverse = shape->kind != VARIANT_EVALUATE && shape->kind != VARIANT_REFERENCE;
+    crank_graph_set_training(shape->graph, reverse);
     crank_graph_set_seed(shape->graph, (uint64_t)trainer->recipe->train->seed);
     crank_graph_set_pool(shape->graph, trainer->pool);
     record_inputs(trainer, shape);
-    record_forward(trainer, shape);
-    if (shape->kind != VARIANT_EVALUATE) record_training(trainer, shape);
+    if (shape->kind == VARIANT_REFERENCE)
+        record_reference(trainer, shape);
+    else
+        record_forward(trainer, shape);
+    if (reverse) record_training(trainer, shape);
     crank_plan_options options = {.memory_limit = arena_limit(trainer)};
     crank_status       status = crank_plan(shape->graph, &options, summary);
     if (status == CRANK_OK && trainer->profile) crank_graph_profile(shape->graph, true);

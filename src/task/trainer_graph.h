@@ -11,6 +11,7 @@ typedef enum variant {
     VARIANT_MORE,  /* adds to the buffers */
     VARIANT_LAST,  /* adds the buffers to its own gradients and updates */
     VARIANT_EVALUATE,
+    VARIANT_REFERENCE, /* log-probabilities of the targets with all methods off */
     VARIANT_PROBE, /* keeps the gradients of units that are probed; changes nothing */
     VARIANTS
 } variant;
@@ -22,6 +23,7 @@ typedef struct shaped {
     crank_model_inputs model;
     crank_scores       scores;
     crank_tensor      *numerator, *norm;
+    crank_tensor      *reference; /* VARIANT_REFERENCE: f32 [tokens], kept */
     crank_tensor      *list_scores, *list_gradient; /* with a list objective: kept, and the input that starts the reverse pass */
     crank_tensor     **probes; /* VARIANT_PROBE: of each unit, its kept gradient or NULL */
     struct shaped     *next;
@@ -44,7 +46,7 @@ struct task_trainer {
     bool               profile;
     /* Room for a batch rounded up to its shape. */
     int32_t *ids, *positions, *targets, *token_types, *segments, *labels;
-    float   *weights, *values, *sequence_weights;
+    float   *weights, *values, *sequence_weights, *reference;
     float   *list_scores, *list_d1; /* [room of them] */
     size_t   list_room;
     int64_t  token_room, sequence_room;

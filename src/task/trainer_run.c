@@ -1,4 +1,5 @@
-/* trainer_run.c - one run of a trainer's graph: at once, or in two segments with a list objective on the host between them.
+/* trainer_run.c - one run of a trainer's graph: at once, or in two segments with a list objective on the host between them; and
+ * before it, for objectives that ask, the log-probabilities of the reference policy.
  *
  *     segment 0   scores [s, outputs] of the sequences, kept
  *     host        list objective: scores, labels, lists -> gradient by the scores, numerator, denominator
@@ -9,6 +10,33 @@
 
 #include <math.h>
 #include <string.h>
+
+/* Log-probabilities of the model without methods are those before the run only while nothing of the model itself is trained. */
+static crank_status check_reference(crank_context *context, const task_trainer *trainer)
+{
+    for (int i = 0; i < trainer->unit_count; i++)
+        if (trainer->units[i].param->role == CRANK_ROLE_WEIGHT)
+            return crank_fail(context, CRANK_USAGE,
+                              "objective `%s` compares with the model as it was, and %s is trained: train an adapter alone, or store the "
+                              "reference's log-probabilities with the data",
+                              trainer->recipe->objective->name, trainer->units[i].param->name);
+    return CRANK_OK;
+}
+
+static crank_status write_reference(crank_context *context, task_trainer *trainer, shaped *shape, const data_batch *batch)
+{
+    if (!shape->scores.reference) return CRANK_OK;
+    if (batch->reference) {
+        for (int64_t i = 0; i < shape->tokens; i++) trainer->reference[i] = i < batch->tokens ? batch->reference[i] : 0;
+        return crank_write(shape->scores.reference, trainer->reference);
+    }
+    crank_status status = check_reference(context, trainer);
+    shaped      *bare = status == CRANK_OK ? trainer_prepared(context, trainer, batch, VARIANT_REFERENCE) : NULL;
+    if (!bare) return crank_last_status(context);
+    status = crank_run(bare->graph);
+    if (status == CRANK_OK) status = crank_read(bare->reference, trainer->reference);
+    return status == CRANK_OK ? crank_write(shape->scores.reference, trainer->reference) : status;
+}
 
 static crank_status list_room(crank_context *context, task_trainer *trainer, size_t n)
 {
@@ -72,7 +100,8 @@ crank_status trainer_run(crank_context *context, task_trainer *trainer, shaped *
                          double *numerator, double *denominator)
 {
     bool         lists = trainer->recipe->objective->list;
-    crank_status status = crank_write(crank_step_scalars(shape->graph), scalars);
+    crank_status status = write_reference(context, trainer, shape, batch);
+    if (status == CRANK_OK) status = crank_write(crank_step_scalars(shape->graph), scalars);
     if (status == CRANK_OK && lists) status = finish_lists(context, trainer, shape, batch, scalars, numerator, denominator);
     if (status == CRANK_OK && !lists) status = crank_run(shape->graph);
     if (status == CRANK_OK) status = crank_read(crank_step_scalars(shape->graph), scalars); /* SKIP holds for the window */

@@ -240,6 +240,46 @@ static void methods_may_move_their_own_parameters(void **state)
     tiny_close(own), tiny_close(other);
 }
 
+/* D whose rows sleep by the method's clock. */
+static crank_status attach_clocked(crank_context *context, crank_site *site)
+{
+    difference   *st = site->state;
+    const int64_t rows[] = { site->linear->out, 3 };
+    if (attach(context, site)) return CRANK_FAILED;
+    st->D->clock = crank_site_state(context, site, "clock", CRANK_ROLE_CACHE, CRANK_F32, 2, rows);
+    return st->D->clock ? CRANK_OK : crank_last_status(context);
+}
+
+static crank_status one_row_a_step(crank_context *context, crank_site *sites, int count, int64_t step, bool *changed)
+{
+    crank_status status = CRANK_OK;
+    (void)changed;
+    for (int i = 0; i < count && status == CRANK_OK; i++) {
+        const difference *st = sites[i].state;
+        float             clock[8][3];
+        for (int row = 0; row < 8; row++) clock[row][0] = 1, clock[row][1] = 1, clock[row][2] = row != step;
+        status = crank_param_write(context, st->D->clock, clock, CRANK_F32);
+    }
+    return status;
+}
+
+static const crank_map clocked = { .name = "test_clocked", .state_size = sizeof(difference), .affine = true, .attach = attach_clocked,
+                                   .forward = forward, .period = one_row_a_step };
+
+static void rows_live_by_the_clock_of_their_method(void **state)
+{
+    (void)state;
+    tiny *t = tiny_open("adamw", "cross_entropy", 2);
+    t->recipe.optim->decay = 0.1;
+    attach_map(t, &clocked), tiny_start(t);
+    tiny_step(t, 2, 2);
+    float *D = tiny_values(t, tiny_param(t, "model.layers.0.self_attn.q_proj.test_clocked.D"));
+    float *m = tiny_values(t, tiny_param(t, "model.layers.0.self_attn.q_proj.test_clocked.D.adamw.m"));
+    for (int i = 0; i < 64; i++) assert_true((i / 8 == 2) == (D[i] != 0) && (i / 8 == 2) == (m[i] != 0));
+    free(D), free(m);
+    tiny_close(t);
+}
+
 /* y = x W^T with W moved through its own gradient by the method: W is what the method assigns. */
 static crank_status attach_weight(crank_context *context, crank_site *site)
 {
@@ -446,6 +486,62 @@ static void objectives_of_lists_need_lists(void **state)
     tiny_close(t);
 }
 
+/* ---- the reference policy ---- */
+
+/* sum of w (log p - log p of the reference): 0 before the first step. */
+static crank_tensor *record_gain(crank_graph *graph, const crank_scores *scores, const void *options)
+{
+    (void)graph, (void)options;
+    return crank_sum(crank_mul(crank_sub(scores->logp, scores->reference), scores->weights));
+}
+
+static const crank_objective gain = { .name = "test_gain", .scores = CRANK_SCORES_LOGPROB,
+                                      .fields = CRANK_FIELD_TARGETS | CRANK_FIELD_REFERENCE, .record = record_gain };
+
+static void the_reference_is_the_model_without_its_methods(void **state)
+{
+    (void)state;
+    tiny      *t = tiny_open("sgd", "test_gain", 2);
+    tiny_batch batch;
+    double     n, d, own, now;
+    float      stored[TINY_TOKENS];
+    attach_map(t, &plain), tiny_start(t);
+    t->train.lr = 0.5;
+    tiny_fill(&batch, 50, true);
+    assert_ok(t->context, trainer_evaluate(t->context, t->trainer, &batch.batch, &n, &d, NULL));
+    assert_true(fabs(n) < 1e-5);
+    for (int step = 1; step <= 3; step++) tiny_step(t, step, 2);
+    assert_ok(t->context, trainer_evaluate(t->context, t->trainer, &batch.batch, &now, &d, NULL));
+    assert_true(fabs(now) > 1e-3); /* the policy has moved, the reference has not */
+    for (int i = 0; i < TINY_TOKENS; i++) stored[i] = -1;
+    batch.batch.reference = stored;
+    assert_ok(t->context, trainer_evaluate(t->context, t->trainer, &batch.batch, &own, &d, NULL));
+    batch.batch.reference = NULL;
+    for (int i = 0; i < TINY_TOKENS; i++) stored[i] = 0;
+    crank_attachment_remove(crank_linears_attachment(crank_model_linears(t->model), 0));
+    trainer_drop_graphs(t->trainer);
+    batch.batch.reference = stored;
+    assert_ok(t->context, trainer_evaluate(t->context, t->trainer, &batch.batch, &n, &d, NULL)); /* the bare model's log p itself */
+    assert_true(fabs((own - 8) - (now + n)) < 1e-4);
+    tiny_close(t);
+}
+
+static void a_trained_model_has_no_reference(void **state)
+{
+    (void)state;
+    tiny             *t = tiny_open("sgd", "test_gain", 1);
+    tiny_batch        batch;
+    const data_batch *window[1] = { &batch.batch };
+    float             stored[TINY_TOKENS] = { 0 };
+    trainer_result    result;
+    tiny_train_all(t), tiny_start(t);
+    tiny_fill(&batch, 1, true);
+    assert_int_equal(trainer_step(t->context, t->trainer, 1, window, 1, &result), CRANK_USAGE);
+    batch.batch.reference = stored;
+    assert_ok(t->context, trainer_step(t->context, t->trainer, 1, window, 1, &result));
+    tiny_close(t);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -453,7 +549,7 @@ static int setup(void **state)
     const crank_optimizer *optimizers[] = { &sums, &sleeping, &probing, &descent, &random_search };
     int                    failed = 0;
     for (size_t i = 0; i < sizeof optimizers / sizeof *optimizers; i++) failed |= crank_register_optimizer(context, optimizers[i]) != CRANK_OK;
-    failed |= crank_register_objective(context, &recorded_pairs) != CRANK_OK;
+    failed |= crank_register_objective(context, &recorded_pairs) != CRANK_OK || crank_register_objective(context, &gain) != CRANK_OK;
     crank_context_free(context);
     return failed;
 }
@@ -467,11 +563,14 @@ int main(void)
         cmocka_unit_test(sleeping_units_stay_and_have_no_buffers),
         cmocka_unit_test(observe_sees_the_gradient_of_the_coming_step),
         cmocka_unit_test(methods_may_move_their_own_parameters),
+        cmocka_unit_test(rows_live_by_the_clock_of_their_method),
         cmocka_unit_test(methods_may_move_the_weight_itself),
         cmocka_unit_test(an_optimiser_that_would_move_nothing_is_refused),
         cmocka_unit_test(zeroth_order_never_records_a_reverse_pass_and_descends),
         cmocka_unit_test(a_list_objective_on_the_host_equals_the_recorded_one),
         cmocka_unit_test(objectives_of_lists_need_lists),
+        cmocka_unit_test(the_reference_is_the_model_without_its_methods),
+        cmocka_unit_test(a_trained_model_has_no_reference),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
