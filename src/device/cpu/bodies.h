@@ -28,7 +28,7 @@ size_t cpu_cache(const crank_call *call);
 
 /* The finders of the families. */
 cpu_finder skinny_avx512bf16_find, skinny_avx512_find, skinny_avx2_find, matmul_onednn_find, matmul_blas_find;
-cpu_finder head_avx2_find, head_avx512_find; /* the vocabulary head */
+cpu_finder head_avx2_find, head_avx512_find, head_avx512bf16_find; /* the vocabulary head */
 cpu_finder attention_avx512bf16_find, attention_avx512_find, attention_avx2_find;
 cpu_finder plain_find;
 cpu_finder elementwise_avx2_find, elementwise_avx512_find; /* copy, fill, binary, where, affine, dropout */

@@ -7,6 +7,7 @@ const cpu_family cpu_families[] = {
     {CPU_AVX2, skinny_avx2_find},
     {CPU_AVX2, matmul_onednn_find},
     {CPU_AVX2, matmul_blas_find},
+    {CPU_AVX512BF16, head_avx512bf16_find},
     {CPU_AVX512, head_avx512_find},
     {CPU_AVX2, head_avx2_find},
     {CPU_AVX512, elementwise_avx512_find},
