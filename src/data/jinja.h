@@ -5,7 +5,12 @@
  * (// % ** ~ in is and or not, conditional expressions, slices, method calls of str, list and dict), `namespace`, `loop`,
  * `range`, `raise_exception`, `strftime_now`, the built-in filters and tests, `tojson` as transformers writes it. An
  * unknown filter, test or tag is an error that names it and its line. Work is bounded: a template that runs more than 10
- * million steps or makes more than 64 MiB of text fails. */
+ * million steps, writes more than 64 MiB of text, holds more than 256 MiB of values or nests deeper than 800 levels fails.
+ *
+ * Three things differ from Python on purpose: integers have 64 bits and overflow is an error; a negative number has no
+ * fractional power (Python gives a complex number); an iterator is printed without an address.
+ *
+ * A template is read-only once parsed: several threads may render it at the same time, each with its own context. */
 #ifndef CRANK_DATA_JINJA_H
 #define CRANK_DATA_JINJA_H
 

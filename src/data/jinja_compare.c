@@ -101,7 +101,8 @@ static int compare_text(jinja_state *state, const jinja_value *a, const jinja_va
     size_t shorter = a->length < b->length ? a->length : b->length;
     jinja_work(state, shorter / 64);
     int order = shorter ? memcmp(a->text, b->text, shorter) : 0; /* UTF-8 sorts as its code points do */
-    return order ? order : (a->length > b->length) - (a->length < b->length);
+    if (order) return order > 0 ? 1 : -1; /* 2 is NaN's */
+    return (a->length > b->length) - (a->length < b->length);
 }
 
 static bool equal_dicts(jinja_state *state, const jinja_dict *a, const jinja_dict *b)

@@ -46,7 +46,7 @@ FILTER(reverse)
         items->items[i] = items->items[items->count - 1 - i];
         items->items[items->count - 1 - i] = swap;
     }
-    if (self.kind == JINJA_ITERATOR || self.kind == JINJA_UNDEFINED) return jinja_list_value(items);
+    if (self.kind == JINJA_ITERATOR) return jinja_list_value(items);
     return jinja_iterator_value(state, items, self.kind == JINJA_LIST ? "list_reverseiterator" : "reversed");
 }
 

@@ -115,6 +115,11 @@ FILTER(truncate)
     int64_t     closing = (int64_t)jinja_code_count(end.text, end.length);
     if (limit < closing) jinja_fail(state, "expected length >= %lld, got %lld", (long long)closing, (long long)limit);
     if (leeway < 0) jinja_fail(state, "expected leeway >= 0, got %lld", (long long)leeway);
+    if (self.kind != JINJA_STRING) {
+        if (jinja_length(&self) < 0) jinja_fail(state, "object of type '%s' has no len()", jinja_type(&self));
+        if (jinja_length(&self) - limit <= leeway) return self;
+        jinja_fail(state, "filter 'truncate' needs text, not %s", jinja_type(&self));
+    }
     if ((int64_t)jinja_code_count(text.text, text.length) - limit <= leeway) return text;
     jinja_value cut = jinja_slice_text(state, text, 0, 1, limit - closing);
     if (!flag_or(&slots[1], false)) {
@@ -140,17 +145,38 @@ FILTER(wordcount)
     return jinja_int(words);
 }
 
+/* Percent-encodes text; in a query / is encoded too and a space is +. */
+static void quote_url(jinja_state *state, jinja_buffer *out, const jinja_value *value, bool query)
+{
+    jinja_value text = jinja_str(state, value);
+    jinja_work(state, text.length / 16);
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.text[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("_.-~", c)) || (c == '/' && !query);
+        if (plain) jinja_append(state, out, &c, 1);
+        else if (c == ' ' && query) jinja_append_text(state, out, "+");
+        else jinja_append_format(state, out, "%%%02X", (unsigned)(uint8_t)c);
+    }
+}
+
+/* Text, or the pairs of a mapping or sequence as a query. */
 FILTER(urlencode)
 {
     UNUSED;
-    jinja_value  text = jinja_str(state, &self);
     jinja_buffer out = {0};
-    if (self.kind == JINJA_DICT || self.kind == JINJA_LIST) jinja_fail(state, "filter 'urlencode' needs text, not %s", jinja_type(&self));
-    for (size_t i = 0; i < text.length; i++) {
-        char c = text.text[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("_.-~/", c));
-        if (plain) jinja_append(state, &out, &c, 1);
-        else jinja_append_format(state, &out, "%%%02X", (unsigned)(uint8_t)c);
+    if (self.kind == JINJA_STRING || !jinja_iterable(&self)) {
+        quote_url(state, &out, &self, false);
+        return jinja_finish(&out);
+    }
+    jinja_value view = {.kind = JINJA_VIEW, .flag = JINJA_ITEMS, .dict = self.dict};
+    jinja_list *pairs = jinja_items(state, self.kind == JINJA_DICT ? &view : &self);
+    for (size_t i = 0; i < pairs->count; i++) {
+        jinja_list *pair = jinja_items(state, &pairs->items[i]);
+        if (pair->count != 2) jinja_fail(state, "filter 'urlencode' needs pairs, element %zu has %zu values", i, pair->count);
+        if (i) jinja_append_text(state, &out, "&");
+        quote_url(state, &out, &pair->items[0], true);
+        jinja_append_text(state, &out, "=");
+        quote_url(state, &out, &pair->items[1], true);
     }
     return jinja_finish(&out);
 }

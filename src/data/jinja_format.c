@@ -202,7 +202,7 @@ jinja_value jinja_percent(jinja_state *state, jinja_value format, const jinja_va
 {
     percent_job  percent = {state, value, 0};
     jinja_buffer out = {0};
-    bool         keyed_once = value->kind == JINJA_DICT; /* a dict need not be used up */
+    bool         mapping = value->kind == JINJA_DICT || value->kind == JINJA_LIST || value->kind == JINJA_RANGE || value->kind == JINJA_UNDEFINED;
     for (size_t at = 0; at < format.length;) {
         const char *mark = memchr(format.text + at, '%', format.length - at);
         size_t      end = mark ? (size_t)(mark - format.text) : format.length;
@@ -221,8 +221,9 @@ jinja_value jinja_percent(jinja_state *state, jinja_value format, const jinja_va
         jinja_value text = jinja_pad(state, percent_field(&percent, &field, argument), field.width, ' ', field.left ? -1 : 1);
         jinja_append(state, &out, text.text, text.length);
     }
+    /* what gives items by key, as these do in Python, need not be used up */
     size_t given = value->kind == JINJA_TUPLE ? value->list->count : 1;
-    if (percent.used < given && !keyed_once && value->kind != JINJA_LIST) jinja_fail(state, "not all arguments converted during string formatting");
+    if (percent.used < given && !mapping) jinja_fail(state, "not all arguments converted during string formatting");
     return jinja_finish(&out);
 }
 

@@ -275,7 +275,8 @@ jinja_value jinja_get_slice(jinja_state *state, const jinja_value *object, const
                             const jinja_value *step)
 {
     jinja_need_defined(state, object);
-    if (!is_sequence(object) && object->kind != JINJA_RANGE) return no_element(state, object, &(jinja_value){.kind = JINJA_NONE});
+    if (object->kind == JINJA_DICT) jinja_fail(state, "unhashable type: 'slice'");
+    if (!is_sequence(object) && object->kind != JINJA_RANGE) jinja_fail(state, "'%s' object is not subscriptable", jinja_type(object));
     int64_t length = sequence_length(state, object), stride = 1;
     if (step->kind != JINJA_NONE) {
         jinja_need_defined(state, step);

@@ -109,7 +109,11 @@ void jinja_repr(jinja_state *state, jinja_buffer *out, const jinja_value *value)
     case JINJA_BOOL: jinja_append_text(state, out, value->boolean ? "True" : "False"); break;
     case JINJA_INT: jinja_append_format(state, out, "%lld", (long long)value->integer); break;
     case JINJA_FLOAT: jinja_write_float(state, out, value->real); break;
-    case JINJA_STRING: repr_text(state, out, value); break;
+    case JINJA_STRING:
+        if (value->flag) jinja_append_text(state, out, "Markup(");
+        repr_text(state, out, value);
+        if (value->flag) jinja_append_text(state, out, ")");
+        break;
     case JINJA_LIST:
         jinja_append_text(state, out, "[");
         repr_list(state, out, value->list);
