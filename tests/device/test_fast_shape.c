@@ -159,8 +159,8 @@ static void transposed_copies_equal_the_plain_body(void **state)
             turned.dims[1] = n, turned.dims[2] = m, turned.strides[1] = 1, turned.strides[2] = x.strides[1];
             outer.dims[0] = n, outer.dims[1] = p, outer.dims[2] = m;
             outer.strides[0] = 1, outer.strides[1] = x.strides[0], outer.strides[2] = x.strides[1];
-            compare_levels(&l, "copy", &turned, 1, &y, 1, NULL, NULL, 0, true);
-            compare_levels(&l, "copy", &outer, 1, &z, 1, NULL, NULL, 0, true);
+            compare_levels(&l, "copy", &turned, 1, &y, 1, NULL, NULL, 0, all[t] != CRANK_F64);
+            compare_levels(&l, "copy", &outer, 1, &z, 1, NULL, NULL, 0, all[t] != CRANK_F64);
         }
     levels_close(&l);
 }

@@ -47,6 +47,13 @@ ALWAYS_INLINE vec lookup(const float *table, vec_bits i)
 ALWAYS_INLINE vec_bits codes_load(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 ALWAYS_INLINE void codes_store(uint8_t *p, vec_bits x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
 ALWAYS_INLINE vec_bits bits_from_float(vec x) { return _mm512_cvtps_epi32(x); }
+/* count + 1 where a >= least */
+ALWAYS_INLINE vec_bits count_reached(vec_bits count, vec a, float least)
+{
+    __mmask16 reached = _mm512_cmp_ps_mask(a, _mm512_set1_ps(least), _CMP_GE_OQ);
+    return _mm512_mask_add_epi32(count, reached, count, _mm512_set1_epi32(1));
+}
+ALWAYS_INLINE vec_bits bits_max(vec_bits a, vec_bits b) { return _mm512_max_epi32(a, b); }
 #else
 ALWAYS_INLINE vec lookup(const float *table, vec_bits i) { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), i); }
 ALWAYS_INLINE vec_bits codes_load(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
@@ -56,6 +63,11 @@ ALWAYS_INLINE void codes_store(uint8_t *p, vec_bits x)
     _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(words, words));
 }
 ALWAYS_INLINE vec_bits bits_from_float(vec x) { return _mm256_cvtps_epi32(x); }
+ALWAYS_INLINE vec_bits count_reached(vec_bits count, vec a, float least) /* a true comparison is -1 */
+{
+    return _mm256_sub_epi32(count, _mm256_castps_si256(_mm256_cmp_ps(a, _mm256_set1_ps(least), _CMP_GE_OQ)));
+}
+ALWAYS_INLINE vec_bits bits_max(vec_bits a, vec_bits b) { return _mm256_max_epi32(a, b); }
 #endif
 
 /* Codes -> values in [-1, 1] */
@@ -75,14 +87,14 @@ ALWAYS_INLINE vec decode(const code_tables *t, bool is_signed, vec_bits codes)
 /* x in [-1, 1] -> codes; a negative x never becomes 0 */
 ALWAYS_INLINE vec_bits encode(const code_tables *t, bool is_signed, vec x)
 {
-    vec a = is_signed ? vec_abs(x) : x, reached = vec_zero(), one = vec_set(1.0f);
-    for (int i = 0; i < 8; i++) reached = vec_add(reached, vec_select(vec_less(a, vec_set(t->threshold[i])), vec_zero(), one));
-    vec      zero_based = vec_max(vec_sub(reached, one), vec_zero());
-    vec_bits decade = bits_from_float(zero_based);
+    vec      a = is_signed ? vec_abs(x) : x, one = vec_set(1.0f);
+    vec_bits reached = bits_set(-1);
+    for (int i = 0; i < 8; i++) reached = count_reached(reached, a, t->threshold[i]);
+    vec_bits decade = bits_max(reached, bits_set(0));
     vec      means = lookup(t->means, decade);
     vec      place = vec_round(vec_fma(a, lookup(t->place_scale, decade), lookup(t->place_shift, decade)));
     place = vec_max(vec_min(place, vec_sub(means, one)), vec_zero());
-    vec h = vec_select(vec_less(reached, one), is_signed ? vec_zero() : one, vec_add(means, place));
+    vec h = vec_select(vec_less(a, vec_set(t->threshold[0])), is_signed ? vec_zero() : one, vec_add(means, place));
     if (!is_signed) return bits_from_float(vec_sub(h, one));
     vec negative = vec_min(vec_max(h, one), vec_set(127.0f)); /* -1 has no code */
     return bits_from_float(vec_add(vec_set(127.0f), vec_select(vec_less(x, vec_zero()), vec_neg(negative), h)));
@@ -138,6 +150,16 @@ ALWAYS_INLINE void adam8_elements(crank_dtype w_type, crank_dtype g_type, const 
     vec_set_at(job->w, w_type, first + i, vec_select(finite, w, old), count);
 }
 
+/* x / amax as two products: the inverse of a very small number would overflow. */
+typedef struct inverse {
+    vec first, second;
+} inverse;
+ALWAYS_INLINE inverse inverse_of(float amax)
+{
+    float scale = amax < 1e-18f ? 0x1p100f : 1.0f;
+    return (inverse){vec_set(scale), vec_set(amax > 0 ? 1 / (amax * scale) : 0)};
+}
+
 ALWAYS_INLINE void adam8_one(crank_dtype w_type, crank_dtype g_type, const adam8_job *job, adam8_block *b, int64_t block)
 {
     int64_t first = block * DYNAMIC_BLOCK, n = job->n - first < DYNAMIC_BLOCK ? job->n - first : DYNAMIC_BLOCK;
@@ -153,10 +175,10 @@ ALWAYS_INLINE void adam8_one(crank_dtype w_type, crank_dtype g_type, const adam8
         start = end;
     }
     *amax_m = vec_highest(b->most_m), *amax_v = vec_highest(b->most_v);
-    vec most_m = vec_set(*amax_m > 0 ? *amax_m : 1), most_v = vec_set(*amax_v > 0 ? *amax_v : 1);
+    inverse m = inverse_of(*amax_m), v = inverse_of(*amax_v);
     for (int64_t i = 0; i < n; i += LANES) {
-        codes_store(b->codes_m + i, encode(&job->m, true, vec_div(vec_load(b->m + i), most_m)));
-        codes_store(b->codes_v + i, encode(&job->v, false, vec_div(vec_load(b->v + i), most_v)));
+        codes_store(b->codes_m + i, encode(&job->m, true, vec_mul(vec_mul(vec_load(b->m + i), m.first), m.second)));
+        codes_store(b->codes_v + i, encode(&job->v, false, vec_mul(vec_mul(vec_load(b->v + i), v.first), v.second)));
     }
     memcpy(job->codes_m + first, b->codes_m, (size_t)n);
     memcpy(job->codes_v + first, b->codes_v, (size_t)n);

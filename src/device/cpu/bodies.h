@@ -35,8 +35,10 @@ cpu_finder elementwise_avx2_find, elementwise_avx512_find; /* copy, fill, binary
 cpu_finder activation_avx2_find, activation_avx512_find;   /* unary, glu and their reverses */
 cpu_finder rows_avx2_find, rows_avx512_find;               /* softmax and its reverse, rope */
 cpu_finder norm_avx2_find, norm_avx512_find;               /* rmsnorm, layernorm and their reverses */
-cpu_finder shape_avx2_find, shape_avx512_find;             /* reduce, gather with a cast, scatter, unpick */
-cpu_finder move_find;                                      /* concat, pad, gather, pick, transposing copies */
+cpu_finder shape_avx2_find, shape_avx512_find;             /* reduce, gather, scatter, unpick */
+cpu_finder activation_avx512bf16_find, rows_avx512bf16_find, norm_avx512bf16_find;
+cpu_finder turn_avx2_find, turn_avx512_find;               /* copy of a transposed view */
+cpu_finder move_find;                                      /* concat, pad, pick */
 cpu_finder segment_avx2_find, segment_avx512_find;         /* segment_pool and its reverse */
 cpu_finder update_avx2_find, update_avx512_find;           /* adamw, sgd, lion, assign */
 cpu_finder adam8bit_avx2_find, adam8bit_avx512_find;       /* adamw8bit */

@@ -117,6 +117,14 @@ static void close_device(crank_device *device)
     crank_free(device);
 }
 
+/* What a few threads can hope to find again in the last cache. The system tells the sum over all groups of cores, a thread
+ * reaches the cache of its own group, of 16 to 32 MiB on most processors. */
+static size_t cache_share(void)
+{
+    long all = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return all > 0 && all < 32 << 20 ? (size_t)all : (size_t)32 << 20;
+}
+
 /* The level that `bodies` or CRANK_BODIES names, -1 with a message when this processor lacks it. The variable speaks for the
  * whole process, so it binds oneDNN too, which knows one level a process. */
 static int choose_level(crank_context *context, const char *bodies)
@@ -146,9 +154,8 @@ crank_device *crank_device_cpu(crank_context *context, const char *bodies)
         crank_free(device);
         return NULL;
     }
-    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
     *state = (cpu_state){.level = (cpu_level)level, .threads = crank_threads(context)};
-    state->cache = cache > 0 ? (size_t)cache : (size_t)32 << 20;
+    state->cache = cache_share();
     *device = (crank_device){
         .name = "cpu", .level = level_names[level], .host = true, .bf16 = level >= CPU_AVX512BF16, .state = state,
         .find = find, .alloc = alloc, .free = release, .upload = copy_bytes, .download = copy_bytes,

@@ -1,7 +1,7 @@
 /* elementwise_simd.h - vectorised copy and cast, fill, binary, where, affine, dropout on rows of contiguous elements. */
-#include "base/random_fill.h"
 #include "device/cpu/element.h"
 #include "device/cpu/fast.h"
+#include "device/cpu/philox_simd.h"
 
 /* ---- copy ---- */
 
@@ -16,7 +16,11 @@ static void copy_span(const void *data, int64_t first, int64_t n, char *const *a
 {
     const copy_job *job = data;
     (void)first;
-    if (job->from == job->to) memmove(at[1], at[0], (size_t)n * crank_dtype_bits(job->from) / 8);
+    if (job->from == job->to) {
+        size_t bytes = (size_t)n * crank_dtype_bits(job->from) / 8, words = job->stream ? bytes / 4 : 0;
+        if (words) map1(same, CRANK_F32, CRANK_F32, (int64_t)words, at[0], at[1], true);
+        memmove(at[1] + 4 * words, at[0] + 4 * words, bytes - 4 * words);
+    }
     else if (job->from == CRANK_F32 && job->to == CRANK_BF16) map1(same, CRANK_F32, CRANK_BF16, n, at[0], at[1], job->stream);
     else if (job->from == CRANK_BF16) map1(same, CRANK_BF16, CRANK_F32, n, at[0], at[1], job->stream);
     else if (job->from == CRANK_F16) map1(same, CRANK_F16, CRANK_F32, n, at[0], at[1], job->stream);
@@ -275,8 +279,6 @@ static crank_status affine_run(crank_context *context, const crank_call *call)
 
 /* ---- dropout ---- */
 
-enum { DRAWS = 4 * RANDOM_LANES };
-
 typedef struct dropout_job {
     crank_dtype  type;
     crank_stream stream;
@@ -292,7 +294,7 @@ ALWAYS_INLINE void dropout_row(crank_dtype type, const dropout_job *job, int64_t
     vec      scale = vec_set(job->scale);
     for (int64_t i = 0; i < n;) {
         int64_t skip = (int64_t)(draw % 4), take = DRAWS - skip < n - i ? DRAWS - skip : n - i;
-        random_words(job->stream, draw / 4, words);
+        philox_words(job->stream, draw / 4, words);
         for (int64_t k = 0; k < take; k += LANES) {
             int      left = take - k < LANES ? (int)(take - k) : LANES;
             vec      x = left == LANES ? vec_read(at[0], type, i + k) : vec_read_part(at[0], type, i + k, left);

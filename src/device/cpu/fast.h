@@ -1,7 +1,7 @@
 /* fast.h - what the vectorised families share: names per level, loops over one row of elements, stores past the caches.
  *
- * FAMILY_simd.h is written once over the vector type of simd.h and included by FAMILY_avx2.c and FAMILY_avx512.c; its finder
- * is FINDER(FAMILY). Functions of one element are passed to the loops as constants, so each loop is compiled for its
+ * FAMILY_simd.h is written once over the vector type of simd.h and included by FAMILY_avx2.c, FAMILY_avx512.c, and by
+ * FAMILY_avx512bf16.c where rounding to bf16 is a large part of the work; its finder is FINDER(FAMILY). Functions of one element are passed to the loops as constants, so each loop is compiled for its
  * function; what the loops compute for an element does not depend on where a thread's piece begins. */
 #ifndef CRANK_DEVICE_CPU_FAST_H
 #define CRANK_DEVICE_CPU_FAST_H
@@ -10,7 +10,10 @@
 #include "device/cpu/simd_math.h"
 #include "device/cpu/spans.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__)
+#define FINDER(family) family##_avx512bf16_find
+#define LEVEL_NAME     "avx512bf16"
+#elif defined(__AVX512F__)
 #define FINDER(family) family##_avx512_find
 #define LEVEL_NAME  "avx512"
 #else

@@ -12,6 +12,7 @@ typedef struct norm_job {
     const crank_view *dy, *z, *dres, *dx;                                /* reverse */
     crank_dtype       type, w_type;
     bool              centred; /* layer norm */
+    bool              stream;  /* y past the caches */
     float             epsilon;
     float            *partial; /* reverse: [workers][group, total][dw, db][d], or NULL */
 } norm_job;
@@ -20,6 +21,7 @@ typedef struct norm_row {
     crank_dtype type, w_type;
     const void *x, *residual, *w, *b, *dy, *z, *dres;
     void       *y, *sum;
+    bool        stream;
     vec         mean, rstd, c0, c1; /* c0, c1: constants of the reverse */
 } norm_row;
 
@@ -40,18 +42,14 @@ ALWAYS_INLINE vec norm_z(const norm_row *r, int64_t i, int count)
     z = vec_add(z, vec_get(r->residual, r->type, i, count));
     return r->type == CRANK_F32 ? z : vec_widen_bf16(vec_to_bf16(z));
 }
-ALWAYS_INLINE vec square_term(const void *data, int64_t i, int count)
-{
-    vec z = norm_z(data, i, count);
-    if (((const norm_row *)data)->sum) vec_set_at(((const norm_row *)data)->sum, ((const norm_row *)data)->type, i, z, count);
-    return vec_mul(z, z);
-}
 ALWAYS_INLINE vec z_term(const void *data, int64_t i, int count)
 {
-    vec z = norm_z(data, i, count);
-    if (((const norm_row *)data)->sum) vec_set_at(((const norm_row *)data)->sum, ((const norm_row *)data)->type, i, z, count);
+    const norm_row *r = data;
+    vec             z = norm_z(r, i, count);
+    if (r->sum) vec_set_at(r->sum, r->type, i, z, count);
     return z;
 }
+ALWAYS_INLINE vec square_term(const void *data, int64_t i, int count) { return vec_square(z_term(data, i, count)); }
 ALWAYS_INLINE vec centred_term(const void *data, int64_t i, int count)
 {
     const norm_row *r = data;
@@ -59,11 +57,16 @@ ALWAYS_INLINE vec centred_term(const void *data, int64_t i, int count)
     if (count != LANES) c = vec_keep(c, count, vec_zero());
     return vec_mul(c, c);
 }
+ALWAYS_INLINE void norm_put(const norm_row *r, int64_t i, vec y, int count)
+{
+    if (count == LANES) vec_put(r->y, r->type, i, y, r->stream);
+    else vec_write_part(r->y, r->type, i, y, count);
+}
 ALWAYS_INLINE void rms_step(const void *data, int64_t i, int count)
 {
     const norm_row *r = data;
     vec             y = vec_mul(norm_z(r, i, count), r->rstd);
-    vec_set_at(r->y, r->type, i, vec_mul(y, vec_get(r->w, r->w_type, i, count)), count);
+    norm_put(r, i, vec_mul(y, vec_get(r->w, r->w_type, i, count)), count);
 }
 ALWAYS_INLINE void layer_step(const void *data, int64_t i, int count)
 {
@@ -71,7 +74,7 @@ ALWAYS_INLINE void layer_step(const void *data, int64_t i, int count)
     vec             y = vec_mul(vec_sub(norm_z(r, i, count), r->mean), r->rstd);
     if (r->w) y = vec_mul(y, vec_get(r->w, r->w_type, i, count));
     if (r->b) y = vec_add(y, vec_get(r->b, r->w_type, i, count));
-    vec_set_at(r->y, r->type, i, y, count);
+    norm_put(r, i, y, count);
 }
 
 ALWAYS_INLINE void norm_rows(crank_dtype type, crank_dtype w_type, const norm_job *job, int64_t first, int64_t last)
@@ -80,12 +83,14 @@ ALWAYS_INLINE void norm_rows(crank_dtype type, crank_dtype w_type, const norm_jo
     for (int64_t i = first; i < last; i++) {
         norm_row r = {.type = type, .w_type = w_type, .x = row_at(job->x, i), .residual = row_if(job->residual, i),
                       .w = row_if(job->w, 0), .y = row_at(job->y, i), .sum = row_if(job->sum, i)};
+        r.stream = job->stream && aligned_for_stream(r.y);
+        float sum = job->centred ? row_sum(z_term, &r, d) : row_sum(square_term, &r, d), squares = sum;
+        if (r.sum) r.x = r.sum, r.residual = r.sum = NULL; /* z stands there now */
         if (job->centred) {
-            float mean = row_sum(z_term, &r, d) / (float)d;
             r.b = row_if(job->b, 0);
-            r.mean = vec_set(*statistic(job->mean, i) = mean);
+            r.mean = vec_set(*statistic(job->mean, i) = sum / (float)d);
+            squares = row_sum(centred_term, &r, d);
         }
-        float squares = job->centred ? row_sum(centred_term, &r, d) : row_sum(square_term, &r, d);
         float rstd = 1.0f / sqrtf(squares / (float)d + job->epsilon);
         r.rstd = vec_set(*statistic(job->rstd, i) = rstd);
         if (job->centred) row_each(layer_step, &r, d);
@@ -109,7 +114,7 @@ static crank_status rmsnorm_run(crank_context *context, const crank_call *call)
     const crank_view *in = call->in, *out = call->out;
     static const crank_view absent = {.rank = -1};
     norm_job job = {.x = &in[0], .w = &in[1], .b = &absent, .residual = &in[2], .y = &out[0], .rstd = &out[1], .sum = &out[2],
-                    .type = in[0].dtype, .w_type = in[1].dtype,
+                    .type = in[0].dtype, .w_type = in[1].dtype, .stream = streams(call, &out[0]),
                     .epsilon = (float)((const crank_norm_attributes *)call->attributes)->epsilon};
     (void)context;
     rows_run(in[0].dims[0], in[0].dims[1], 1, cpu_threads(call), norm_kernel, &job);
@@ -121,7 +126,7 @@ static crank_status layernorm_run(crank_context *context, const crank_call *call
     const crank_view *in = call->in, *out = call->out;
     norm_job job = {.x = &in[0], .w = &in[1], .b = &in[2], .residual = &in[3], .y = &out[0], .mean = &out[1], .rstd = &out[2],
                     .sum = &out[3], .type = in[0].dtype, .w_type = view_present(&in[1]) ? in[1].dtype : in[2].dtype,
-                    .centred = true, .epsilon = (float)((const crank_norm_attributes *)call->attributes)->epsilon};
+                    .centred = true, .stream = streams(call, &out[0]), .epsilon = (float)((const crank_norm_attributes *)call->attributes)->epsilon};
     (void)context;
     rows_run(in[0].dims[0], in[0].dims[1], 1, cpu_threads(call), norm_kernel, &job);
     return CRANK_OK;
@@ -156,7 +161,7 @@ ALWAYS_INLINE void norm_reverse_step(const norm_row *r, bool centred, int64_t i,
     vec dx = vec_sub(vec_mul(g, r->rstd), vec_mul(h, r->c1));
     if (centred) dx = vec_sub(dx, r->c0);
     if (r->dres) dx = vec_add(dx, vec_get(r->dres, r->type, i, count));
-    vec_set_at(r->y, r->type, i, dx, count);
+    norm_put(r, i, dx, count);
 }
 ALWAYS_INLINE void rms_reverse_step(const void *data, int64_t i, int count) { norm_reverse_step(data, false, i, count); }
 ALWAYS_INLINE void layer_reverse_step(const void *data, int64_t i, int count) { norm_reverse_step(data, true, i, count); }
@@ -170,6 +175,7 @@ ALWAYS_INLINE void norm_reverse_row(const norm_job *job, norm_row *r, int64_t i)
     r->dres = row_if(job->dres, i);
     r->y = row_at(job->dx, i);
     r->rstd = vec_set(rstd);
+    r->stream = job->stream && aligned_for_stream(r->y);
     if (job->centred) {
         r->mean = vec_set(*statistic(job->mean, i));
         r->c0 = vec_set(rstd * row_sum(g_term, r, d) / (float)d);
@@ -181,23 +187,46 @@ ALWAYS_INLINE void norm_reverse_row(const norm_job *job, norm_row *r, int64_t i)
     }
 }
 
-/* dw[i..] += sum over a block of rows of dy h; db[i..] += sum of dy */
-ALWAYS_INLINE void weight_gradient_strip(crank_dtype type, const norm_job *job, int64_t first, int64_t last, float *dw,
-                                         int64_t i, int count)
+/* Where the rows of a block stand. */
+typedef struct block_rows {
+    int         count;
+    const void *dy[BLOCK_ROWS], *z[BLOCK_ROWS];
+    float       mean[BLOCK_ROWS], rstd[BLOCK_ROWS];
+} block_rows;
+
+static block_rows rows_of_block(const norm_job *job, int64_t first, int64_t last)
 {
-    vec      sum_w = vec_zero(), sum_b = vec_zero();
-    norm_row r = {.type = type};
-    float   *db = dw + job->z->dims[1];
-    for (int64_t row = first; row < last; row++) {
-        vec dy = vec_get(row_at(job->dy, row), type, i, count);
-        r.z = row_at(job->z, row);
-        r.rstd = vec_set(*statistic(job->rstd, row));
-        if (job->centred) r.mean = vec_set(*statistic(job->mean, row));
-        sum_w = vec_fma(dy, norm_h(&r, job->centred, i, count), sum_w);
-        if (job->centred) sum_b = vec_add(sum_b, dy);
+    block_rows b = {.count = (int)(last - first)};
+    for (int k = 0; k < b.count; k++) {
+        b.dy[k] = row_at(job->dy, first + k);
+        b.z[k] = row_at(job->z, first + k);
+        b.rstd[k] = *statistic(job->rstd, first + k);
+        b.mean[k] = job->centred ? *statistic(job->mean, first + k) : 0;
+    }
+    return b;
+}
+
+/* dw[i..] += sum over a block of rows of dy h; db[i..] += sum of dy */
+ALWAYS_INLINE void weight_gradient_strip(crank_dtype type, bool centred, const block_rows *b, float *dw, float *db, int64_t i,
+                                         int count)
+{
+    vec sum_w = vec_zero(), sum_b = vec_zero();
+    for (int k = 0; k < b->count; k++) {
+        vec dy = vec_get(b->dy[k], type, i, count), z = vec_get(b->z[k], type, i, count);
+        if (centred) z = vec_sub(z, vec_set(b->mean[k]));
+        sum_w = vec_fma(dy, vec_mul(z, vec_set(b->rstd[k])), sum_w);
+        if (centred) sum_b = vec_add(sum_b, dy);
     }
     vec_set_at(dw, CRANK_F32, i, vec_add(vec_get(dw, CRANK_F32, i, count), sum_w), count);
-    if (job->centred) vec_set_at(db, CRANK_F32, i, vec_add(vec_get(db, CRANK_F32, i, count), sum_b), count);
+    if (centred) vec_set_at(db, CRANK_F32, i, vec_add(vec_get(db, CRANK_F32, i, count), sum_b), count);
+}
+
+ALWAYS_INLINE void weight_gradients(crank_dtype type, bool centred, const norm_job *job, int64_t first, int64_t last, float *dw)
+{
+    block_rows b = rows_of_block(job, first, last);
+    int64_t    d = job->z->dims[1], i = 0;
+    for (; i + LANES <= d; i += LANES) weight_gradient_strip(type, centred, &b, dw, dw + d, i, LANES);
+    if (i < d) weight_gradient_strip(type, centred, &b, dw, dw + d, i, (int)(d - i));
 }
 
 static void add_and_clear(float *total, float *part, int64_t n)
@@ -212,11 +241,11 @@ ALWAYS_INLINE void norm_reverse_rows(crank_dtype type, crank_dtype w_type, const
     float   *group = job->partial ? job->partial + (int64_t)worker * 4 * d : NULL, *total = group ? group + 2 * d : NULL;
     norm_row r = {.type = type, .w_type = w_type, .w = row_if(job->w, 0)};
     for (int64_t row = first; row < last; row += BLOCK_ROWS) {
-        int64_t end = row + BLOCK_ROWS < last ? row + BLOCK_ROWS : last, i = 0;
+        int64_t end = row + BLOCK_ROWS < last ? row + BLOCK_ROWS : last;
         for (int64_t k = row; k < end; k++) norm_reverse_row(job, &r, k);
         if (!group) continue;
-        for (; i + LANES <= d; i += LANES) weight_gradient_strip(type, job, row, end, group, i, LANES);
-        if (i < d) weight_gradient_strip(type, job, row, end, group, i, (int)(d - i));
+        if (job->centred) weight_gradients(type, true, job, row, end, group);
+        else weight_gradients(type, false, job, row, end, group);
         if ((end - first) % GROUP_ROWS == 0 || end == last) add_and_clear(total, group, 2 * d);
     }
 }
@@ -252,6 +281,7 @@ static crank_status norm_reverse(const crank_call *call, norm_job *job)
     int     threads = cpu_threads(call);
     int64_t n = job->z->dims[0], d = job->z->dims[1];
     job->type = job->z->dtype;
+    job->stream = streams(call, &call->out[0]);
     job->partial = norm_reverse_workspace(call, threads) ? call->workspace : NULL;
     int workers = worth_threads(n * d, threads);
     if (job->partial) memset(job->partial, 0, (size_t)workers * 4 * (size_t)d * sizeof(float));

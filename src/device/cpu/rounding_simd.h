@@ -5,11 +5,9 @@
 #ifndef CRANK_DEVICE_CPU_ROUNDING_SIMD_H
 #define CRANK_DEVICE_CPU_ROUNDING_SIMD_H
 
-#include "base/random_fill.h"
 #include "device/cpu/fast.h"
+#include "device/cpu/philox_simd.h"
 #include "device/cpu/update_step.h"
-
-enum { DRAWS = 4 * RANDOM_LANES };
 
 /* Draws of up to DRAWS elements from one on; the last vector may be read beyond them. */
 typedef struct rounding {
@@ -22,7 +20,7 @@ ALWAYS_INLINE int64_t rounding_make(rounding *r, const update_step *step, int64_
 {
     uint64_t draw = step->first_draw + (uint64_t)first;
     r->skip = (int64_t)(draw % 4);
-    random_words(step->rounding, draw / 4, r->words);
+    philox_words(step->rounding, draw / 4, r->words);
     return DRAWS - r->skip < n ? DRAWS - r->skip : n;
 }
 

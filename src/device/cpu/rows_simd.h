@@ -15,8 +15,11 @@ typedef struct softmax_row {
     crank_dtype type;
     const void *x, *dy;
     void       *y;
+    float      *kept; /* e^(x - max) in f32, or NULL: computed again */
     vec         max, factor;
 } softmax_row;
+
+enum { KEPT_MOST = 4096 };
 
 ALWAYS_INLINE float row_highest(crank_dtype type, const void *x, int64_t n)
 {
@@ -33,19 +36,18 @@ ALWAYS_INLINE float row_highest(crank_dtype type, const void *x, int64_t n)
     return vec_highest(vec_max(vec_max(m0, m1), vec_max(m2, m3)));
 }
 
-/* e^(x - max), kept in y where y is f32: rounding it to bf16 before the division would round twice */
 ALWAYS_INLINE vec exp_term(const void *data, int64_t i, int count)
 {
     const softmax_row *r = data;
     vec                e = vec_exp(vec_sub(vec_get(r->x, r->type, i, count), r->max));
-    if (r->type == CRANK_F32 && r->y) vec_set_at(r->y, r->type, i, e, count);
+    if (r->kept) vec_set_at(r->kept, CRANK_F32, i, e, count);
     return count == LANES ? e : vec_keep(e, count, vec_zero());
 }
 
 ALWAYS_INLINE void softmax_step(const void *data, int64_t i, int count)
 {
     const softmax_row *r = data;
-    vec e = r->type == CRANK_F32 ? vec_get(r->y, r->type, i, count) : vec_exp(vec_sub(vec_get(r->x, r->type, i, count), r->max));
+    vec e = r->kept ? vec_get(r->kept, CRANK_F32, i, count) : vec_exp(vec_sub(vec_get(r->x, r->type, i, count), r->max));
     vec_set_at(r->y, r->type, i, vec_mul(e, r->factor), count);
 }
 
@@ -59,13 +61,14 @@ ALWAYS_INLINE void log_softmax_step(const void *data, int64_t i, int count)
 ALWAYS_INLINE void softmax_rows(crank_dtype type, const softmax_job *job, int64_t first, int64_t last)
 {
     int64_t n = job->s.columns;
+    float   small[KEPT_MOST]; /* of bf16 rows: rounding before the division would round twice */
     for (int64_t row = first; row < last; row++) {
         char *at[SPAN_VIEWS];
         row_start(&job->s, row, at);
         float       max = row_highest(type, at[0], n);
-        softmax_row r = {.type = type, .x = at[0], .y = job->log ? NULL : at[1], .max = vec_set(max)};
-        float       sum = row_sum(exp_term, &r, n);
-        r.y = at[1];
+        softmax_row r = {.type = type, .x = at[0], .y = at[1], .max = vec_set(max)};
+        if (!job->log) r.kept = type == CRANK_F32 ? (float *)at[1] : n <= KEPT_MOST ? small : NULL;
+        float sum = row_sum(exp_term, &r, n);
         r.factor = vec_set(job->log ? logf(sum) : 1 / sum);
         if (job->log) row_each(log_softmax_step, &r, n);
         else row_each(softmax_step, &r, n);

@@ -254,45 +254,60 @@ static crank_status reduce_run(crank_context *context, const crank_call *call)
     return CRANK_OK;
 }
 
-/* ---- gather_rows with a cast ---- */
+/* ---- gather_rows ---- */
 
 typedef struct rows_job {
     const crank_view *x, *ids, *y;
     int32_t          *first, *next; /* of scatter: lists of rows by id */
+    bool              stream;
 } rows_job;
 
 ALWAYS_INLINE vec unchanged(vec x) { return x; }
 
 static inline int64_t row_id(const rows_job *job, int64_t i) { return ((const int32_t *)job->ids->data)[i * job->ids->strides[0]]; }
 
-static void cast_rows(const void *data, int64_t first, int64_t last, int worker)
+/* The rows that are read next are unforeseeable to the processor: they are named while this one is copied. */
+static inline void prefetch_row(const void *row, int64_t bytes)
+{
+    for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch((const char *)row + k);
+}
+
+static inline const char *table_row(const rows_job *job, int64_t i, int64_t width)
+{
+    int64_t id = row_id(job, i);
+    return id < 0 || id >= job->x->dims[0] ? NULL : (const char *)job->x->data + id * job->x->strides[0] * width;
+}
+
+static void gather_kernel(const void *data, int64_t first, int64_t last, int worker)
 {
     const rows_job *job = data;
-    int64_t         d = job->y->dims[1], from = job->x->dtype == CRANK_F32 ? 4 : 2, to = job->y->dtype == CRANK_F32 ? 4 : 2;
+    crank_dtype     from = job->x->dtype, to = job->y->dtype;
+    int64_t         d = job->y->dims[1], x_width = (int64_t)crank_dtype_bits(from) / 8, y_width = (int64_t)crank_dtype_bits(to) / 8;
     (void)worker;
     for (int64_t i = first; i < last; i++) {
-        int64_t     id = row_id(job, i);
-        char       *y = (char *)job->y->data + i * job->y->strides[0] * to;
-        if (id < 0 || id >= job->x->dims[0]) {
-            memset(y, 0, (size_t)(d * to));
-            continue;
-        }
-        const char *x = (const char *)job->x->data + id * job->x->strides[0] * from;
-        if (from == 4) map1(unchanged, CRANK_F32, CRANK_BF16, d, x, y, false);
-        else map1(unchanged, CRANK_BF16, CRANK_F32, d, x, y, false);
+        char       *y = (char *)job->y->data + i * job->y->strides[0] * y_width;
+        const char *x = table_row(job, i, x_width), *next = i + 1 < last ? table_row(job, i + 1, x_width) : NULL;
+        if (next) prefetch_row(next, d * x_width);
+        if (!x) memset(y, 0, (size_t)(d * y_width));
+        else if (from == to) { /* pairs of 16-bit elements move as one word */
+            int64_t words = d * x_width / 4;
+            map1(unchanged, CRANK_F32, CRANK_F32, words, x, y, job->stream);
+            memcpy(y + 4 * words, x + 4 * words, (size_t)(d * x_width - 4 * words));
+        } else if (from == CRANK_F32) map1(unchanged, CRANK_F32, CRANK_BF16, d, x, y, job->stream);
+        else map1(unchanged, CRANK_BF16, CRANK_F32, d, x, y, job->stream);
     }
 }
 
-static bool cast_serves(const crank_call *call)
+static bool gather_serves(const crank_call *call)
 {
-    return fast_type(call->in[0].dtype) && fast_type(call->out[0].dtype) && call->in[0].dtype != call->out[0].dtype;
+    return call->in[0].dtype == call->out[0].dtype || (fast_type(call->in[0].dtype) && fast_type(call->out[0].dtype));
 }
 
-static crank_status cast_run(crank_context *context, const crank_call *call)
+static crank_status gather_run(crank_context *context, const crank_call *call)
 {
-    rows_job job = {.x = &call->in[0], .ids = &call->in[1], .y = &call->out[0]};
+    rows_job job = {.x = &call->in[0], .ids = &call->in[1], .y = &call->out[0], .stream = streams(call, &call->out[0])};
     (void)context;
-    rows_run(job.y->dims[0], job.y->dims[1], 1, cpu_threads(call), cast_rows, &job);
+    rows_run(job.y->dims[0], job.y->dims[1], 1, cpu_threads(call), gather_kernel, &job);
     return CRANK_OK;
 }
 
@@ -318,6 +333,11 @@ ALWAYS_INLINE void scatter_row(crank_dtype from, crank_dtype to, const rows_job 
         vec_set_at(y, to, c, s0, one);
         if (two) vec_set_at(y, to, c + LANES, s1, two);
     }
+}
+
+static inline const char *row_of_dy(const rows_job *job, int64_t i)
+{
+    return (const char *)job->x->data + i * job->x->strides[0] * (job->x->dtype == CRANK_F32 ? 4 : 2);
 }
 
 static void scatter_any(const rows_job *job, int64_t v)
@@ -352,10 +372,14 @@ static crank_status scatter_run(crank_context *context, const crank_call *call)
         job.next[i] = job.first[id];
         job.first[id] = (int32_t)i;
     }
-    int threads = worth_threads((V + n) * job.y->dims[1], cpu_threads(call));
+    int64_t width = job.x->dtype == CRANK_F32 ? 4 : 2;
+    int     threads = worth_threads((V + n) * job.y->dims[1], cpu_threads(call));
     /* Frequent ids stand together, so equal pieces would be unequal work; who takes a row does not change its sum. */
 #pragma omp parallel for schedule(dynamic, 64) num_threads(threads)
-    for (int64_t v = 0; v < V; v++) scatter_any(&job, v);
+    for (int64_t v = 0; v < V; v++) {
+        if (v + 1 < V && job.first[v + 1] >= 0) prefetch_row(row_of_dy(&job, job.first[v + 1]), job.x->dims[1] * width);
+        scatter_any(&job, v);
+    }
     return CRANK_OK;
 }
 
@@ -408,7 +432,7 @@ bool FINDER(shape)(const char *operation, const crank_call *call, int threads, c
 {
     static const fast_entry entries[] = {
         {"reduce", reduce_run, reduce_serves, reduce_workspace},
-        {"gather_rows", cast_run, cast_serves, NULL},
+        {"gather_rows", gather_run, gather_serves, NULL},
         {"scatter_rows", scatter_run, scatter_serves, scatter_workspace},
         {"unpick", unpick_run, unpick_serves, NULL},
     };

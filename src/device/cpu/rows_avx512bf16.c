@@ -1,0 +1,2 @@
+/* rows_avx512bf16.c - the bodies of rows_simd.h in AVX-512 with its own rounding to bf16. */
+#include "device/cpu/rows_simd.h"
