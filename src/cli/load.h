@@ -13,7 +13,7 @@ typedef struct loaded {
     crank_tokenizer *tokenizer; /* NULL when not asked for */
 } loaded;
 
-/* Loads `folder` with `compute` (auto, f32, bf16, f64), puts the adapter on it when given. */
+/* Loads `folder` (or ORG/NAME that `crank pull` has fetched) with `compute` (auto, f32, bf16, f64), puts the adapter on it when given. */
 crank_status load_model(cli_call *cli, const char *folder, const char *adapter, const char *compute, bool tokenizer, loaded *out);
 void         load_free(loaded *l);
 #endif

@@ -143,6 +143,11 @@ static const char *const exits[][2] = {
 static const char *const variables[][2] = {
     {"OMP_NUM_THREADS", "threads where --threads is not given"},
     {"CRANK_ASSETS", "folder of the files that come with the program, instead of the one beside it"},
+    {"CRANK_BODIES", "highest instruction set that kernels may use: plain, avx2, avx512, avx512bf16, amx"},
+    {"HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME", "where fetched models are kept: the first that is set (HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub), else ~/.cache/huggingface/hub"},
+    {"HF_ENDPOINT, HF_TOKEN", "the hub that crank pull asks, and what it shows for private and gated models"},
+    {"HF_HUB_OFFLINE", "1, ON, YES or TRUE: only the cache is looked at"},
+    {"https_proxy, http_proxy, all_proxy, no_proxy", "as libcurl reads them"},
     {NULL, NULL},
 };
 

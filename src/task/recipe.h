@@ -8,7 +8,7 @@
 #include "crank/recipe.h"
 
 typedef struct model_section {
-    const char *path;    /* folder of the base model */
+    const char *path;    /* folder of the base model, or ORG/NAME in the hub's cache */
     const char *config;  /* config.json of a new model with random weights (instead of path) */
     const char *compute; /* auto, f32, bf16, f64 */
     const char *weights; /* auto, f32, bf16: how weights are held */

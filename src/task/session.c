@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "data/hub.h"
 #include "crank/adapter.h"
 
 const char *session_base(const task_recipe *recipe) { return recipe->model->path; }
@@ -22,7 +23,9 @@ static crank_status open_model(crank_context *context, const task_recipe *recipe
     /* Trained weights are held in f32; bf16 master-free training is said by model.weights. */
     if (!recipe->map && options.weights == CRANK_BF16 && !strcmp(section->weights, "auto")) options.weights = CRANK_F32;
     if (section->path) {
-        s->model = crank_model_load(context, s->device, section->path, &options);
+        char *folder = hub_resolve(context, section->path);
+        s->model = folder ? crank_model_load(context, s->device, folder, &options) : NULL;
+        crank_free(folder);
     } else {
         char *text = file_read(context, section->config, NULL);
         s->model = text ? crank_model_new(context, s->device, text, &options) : NULL;
@@ -74,7 +77,9 @@ static crank_status attach_method(crank_context *context, const task_recipe *rec
         return CRANK_OK;
     }
     if (lowrank->adapter) {
-        s->attachment = crank_adapter_load(context, s->model, lowrank->adapter, "default");
+        char *folder = hub_resolve(context, lowrank->adapter);
+        s->attachment = folder ? crank_adapter_load(context, s->model, folder, "default") : NULL;
+        crank_free(folder);
         return s->attachment ? CRANK_OK : crank_last_status(context);
     }
     char *modules = full_modules(context, recipe, s);
@@ -99,7 +104,9 @@ static crank_status open_data(crank_context *context, const task_recipe *recipe,
     if (status != CRANK_OK) return status;
     const char *from = s->data->tokenizer ? s->data->tokenizer : recipe->model->path;
     if (!from) return crank_fail(context, CRANK_USAGE, "a new model has no tokenizer: set data.tokenizer to a tokenizer.json or a model folder");
-    s->tokenizer = crank_tokenizer_load(context, from);
+    char *place = hub_resolve(context, from);
+    s->tokenizer = place ? crank_tokenizer_load(context, place) : NULL;
+    crank_free(place);
     if (!s->tokenizer) return crank_last_status(context);
     if (crank_tokenizer_size(s->tokenizer) > config->vocab)
         return crank_fail(context, CRANK_BAD_DATA, "the tokenizer has %d tokens and the model's vocabulary %lld: they do not belong together",
