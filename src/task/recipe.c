@@ -62,6 +62,7 @@ const crank_option memory_options[] = {
 
 const crank_option output_options[] = {
     CRANK_STRING(output_section, path, "crank-out", "folder of checkpoints, logs, report and result"),
+    CRANK_CHOICE(output_section, dtype, "f32", "f32|bf16|f16", "type of the weights of a model trained in full"),
     CRANK_BOOL(output_section, tensorboard, true, "write TensorBoard event files"),
     CRANK_BOOL(output_section, report, true, "write report.html at the end"),
     CRANK_END

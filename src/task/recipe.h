@@ -41,7 +41,7 @@ typedef struct memory_section {
 } memory_section;
 
 typedef struct output_section {
-    const char *path;
+    const char *path, *dtype;
     bool        tensorboard, report;
 } output_section;
 

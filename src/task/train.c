@@ -240,7 +240,9 @@ static crank_status save_result(run *r, train_outcome *outcome)
     outcome->result = in_output(r, r->session.attachment ? "adapter" : "model");
     if (!outcome->result) return CRANK_FAILED;
     if (r->session.attachment) return crank_adapter_save(context, model, r->session.attachment, outcome->result, session_base(r->recipe));
-    status = crank_model_save(context, model, outcome->result, CRANK_F32);
+    crank_dtype dtype = CRANK_F32;
+    crank_dtype_parse(r->recipe->output->dtype, &dtype);
+    status = crank_model_save(context, model, outcome->result, dtype);
     return status == CRANK_OK ? crank_tokenizer_save(context, r->session.tokenizer, outcome->result) : status;
 }
 
