@@ -17,6 +17,7 @@ p.add_argument("--rows", default="15m,110m,minilm")
 p.add_argument("--pairs", type=int, default=3)
 p.add_argument("--steps", type=int, default=10)
 p.add_argument("--precisions", default="f32,bf16")
+p.add_argument("--modes", default="eager,compile", help="of PyTorch; the best counts")
 p.add_argument("--no-peer", action="store_true")
 a = p.parse_args()
 here = os.path.dirname(os.path.abspath(__file__))
@@ -73,7 +74,7 @@ def crank(row, precision):
 def peer(row, precision):
     shape = ["minilm", "32", "64"] if row == "minilm" else [row, "4", "256"]
     best = (0.0, 0.0, "")
-    for mode in ([], ["--compile"]):
+    for mode in [[] if m == "eager" else ["--compile"] for m in a.modes.split(",")]:
         text, err, code = run([a.python, a.peer, *shape, *mode, *(["--bf16"] if precision == "bf16" else []), "--threads", str(a.threads), "--steps", str(a.steps)])
         found = re.search(r": ([\d,]+) tok/s.*peak resident ([\d,]+) MiB", text)
         if code or not found:
