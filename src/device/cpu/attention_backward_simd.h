@@ -336,7 +336,7 @@ static crank_status run_backward(crank_context *context, const crank_call *call)
 #pragma omp for schedule(dynamic)
             for (int64_t task = query_blocks * hk - 1; task >= 0; task--) reverse_queries(&g, &r, &queries[task / hk], task % hk);
         } else {
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, heads_in_a_row((segments->dims[0] - 1) * hk, threads))
             for (int64_t task = 0; task < (segments->dims[0] - 1) * hk; task++) {
                 const int32_t *at = (const int32_t *)segments->data + task / hk * segments->strides[0];
                 reverse_whole(&g, &r, at[0], at[segments->strides[0]] - at[0], task % hk);

@@ -35,33 +35,61 @@ static forward_room forward_room_at(const attention *a, void *memory)
     return r;
 }
 
-/* One row: scores s [first..last) of columns begin .. end - 1 become probabilities relative to the running maximum. */
+ALWAYS_INLINE void put_numerators(float *s, word *p, int64_t j, vec e)
+{
+#if defined(PAIRS)
+    (void)s;
+    store_16bit((uint16_t *)(void *)p + j, vec_to_bf16(e));
+#else
+    (void)p;
+    vec_store(s + j, e);
+#endif
+}
+
+/* One row: scores s [first..last) become numerators e^(scale s - max), zeros around in columns begin .. end - 1. `first` <
+ * `last`; both lie in that range. Returns what earlier sums must be multiplied by. */
 ALWAYS_INLINE float soften(float *s, word *p, int64_t first, int64_t last, int64_t begin, int64_t end, float scale, float *max,
                            float *sum)
 {
-    vec     highest = vec_set(-INFINITY), total = vec_zero(), factor = vec_set(scale);
-    int64_t inside = first / LANES * LANES;
-    for (int64_t j = inside; j < last; j += LANES)
-        highest = vec_max(highest, within(vec_load(s + j), first - j, last - j, vec_set(-INFINITY)));
-    float old = *max, now = first < last ? vec_highest(highest) * scale : -INFINITY;
+    vec     lowest = vec_set(-INFINITY), highest[2] = {lowest, lowest}, total[2] = {vec_zero(), vec_zero()}, factor = vec_set(scale);
+    int64_t from = first / LANES * LANES, inner = (first + LANES - 1) / LANES * LANES, outer = last / LANES * LANES, j;
+    if (from < inner) highest[0] = within(vec_load(s + from), first - from, last - from, lowest);
+    if (outer < last && outer >= inner) highest[1] = vec_keep(vec_load(s + outer), (int)(last - outer), lowest);
+    for (j = inner; j + LANES < outer; j += 2 * LANES)
+        for (int k = 0; k < 2; k++) highest[k] = vec_max(highest[k], vec_load(s + j + k * LANES));
+    if (j < outer) highest[0] = vec_max(highest[0], vec_load(s + j));
+    float old = *max, now = vec_highest(vec_max(highest[0], highest[1])) * scale;
     if (!(now > old)) now = old;
+
     vec shift = vec_set(-now);
-    for (int64_t j = begin; j < end; j += LANES) {
-        vec e = vec_zero();
-        if (j >= inside && j < last)
-            e = within(vec_exp2_softmax(vec_fma(vec_load(s + j), factor, shift)), first - j, last - j, vec_zero());
-#if defined(PAIRS)
-        _mm256_storeu_si256((__m256i *)(void *)((uint16_t *)(void *)p + j), vec_to_bf16(e));
-#else
-        (void)p;
-        vec_store(s + j, e);
-#endif
-        total = vec_add(total, e);
+    for (j = begin; j < from; j += LANES) put_numerators(s, p, j, vec_zero());
+    if (from < inner) {
+        vec e = vec_exp2_softmax(vec_fma(vec_load(s + from), factor, shift));
+        put_numerators(s, p, from, total[0] = within(e, first - from, last - from, vec_zero()));
     }
+    for (j = inner; j + LANES < outer; j += 2 * LANES)
+        for (int k = 0; k < 2; k++) {
+            vec e = vec_exp2_softmax(vec_fma(vec_load(s + j + k * LANES), factor, shift));
+            put_numerators(s, p, j + k * LANES, e);
+            total[k] = vec_add(total[k], e);
+        }
+    for (; j < last; j += LANES) {
+        vec e = vec_exp2_softmax(vec_fma(vec_load(s + j), factor, shift));
+        e = j < outer ? e : vec_keep(e, (int)(last - j), vec_zero());
+        put_numerators(s, p, j, e);
+        total[0] = vec_add(total[0], e);
+    }
+    for (; j < end; j += LANES) put_numerators(s, p, j, vec_zero());
     float keep = now > old ? exp2f(old - now) : 1;
     *max = now;
-    *sum = *sum * keep + vec_sum(total);
+    *sum = *sum * keep + vec_sum(vec_add(total[0], total[1]));
     return keep;
+}
+
+/* A row that sees nothing of the present keys. */
+static void soften_nothing(float *s, word *p, int64_t begin, int64_t end)
+{
+    for (int64_t j = begin; j < end; j += LANES) put_numerators(s, p, j, vec_zero());
 }
 
 /* One stripe of rows from `row` on against the key block at keys k0 .. k0 + count - 1. i0: the key index of the block's first
@@ -86,7 +114,9 @@ static bool forward_stripe(const attention *a, const forward_room *r, int64_t ro
         word  *p = r->p + (i - row) * (KEYS / PER_WORD);
         see.first = see.first > k0 ? see.first - k0 : 0;
         see.last = see.last - k0 < count ? see.last - k0 : count;
-        r->keep[i] = soften(s, p, see.first, see.last, begin, end, a->scale * LOG2_E, &r->max[i], &r->sum[i]);
+        r->keep[i] = 1;
+        if (see.first < see.last) r->keep[i] = soften(s, p, see.first, see.last, begin, end, a->scale * LOG2_E, &r->max[i], &r->sum[i]);
+        else soften_nothing(s, p, begin, end);
     }
     tile_product add = {.a_row = KEYS / PER_WORD, .a_k = 1, .b = r->v + begin / PER_WORD * a->padded, .b_k = a->padded,
                         .c = r->o + row * a->padded, .c_row = a->padded, .k = (end - begin) / PER_WORD,
@@ -142,9 +172,9 @@ static crank_status run_attention(crank_context *context, const crank_call *call
     zero_outside(segments, o);
     for (int64_t i = outside(segments, 0, a.q->dims[0]); i < a.q->dims[0]; i = outside(segments, i + 1, a.q->dims[0]))
         for (int64_t h = 0; h < a.q->dims[1]; h++) ((float *)lse->data)[h * lse->strides[0] + i] = 0;
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t task = tasks - 1; task >= 0; task--) { /* late blocks see more keys: the long ones first */
-        const block *b = &blocks[task / a.hk];
+#pragma omp parallel for num_threads(threads) schedule(dynamic, heads_in_a_row(tasks, threads))
+    for (int64_t task = 0; task < tasks; task++) {
+        const block *b = &blocks[count - 1 - task / a.hk]; /* late blocks see more keys: the long ones first */
         meeting      m = {b->first, b->last - b->first, b->first - b->start, b->start, b->end - b->start};
         forward_room r = forward_room_at(&a, (char *)call->workspace + (size_t)omp_get_thread_num() * room);
         forward_block(&a, &r, &m, task % a.hk, o, lse);

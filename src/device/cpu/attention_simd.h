@@ -15,7 +15,7 @@
 #include "device/cpu/tile_simd.h"
 #include "device/operations.h"
 
-enum { PANEL = 2 * LANES, LEAST_ROWS = 4 * STRIPE, MOST_GROUP = 512 };
+enum { PANEL = 2 * LANES, LEAST_ROWS = 8 * STRIPE, MOST_GROUP = 512, FAR_BYTES = 5 << 18 };
 static const float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 
 typedef struct attention {
@@ -29,6 +29,7 @@ typedef struct attention {
     bool              causal;
     int64_t           window;
     float             scale;
+    bool              far;     /* the operands are larger than a core's own caches */
 } attention;
 
 static int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
@@ -47,6 +48,7 @@ static attention attention_of(const crank_call *call, int q)
     a.causal = attributes->mask == CRANK_MASK_CAUSAL;
     a.window = attributes->window;
     a.scale = (float)attributes->scale;
+    a.far = a.q->dims[0] * a.q->strides[0] * (a.type == CRANK_F32 ? 4 : 2) > FAR_BYTES;
     return a;
 }
 
@@ -98,6 +100,14 @@ ALWAYS_INLINE vec read_lanes(const attention *a, const void *row, int64_t c)
 
 /* ---- packing ---- */
 
+/* Rows of one head lie far apart and are too short for the processor's own prefetching; those of the next head lie behind
+ * them, and the next task is likely to want them. */
+ALWAYS_INLINE void ask_for_next_head(const attention *a, const void *row)
+{
+    int64_t bytes = a->d * (a->type == CRANK_F32 ? 4 : 2);
+    for (int64_t at = 0; a->far && at < bytes; at += 64) _mm_prefetch((const char *)row + bytes + at, _MM_HINT_T1);
+}
+
 #if defined(PAIRS)
 /* Words of which the low halves are `low`. */
 ALWAYS_INLINE __m512i interleave(__m256i low, __m256i high)
@@ -125,6 +135,7 @@ ALWAYS_INLINE void pack_columns_as(const attention *a, crank_dtype type, const c
 {
     for (int64_t key = 0; key < count; key += LANES) {
         word *panel = to + key / PANEL * PANEL * a->words + key % PANEL;
+        for (int i = 0; i < LANES && key + i < count; i++) ask_for_next_head(a, element(x, token + key + i, head));
         for (int64_t w = 0; w < a->words; w += LANES) {
             vec t[LANES];
 #pragma GCC unroll 16
@@ -144,6 +155,7 @@ ALWAYS_INLINE void pack_rows_as(const attention *a, crank_dtype type, const cran
 {
     for (int64_t i = 0; i < filled; i += PER_WORD) {
         word *row = to + i / PER_WORD * a->padded;
+        for (int64_t k = i; k < i + PER_WORD && k < count; k++) ask_for_next_head(a, element(x, token + k, head));
         for (int64_t c = 0; c < a->padded; c += LANES) {
 #if defined(PAIRS)
             (void)type;
@@ -165,12 +177,14 @@ ALWAYS_INLINE void pack_rows_as(const attention *a, crank_dtype type, const cran
 ALWAYS_INLINE void pack_queries_as(const attention *a, crank_dtype type, const crank_view *x, int64_t token, int64_t count,
                                    int64_t key_head, word *to)
 {
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++) {
+        ask_for_next_head(a, element(x, token + i, key_head * a->group + a->group - 1));
         for (int64_t g = 0; g < a->group; g++, to += a->padded)
             for (int64_t w = 0; w < a->words; w += LANES) {
                 vec x_w = load_words(element(x, token + i, key_head * a->group + g), type, w, a->d);
                 vec_store((float *)(void *)(to + w), x_w);
             }
+    }
 }
 
 #if defined(PAIRS)
@@ -261,4 +275,7 @@ static void zero_outside(const crank_view *segments, const crank_view *out)
         for (int64_t h = 0; h < out->dims[1]; h++)
             memset((void *)(uintptr_t)element(out, i, h), 0, (size_t)out->dims[2] * (out->dtype == CRANK_F32 ? 4 : 2));
 }
+
+/* Tasks that one thread takes at once: neighbouring heads lie in neighbouring memory. */
+static inline int heads_in_a_row(int64_t tasks, int threads) { return tasks >= 32 * threads ? 4 : 1; }
 #endif
