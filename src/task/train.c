@@ -14,6 +14,7 @@
 #include "crank/adapter.h"
 #include "task/checkpoint.h"
 #include "task/evaluate.h"
+#include "task/machine.h"
 #include "task/report.h"
 #include "task/session.h"
 
@@ -278,6 +279,17 @@ static void fill_outcome(run *r, train_outcome *outcome)
     }
 }
 
+/* The roofline table, held against rates that are measured now. */
+static crank_status profile_table(run *r, train_outcome *outcome)
+{
+    machine_rates rates;
+    crank_status  status = machine_measure(r->context, r->session.device, &rates);
+    if (status != CRANK_OK) return status;
+    bool bf16 = crank_model_options_of(r->session.model)->compute == CRANK_BF16;
+    outcome->table = trainer_table(r->session.trainer, bf16 ? rates.bf16 : rates.f32, rates.copy);
+    return outcome->table ? CRANK_OK : CRANK_FAILED;
+}
+
 static crank_status whole_run(run *r, train_outcome *outcome)
 {
     crank_status status = CRANK_OK;
@@ -288,7 +300,7 @@ static crank_status whole_run(run *r, train_outcome *outcome)
     if (status == CRANK_OK) status = loop(r, outcome);
     fill_outcome(r, outcome);
     if (status != CRANK_OK) return status;
-    if (r->how->profile && !(outcome->table = trainer_table(r->session.trainer, 0, 0))) return CRANK_FAILED;
+    if (r->how->profile && (status = profile_table(r, outcome)) != CRANK_OK) return status;
     status = save_result(r, outcome);
     if (status == CRANK_OK && r->session.eval) status = evaluate_set(r->context, r->session.trainer, r->session.eval, &r->last);
     if (status != CRANK_OK || !r->session.eval) return status;
