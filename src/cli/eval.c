@@ -6,11 +6,12 @@
 #include "base/json.h"
 #include "cli/load.h"
 #include "data/dataset.h"
+#include "task/choices.h"
 #include "task/evaluate.h"
 #include "task/logits.h"
 
 typedef struct options {
-    const char *adapter, *text, *data, *ids, *logits, *compute, *objective;
+    const char *adapter, *text, *data, *choices, *ids, *logits, *compute, *objective;
     int64_t     seq, batch;
 } options;
 
@@ -18,6 +19,7 @@ static const crank_option option_table[] = {
     CRANK_STRING(options, adapter, NULL, "adapter folder"),
     CRANK_STRING(options, text, NULL, "plain text file: loss in nats per token, perplexity"),
     CRANK_STRING(options, data, NULL, "jsonl or TSV rows instead of plain text"),
+    CRANK_STRING(options, choices, NULL, "jsonl rows of prompt, choices and answer: accuracy by likelihood"),
     CRANK_STRING(options, ids, NULL, "JSON list of token ids, or of such lists: write logits instead"),
     CRANK_STRING(options, logits, NULL, "safetensors file for the logits of --ids"),
     CRANK_CHOICE(options, objective, "auto", "auto|cross_entropy|classification|regression", "what is measured; auto: by the model"),
@@ -91,23 +93,38 @@ static crank_status evaluate(cli_call *cli, const options *o, const loaded *l)
     return status;
 }
 
+static crank_status judge(cli_call *cli, const char *path, const loaded *l)
+{
+    choices_result r;
+    crank_status   status = choices_evaluate(cli->context, l->model, l->tokenizer, path, &r);
+    if (status != CRANK_OK) return status;
+    double accuracy = (double)r.right / (double)r.rows, per_token = (double)r.right_per_token / (double)r.rows;
+    if (cli->common.json)
+        printf("{\"accuracy\": %.6f, \"accuracy_per_token\": %.6f, \"rows\": %lld}\n", accuracy, per_token, (long long)r.rows);
+    else
+        printf("accuracy   %.3f %% (by the sum of log-probabilities), %.3f %% (by their mean)\nrows       %lld\n", 100 * accuracy, 100 * per_token, (long long)r.rows);
+    return CRANK_OK;
+}
+
 static crank_status run(cli_call *cli)
 {
     const options *o = cli->options;
-    if ((o->text != NULL) + (o->data != NULL) + (o->ids != NULL) != 1)
-        return crank_fail(cli->context, CRANK_USAGE, "crank eval takes one of --text FILE, --data FILE, or --ids IDS.json with --logits OUT.safetensors");
+    if ((o->text != NULL) + (o->data != NULL) + (o->choices != NULL) + (o->ids != NULL) != 1)
+        return crank_fail(cli->context, CRANK_USAGE, "crank eval takes one of --text FILE, --data FILE, --choices FILE, or --ids IDS.json with --logits OUT.safetensors");
     if ((o->ids != NULL) != (o->logits != NULL)) return crank_fail(cli->context, CRANK_USAGE, "--ids and --logits go together");
     loaded       l;
     crank_status status = load_model(cli, cli->words[0], o->adapter, o->compute, !o->ids, &l);
     if (status != CRANK_OK) return status;
-    status = o->ids ? logits_write(cli->context, l.model, o->ids, o->logits) : evaluate(cli, o, &l);
+    status = o->ids       ? logits_write(cli->context, l.model, o->ids, o->logits)
+             : o->choices ? judge(cli, o->choices, &l)
+                          : evaluate(cli, o, &l);
     load_free(&l);
     return status;
 }
 
 const cli_verb verb_eval = {
     .name = "eval",
-    .usage = "MODEL [-a ADAPTER] --text FILE [--seq N] | --data FILE | --ids IDS.json --logits OUT.safetensors",
+    .usage = "MODEL [-a ADAPTER] --text FILE [--seq N] | --data FILE | --choices FILE | --ids IDS.json --logits OUT.safetensors",
     .summary = "loss, perplexity or accuracy of a model, or its logits",
     .letters = "a=adapter",
     .options = option_table,
