@@ -42,8 +42,8 @@ static const crank_view ABSENT = {.rank = -1};
 static inline void *bench_memory(bench *b, size_t bytes)
 {
     assert_true(b->count < BENCH_BLOCKS);
-    void *memory = malloc(bytes ? bytes : 1);
-    assert_non_null(memory);
+    void *memory = bytes < 1 << 20 ? malloc(bytes ? bytes : 1) : aligned_alloc(64, (bytes + 63) / 64 * 64);
+    assert_non_null(memory); /* small blocks are exact, so that a sanitizer sees what runs over; large ones are aligned */
     memset(memory, 0xff, bytes ? bytes : 1); /* NaN in every float type */
     return b->blocks[b->count++] = memory;
 }

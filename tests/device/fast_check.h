@@ -58,6 +58,7 @@ static inline crank_view cloned(bench *b, const crank_view *view)
 /* What lies between the rows of `view` is still the poison of `fresh_rows`. */
 static inline void assert_gaps_kept(const crank_view *view, const char *operation)
 {
+    if (crank_view_is_contiguous(view)) return;
     int64_t        n = extent(view);
     unsigned char *seen = calloc((size_t)n + 1, 1), *bytes = view->data;
     size_t         width = crank_dtype_bits(view->dtype) / 8;

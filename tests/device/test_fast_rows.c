@@ -170,6 +170,27 @@ static void rope_equals_the_plain_body(void **state)
     levels_close(&l);
 }
 
+/* Outputs larger than the caches are written past them. */
+static void large_outputs_equal_the_plain_bodies(void **state)
+{
+    levels l;
+    (void)state;
+    levels_open(&l);
+    enum { ROWS = 8800, WIDTH = 1024 }; /* 36 MB */
+    for (int64_t width = WIDTH; width >= WIDTH - 1; width--) { /* rows that start on a cache line, and that do not */
+        crank_view x = drawn(&l.b, CRANK_F32, -3, 3, DIMS(ROWS, width)), y = fresh(&l.b, CRANK_F32, DIMS(ROWS, width)), w = drawn(&l.b, CRANK_F32, 0.5, 2, DIMS(width));
+        crank_view rstd = fresh(&l.b, CRANK_F32, DIMS(ROWS)), ids = drawn(&l.b, CRANK_I32, 0, ROWS, DIMS(ROWS)), z = fresh(&l.b, CRANK_F32, DIMS(ROWS, width));
+        compare_levels(&l, "rmsnorm", VIEWS(x, w, ABSENT), VIEWS(y, rstd, ABSENT), &(crank_norm_attributes){1e-5}, NULL, 1e-6, true);
+        compare_levels(&l, "gather_rows", VIEWS(x, ids), &y, 1, NULL, NULL, 0, true);
+        if (width == WIDTH) continue;
+        compare_levels(&l, "copy", &x, 1, &y, 1, NULL, NULL, 0, true);
+        compare_levels(&l, "fill", NULL, 0, &y, 1, &(crank_fill_attributes){1.5}, NULL, 0, true);
+        compare_levels(&l, "binary", VIEWS(x, w), &y, 1, &(crank_binary_attributes){CRANK_MUL}, NULL, 1e-6, true);
+        compare_levels(&l, "glu_backward", VIEWS(x, x, x), VIEWS(y, z), &(crank_glu_attributes){CRANK_SILU}, NULL, 1e-6, true);
+    }
+    levels_close(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +201,7 @@ int main(void)
         cmocka_unit_test(layernorm_and_its_reverse_equal_the_plain_bodies),
         cmocka_unit_test(norm_gradients_have_the_same_bits_in_every_run),
         cmocka_unit_test(rope_equals_the_plain_body),
+        cmocka_unit_test(large_outputs_equal_the_plain_bodies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

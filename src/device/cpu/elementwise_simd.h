@@ -56,21 +56,27 @@ static crank_status copy_run(crank_context *context, const crank_call *call)
 typedef struct fill_job {
     uint64_t pattern; /* the value, repeated to 8 bytes */
     int      width;
+    bool     stream;
 } fill_job;
+
+/* Whole vectors of the pattern; returns the bytes written. */
+static size_t fill_vectors(uint64_t pattern, char *y, size_t bytes, bool stream)
+{
+    uint64_t words[8] = {pattern, pattern, pattern, pattern, pattern, pattern, pattern, pattern};
+    vec      x = vec_load((const float *)(const void *)words);
+    size_t   done = 0;
+    stream = stream && aligned_for_stream(y);
+    for (; done + sizeof x <= bytes; done += sizeof x) vec_put(y + done, CRANK_F32, 0, x, stream);
+    return done;
+}
 
 static void fill_span(const void *data, int64_t first, int64_t n, char *const *at)
 {
     const fill_job *job = data;
+    size_t          bytes = (size_t)n * (size_t)job->width, done = fill_vectors(job->pattern, at[0], bytes, job->stream);
     (void)first;
-    if (job->width == 8) {
-        for (int64_t i = 0; i < n; i++) memcpy(at[0] + 8 * i, &job->pattern, 8);
-    } else if (job->width == 4) {
-        uint32_t value = (uint32_t)job->pattern, *y = (uint32_t *)at[0];
-        for (int64_t i = 0; i < n; i++) y[i] = value;
-    } else if (job->width == 2) {
-        uint16_t value = (uint16_t)job->pattern, *y = (uint16_t *)at[0];
-        for (int64_t i = 0; i < n; i++) y[i] = value;
-    } else memset(at[0], (int)(uint8_t)job->pattern, (size_t)n);
+    for (; done + 8 <= bytes; done += 8) memcpy(at[0] + done, &job->pattern, 8);
+    memcpy(at[0] + done, &job->pattern, bytes - done);
 }
 
 static bool fill_serves(const crank_call *call)
@@ -83,10 +89,11 @@ static crank_status fill_run(crank_context *context, const crank_call *call)
 {
     const crank_view *y = &call->out[0];
     spans             s;
-    fill_job          job = {0, (int)crank_dtype_bits(y->dtype) / 8};
+    fill_job          job = {0, (int)crank_dtype_bits(y->dtype) / 8, streams(call, y)};
     (void)context;
     if (crank_view_count(y) == 0) return CRANK_OK;
-    element_write(&job.pattern, y->dtype, 0, ((const crank_fill_attributes *)call->attributes)->value);
+    for (int64_t i = 0; i < 8 / job.width; i++)
+        element_write(&job.pattern, y->dtype, i, ((const crank_fill_attributes *)call->attributes)->value);
     SPANS(&s, y, y);
     spans_run(&s, cpu_threads(call), fill_span, &job);
     return CRANK_OK;

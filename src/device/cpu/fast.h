@@ -1,8 +1,9 @@
 /* fast.h - what the vectorised families share: names per level, loops over one row of elements, stores past the caches.
  *
  * FAMILY_simd.h is written once over the vector type of simd.h and included by FAMILY_avx2.c, FAMILY_avx512.c, and by
- * FAMILY_avx512bf16.c where rounding to bf16 is a large part of the work; its finder is FINDER(FAMILY). Functions of one element are passed to the loops as constants, so each loop is compiled for its
- * function; what the loops compute for an element does not depend on where a thread's piece begins. */
+ * FAMILY_avx512bf16.c where rounding to bf16 is a large part of the work; its finder is FINDER(FAMILY). Functions of one
+ * element are passed to the loops as constants, so each loop is compiled for its function; what the loops compute for an
+ * element does not depend on where a thread's piece begins. */
 #ifndef CRANK_DEVICE_CPU_FAST_H
 #define CRANK_DEVICE_CPU_FAST_H
 

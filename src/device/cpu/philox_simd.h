@@ -9,7 +9,7 @@
 #include "device/cpu/simd_math.h"
 
 #if defined(__AVX512F__)
-enum { PHILOX_BLOCKS = 8 }; /* of one vector */
+enum { PHILOX_BLOCKS = 8, PHILOX_GROUPS = 4 }; /* blocks of one vector; vectors at once, as the registers allow */
 typedef __m512i wide;
 ALWAYS_INLINE wide wide_set(uint64_t a) { return _mm512_set1_epi64((long long)a); }
 ALWAYS_INLINE wide wide_product(wide a, wide b) { return _mm512_mul_epu32(a, b); }
@@ -26,7 +26,7 @@ ALWAYS_INLINE void wide_store(uint32_t *to, wide w01, wide w23)
     _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi64(w01, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), w23));
 }
 #else
-enum { PHILOX_BLOCKS = 4 };
+enum { PHILOX_BLOCKS = 4, PHILOX_GROUPS = 2 };
 typedef __m256i wide;
 ALWAYS_INLINE wide wide_set(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
 ALWAYS_INLINE wide wide_product(wide a, wide b) { return _mm256_mul_epu32(a, b); }
@@ -43,7 +43,7 @@ ALWAYS_INLINE void wide_store(uint32_t *to, wide w01, wide w23)
 }
 #endif
 
-enum { PHILOX_GROUPS = 4, DRAWS = 4 * PHILOX_BLOCKS * PHILOX_GROUPS };
+enum { DRAWS = 4 * PHILOX_BLOCKS * PHILOX_GROUPS };
 
 /* Words of the blocks from `block` on -> words [DRAWS]. Several vectors at once: the rounds of one wait for each other. */
 ALWAYS_INLINE void philox_words(crank_stream stream, uint64_t block, uint32_t *words)

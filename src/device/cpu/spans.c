@@ -2,6 +2,7 @@
 #include "device/cpu/spans.h"
 
 #include <omp.h>
+#include <xmmintrin.h>
 
 /* keep_row: the last axis stays by itself */
 static bool make(spans *s, const crank_view *shape, int views, const crank_view *const *view, bool keep_row)
@@ -94,6 +95,7 @@ void spans_run(const spans *s, int threads, span_kernel *kernel, const void *job
     threads = worth_threads(total, threads);
     if (threads == 1) {
         run_range(s, 0, total, kernel, job);
+        _mm_sfence();
         return;
     }
 #pragma omp parallel num_threads(threads)
@@ -101,6 +103,7 @@ void spans_run(const spans *s, int threads, span_kernel *kernel, const void *job
         int64_t first, last;
         share_of(total, 64, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
         run_range(s, first, last, kernel, job);
+        _mm_sfence(); /* what was written past the caches is there before the team goes on */
     }
 }
 
@@ -109,6 +112,7 @@ void rows_run(int64_t rows, int64_t columns, int64_t grain, int threads, row_ker
     threads = worth_threads(rows * columns, threads);
     if (threads == 1) {
         kernel(job, 0, rows, 0);
+        _mm_sfence();
         return;
     }
 #pragma omp parallel num_threads(threads)
@@ -116,5 +120,6 @@ void rows_run(int64_t rows, int64_t columns, int64_t grain, int threads, row_ker
         int64_t first, last;
         share_of(rows, grain, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
         kernel(job, first, last, omp_get_thread_num());
+        _mm_sfence();
     }
 }
