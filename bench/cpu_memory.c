@@ -2,9 +2,9 @@
  *
  * usage: bench_cpu_memory [--threads N] [--bodies LEVEL] [--type f32|bf16] [--megabytes M] [--only TEXT]
  *
- * One line an operation: body, GB/s of the bytes that it must read and write, and their share of what memcpy moves (read and
- * written) on the same threads, as the best of runs that take turns. Operands of M megabytes each: 64 by default, beyond
- * the caches; small ones show what instructions cost. */
+ * One line an operation: body, GB/s of the bytes that it must read and write, and their share of what memcpy moves
+ * (read and written) on the same threads, as the best of runs that take turns. Operands of M megabytes each: 64 by
+ * default, beyond the caches; small ones show what instructions cost. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,9 +71,9 @@ static crank_view made(bench *b, crank_dtype type, int rank, int64_t rows, int64
     return view;
 }
 
-static crank_view matrix(bench *b) { return made(b, b->type, 2, b->rows, b->columns, 0); }
-static crank_view row(bench *b) { return made(b, b->type, 1, b->columns, 0, 0); }
-static crank_view column(bench *b) { return made(b, CRANK_F32, 1, b->rows, 0, 0); }
+static crank_view       matrix(bench *b) { return made(b, b->type, 2, b->rows, b->columns, 0); }
+static crank_view       row(bench *b) { return made(b, b->type, 1, b->columns, 0, 0); }
+static crank_view       column(bench *b) { return made(b, CRANK_F32, 1, b->rows, 0, 0); }
 static const crank_view absent = {.rank = -1};
 
 static double copy_seconds(const bench *b)
@@ -96,10 +96,11 @@ static size_t bytes_of(const crank_view *views, int count)
 }
 
 /* `bytes` 0: all inputs read once and all outputs written once. */
-static void run(bench *b, const char *label, const char *operation, const crank_view *in, int inputs, const crank_view *out,
-                int outputs, const void *attributes, size_t bytes)
+static void run(bench *b, const char *label, const char *operation, const crank_view *in, int inputs,
+                const crank_view *out, int outputs, const void *attributes, size_t bytes)
 {
-    crank_call call = {.device = b->device, .in = in, .inputs = inputs, .out = out, .outputs = outputs, .attributes = attributes};
+    crank_call call = {
+        .device = b->device, .in = in, .inputs = inputs, .out = out, .outputs = outputs, .attributes = attributes};
     crank_body body;
     if (!b->device->find(b->device, operation, &call, &body)) stop(operation);
     if (body.workspace) call.workspace = taken(b, body.workspace);
@@ -131,18 +132,24 @@ static void elementwise(bench *b)
 {
     crank_dtype other = b->type == CRANK_F32 ? CRANK_BF16 : CRANK_F32;
     if (wanted(b, "copy")) run(b, "copy", "copy", VIEWS(matrix(b)), VIEWS(matrix(b)), NULL, 0);
-    if (wanted(b, "cast")) run(b, "cast", "copy", VIEWS(matrix(b)), VIEWS(made(b, other, 2, b->rows, b->columns, 0)), NULL, 0);
+    if (wanted(b, "cast"))
+        run(b, "cast", "copy", VIEWS(matrix(b)), VIEWS(made(b, other, 2, b->rows, b->columns, 0)), NULL, 0);
     if (wanted(b, "turn")) {
         crank_view x = matrix(b), y = made(b, b->type, 2, b->columns, b->rows, 0);
         x.dims[0] = b->columns, x.dims[1] = b->rows, x.strides[0] = 1, x.strides[1] = b->columns;
         run(b, "turn (transposing copy)", "copy", &x, 1, &y, 1, NULL, 0);
     }
     if (wanted(b, "fill")) run(b, "fill", "fill", NULL, 0, VIEWS(matrix(b)), &(crank_fill_attributes){1}, 0);
-    if (wanted(b, "add")) run(b, "add", "binary", VIEWS(matrix(b), matrix(b)), VIEWS(matrix(b)), &(crank_binary_attributes){CRANK_ADD}, 0);
-    if (wanted(b, "add row")) run(b, "add row", "binary", VIEWS(matrix(b), row(b)), VIEWS(matrix(b)), &(crank_binary_attributes){CRANK_ADD}, 0);
+    if (wanted(b, "add"))
+        run(b, "add", "binary", VIEWS(matrix(b), matrix(b)), VIEWS(matrix(b)), &(crank_binary_attributes){CRANK_ADD},
+            0);
+    if (wanted(b, "add row"))
+        run(b, "add row", "binary", VIEWS(matrix(b), row(b)), VIEWS(matrix(b)), &(crank_binary_attributes){CRANK_ADD},
+            0);
     if (wanted(b, "mul column")) {
         crank_view factors = made(b, b->type, 2, b->rows, 1, 0);
-        run(b, "mul column", "binary", VIEWS(matrix(b), factors), VIEWS(matrix(b)), &(crank_binary_attributes){CRANK_MUL}, 0);
+        run(b, "mul column", "binary", VIEWS(matrix(b), factors), VIEWS(matrix(b)),
+            &(crank_binary_attributes){CRANK_MUL}, 0);
     }
     if (wanted(b, "affine")) {
         crank_view x = matrix(b);
@@ -150,7 +157,8 @@ static void elementwise(bench *b)
     }
     if (wanted(b, "dropout")) {
         crank_view step = made(b, CRANK_I64, 1, 1, 0, 0);
-        run(b, "dropout", "dropout", VIEWS(matrix(b), step), VIEWS(matrix(b)), &(crank_dropout_attributes){0.1, 1, 1}, 0);
+        run(b, "dropout", "dropout", VIEWS(matrix(b), step), VIEWS(matrix(b)), &(crank_dropout_attributes){0.1, 1, 1},
+            0);
     }
 }
 
@@ -159,7 +167,12 @@ static void activations(bench *b)
     const struct {
         const char      *name;
         crank_unary_kind kind;
-    } kinds[] = {{"exp", CRANK_EXP}, {"log", CRANK_LOG}, {"tanh", CRANK_TANH}, {"gelu", CRANK_GELU}, {"gelu_tanh", CRANK_GELU_TANH}, {"silu", CRANK_SILU}};
+    } kinds[] = {{"exp", CRANK_EXP},
+                 {"log", CRANK_LOG},
+                 {"tanh", CRANK_TANH},
+                 {"gelu", CRANK_GELU},
+                 {"gelu_tanh", CRANK_GELU_TANH},
+                 {"silu", CRANK_SILU}};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         crank_unary_attributes a = {kinds[k].kind};
         char                   label[64];
@@ -167,13 +180,15 @@ static void activations(bench *b)
         snprintf(label, sizeof label, "%s backward", kinds[k].name);
         if (!wanted(b, label)) continue;
         crank_view read = matrix(b);
-        run(b, label, "unary_backward", VIEWS(crank_unary_needs_x(a.kind) ? read : absent, crank_unary_needs_y(a.kind) ? read : absent, matrix(b)),
+        run(b, label, "unary_backward",
+            VIEWS(crank_unary_needs_x(a.kind) ? read : absent, crank_unary_needs_y(a.kind) ? read : absent, matrix(b)),
             VIEWS(matrix(b)), &a, 0);
     }
     crank_glu_attributes silu = {CRANK_SILU};
     if (wanted(b, "swiglu")) run(b, "swiglu", "glu", VIEWS(matrix(b), matrix(b)), VIEWS(matrix(b)), &silu, 0);
     if (wanted(b, "swiglu backward"))
-        run(b, "swiglu backward", "glu_backward", VIEWS(matrix(b), matrix(b), matrix(b)), VIEWS(matrix(b), matrix(b)), &silu, 0);
+        run(b, "swiglu backward", "glu_backward", VIEWS(matrix(b), matrix(b), matrix(b)), VIEWS(matrix(b), matrix(b)),
+            &silu, 0);
 }
 
 static void rows(bench *b)
@@ -183,25 +198,33 @@ static void rows(bench *b)
     if (wanted(b, "softmax")) run(b, "softmax", "softmax", VIEWS(matrix(b)), VIEWS(matrix(b)), &softmax, 0);
     if (wanted(b, "softmax backward"))
         run(b, "softmax backward", "softmax_backward", VIEWS(matrix(b), matrix(b)), VIEWS(matrix(b)), &softmax, 0);
-    if (wanted(b, "rmsnorm")) run(b, "rmsnorm", "rmsnorm", VIEWS(matrix(b), row(b), absent), VIEWS(matrix(b), column(b), absent), &norm, 0);
+    if (wanted(b, "rmsnorm"))
+        run(b, "rmsnorm", "rmsnorm", VIEWS(matrix(b), row(b), absent), VIEWS(matrix(b), column(b), absent), &norm, 0);
     if (wanted(b, "rmsnorm residual"))
-        run(b, "rmsnorm residual", "rmsnorm", VIEWS(matrix(b), row(b), matrix(b)), VIEWS(matrix(b), column(b), matrix(b)), &norm, 0);
+        run(b, "rmsnorm residual", "rmsnorm", VIEWS(matrix(b), row(b), matrix(b)),
+            VIEWS(matrix(b), column(b), matrix(b)), &norm, 0);
     if (wanted(b, "rmsnorm backward"))
-        run(b, "rmsnorm backward", "rmsnorm_backward", VIEWS(matrix(b), matrix(b), row(b), column(b), matrix(b)), VIEWS(matrix(b), row(b)), &norm, 0);
+        run(b, "rmsnorm backward", "rmsnorm_backward", VIEWS(matrix(b), matrix(b), row(b), column(b), matrix(b)),
+            VIEWS(matrix(b), row(b)), &norm, 0);
     if (wanted(b, "rmsnorm backward frozen"))
-        run(b, "rmsnorm backward frozen", "rmsnorm_backward", VIEWS(matrix(b), matrix(b), row(b), column(b), matrix(b)), VIEWS(matrix(b), absent), &norm, 0);
+        run(b, "rmsnorm backward frozen", "rmsnorm_backward", VIEWS(matrix(b), matrix(b), row(b), column(b), matrix(b)),
+            VIEWS(matrix(b), absent), &norm, 0);
     if (wanted(b, "layernorm"))
-        run(b, "layernorm", "layernorm", VIEWS(matrix(b), row(b), row(b), absent), VIEWS(matrix(b), column(b), column(b), absent), &norm, 0);
+        run(b, "layernorm", "layernorm", VIEWS(matrix(b), row(b), row(b), absent),
+            VIEWS(matrix(b), column(b), column(b), absent), &norm, 0);
     if (wanted(b, "layernorm backward"))
-        run(b, "layernorm backward", "layernorm_backward", VIEWS(matrix(b), matrix(b), row(b), column(b), column(b), absent),
-            VIEWS(matrix(b), row(b), row(b)), &norm, 0);
+        run(b, "layernorm backward", "layernorm_backward",
+            VIEWS(matrix(b), matrix(b), row(b), column(b), column(b), absent), VIEWS(matrix(b), row(b), row(b)), &norm,
+            0);
     if (wanted(b, "rope")) {
-        crank_view x = matrix(b), y = matrix(b), positions = made(b, CRANK_I32, 1, b->rows, 0, 512), table = made(b, CRANK_F32, 2, 512, 64, 0);
+        crank_view x = matrix(b), y = matrix(b), positions = made(b, CRANK_I32, 1, b->rows, 0, 512),
+                   table = made(b, CRANK_F32, 2, 512, 64, 0);
         x.rank = y.rank = 3;
         x.dims[1] = y.dims[1] = b->columns / 64, x.dims[2] = y.dims[2] = 64;
         x.strides[1] = y.strides[1] = 64, x.strides[2] = y.strides[2] = 1;
         for (int form = 0; form < 2; form++)
-            run(b, form ? "rope interleaved" : "rope", "rope", VIEWS(x, positions, table), &y, 1, &(crank_rope_attributes){form, false}, 2 * b->bytes);
+            run(b, form ? "rope interleaved" : "rope", "rope", VIEWS(x, positions, table), &y, 1,
+                &(crank_rope_attributes){form, false}, 2 * b->bytes);
     }
 }
 
@@ -209,19 +232,25 @@ static void shapes(bench *b)
 {
     const crank_view x = wanted(b, "reduce") ? matrix(b) : absent;
     if (x.rank > 0) {
-        run(b, "reduce rows", "reduce", &x, 1, VIEWS(made(b, CRANK_F32, 2, b->rows, 1, 0)), &(crank_reduce_attributes){CRANK_SUM, 2}, 0);
-        run(b, "reduce columns", "reduce", &x, 1, VIEWS(made(b, CRANK_F32, 2, 1, b->columns, 0)), &(crank_reduce_attributes){CRANK_SUM, 1}, 0);
-        run(b, "reduce squares", "reduce", &x, 1, VIEWS(made(b, CRANK_F32, 2, 1, 1, 0)), &(crank_reduce_attributes){CRANK_SUM_SQUARES, 3}, 0);
+        run(b, "reduce rows", "reduce", &x, 1, VIEWS(made(b, CRANK_F32, 2, b->rows, 1, 0)),
+            &(crank_reduce_attributes){CRANK_SUM, 2}, 0);
+        run(b, "reduce columns", "reduce", &x, 1, VIEWS(made(b, CRANK_F32, 2, 1, b->columns, 0)),
+            &(crank_reduce_attributes){CRANK_SUM, 1}, 0);
+        run(b, "reduce squares", "reduce", &x, 1, VIEWS(made(b, CRANK_F32, 2, 1, 1, 0)),
+            &(crank_reduce_attributes){CRANK_SUM_SQUARES, 3}, 0);
     }
     if (wanted(b, "gather")) {
         crank_view ids = made(b, CRANK_I32, 1, b->rows, 0, b->rows);
         run(b, "gather_rows", "gather_rows", VIEWS(matrix(b), ids), VIEWS(matrix(b)), NULL, 0);
-        run(b, "scatter_rows", "scatter_rows", VIEWS(matrix(b), ids), VIEWS(made(b, CRANK_F32, 2, b->rows, b->columns, 0)), NULL, 0);
+        run(b, "scatter_rows", "scatter_rows", VIEWS(matrix(b), ids),
+            VIEWS(made(b, CRANK_F32, 2, b->rows, b->columns, 0)), NULL, 0);
     }
     if (wanted(b, "concat"))
-        run(b, "concat", "concat", VIEWS(matrix(b), matrix(b)), VIEWS(made(b, b->type, 2, b->rows, 2 * b->columns, 0)), &(crank_concat_attributes){1}, 0);
+        run(b, "concat", "concat", VIEWS(matrix(b), matrix(b)), VIEWS(made(b, b->type, 2, b->rows, 2 * b->columns, 0)),
+            &(crank_concat_attributes){1}, 0);
     if (wanted(b, "pad"))
-        run(b, "pad", "pad", VIEWS(matrix(b)), VIEWS(made(b, b->type, 2, b->rows, 2 * b->columns, 0)), &(crank_pad_attributes){1, b->columns / 2}, 0);
+        run(b, "pad", "pad", VIEWS(matrix(b)), VIEWS(made(b, b->type, 2, b->rows, 2 * b->columns, 0)),
+            &(crank_pad_attributes){1, b->columns / 2}, 0);
 }
 
 /* What is updated is read and written. */
@@ -236,19 +265,25 @@ static void updates(bench *b)
         ((float *)scalars.data)[CRANK_SCALAR_SKIP] = 0;
         crank_view w = matrix(b), g = made(b, CRANK_F32, 2, b->rows, b->columns, 0);
         if (k == 0) {
-            crank_view m = made(b, CRANK_F32, 2, b->rows, b->columns, 0), v = made(b, CRANK_F32, 2, b->rows, b->columns, 0);
-            run(b, names[k], "adamw", VIEWS(w, g, m, v, scalars), VIEWS(w, m, v), &(crank_adam_attributes){0.9, 0.999, 1e-8, 0.1, 1e-6, false, 1, 1}, 0);
+            crank_view m = made(b, CRANK_F32, 2, b->rows, b->columns, 0),
+                       v = made(b, CRANK_F32, 2, b->rows, b->columns, 0);
+            run(b, names[k], "adamw", VIEWS(w, g, m, v, scalars), VIEWS(w, m, v),
+                &(crank_adam_attributes){0.9, 0.999, 1e-8, 0.1, 1e-6, false, 1, 1}, 0);
         } else if (k == 1) {
             int64_t    blocks = (b->rows * b->columns + 255) / 256;
-            crank_view m = made(b, CRANK_U8, 2, b->rows, b->columns, 0), v = made(b, CRANK_U8, 2, b->rows, b->columns, 0);
+            crank_view m = made(b, CRANK_U8, 2, b->rows, b->columns, 0),
+                       v = made(b, CRANK_U8, 2, b->rows, b->columns, 0);
             crank_view am = made(b, CRANK_F32, 1, blocks, 0, 0), av = made(b, CRANK_F32, 1, blocks, 0, 0);
-            run(b, names[k], "adamw8bit", VIEWS(w, g, m, v, am, av, scalars), VIEWS(w, m, v, am, av), &(crank_adam_attributes){0.9, 0.999, 1e-8, 0.1, 1e-6, false, 1, 1}, 0);
+            run(b, names[k], "adamw8bit", VIEWS(w, g, m, v, am, av, scalars), VIEWS(w, m, v, am, av),
+                &(crank_adam_attributes){0.9, 0.999, 1e-8, 0.1, 1e-6, false, 1, 1}, 0);
         } else if (k == 2) {
             crank_view m = made(b, CRANK_F32, 2, b->rows, b->columns, 0);
-            run(b, names[k], "sgd", VIEWS(w, g, m, scalars), VIEWS(w, m), &(crank_sgd_attributes){.momentum = 0.9, .rate_factor = 1e-6}, 0);
+            run(b, names[k], "sgd", VIEWS(w, g, m, scalars), VIEWS(w, m),
+                &(crank_sgd_attributes){.momentum = 0.9, .rate_factor = 1e-6}, 0);
         } else if (k == 3) {
             crank_view m = made(b, CRANK_F32, 2, b->rows, b->columns, 0);
-            run(b, names[k], "lion", VIEWS(w, g, m, scalars), VIEWS(w, m), &(crank_lion_attributes){.beta1 = 0.9, .beta2 = 0.99, .rate_factor = 1e-6}, 0);
+            run(b, names[k], "lion", VIEWS(w, g, m, scalars), VIEWS(w, m),
+                &(crank_lion_attributes){.beta1 = 0.9, .beta2 = 0.99, .rate_factor = 1e-6}, 0);
         } else run(b, names[k], "assign", VIEWS(g, w), VIEWS(w), &(crank_assign_attributes){true}, 0);
     }
 }
@@ -265,7 +300,8 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--bodies") == 0) bodies = value;
         else if (strcmp(argv[i], "--megabytes") == 0) megabytes = atof(value);
         else if (strcmp(argv[i], "--only") == 0) b.only = value;
-        else if (strcmp(argv[i], "--type") != 0 || !crank_dtype_parse(value, &b.type) || (b.type != CRANK_F32 && b.type != CRANK_BF16))
+        else if (strcmp(argv[i], "--type") != 0 || !crank_dtype_parse(value, &b.type) ||
+                 (b.type != CRANK_F32 && b.type != CRANK_BF16))
             stop("unknown argument");
     }
     b.device = crank_device_cpu(b.context, bodies);
@@ -278,7 +314,8 @@ int main(int argc, char **argv)
     b.from = taken(&b, b.bytes);
     b.to = taken(&b, b.bytes);
     memset(b.from, 1, b.bytes);
-    printf("%s at level %s on %d threads, [%d, %d] = %.2f MB an operand\n", crank_dtype_name(b.type), b.device->level, b.threads, (int)b.rows, (int)b.columns, (double)b.bytes / 1e6);
+    printf("%s at level %s on %d threads, [%d, %d] = %.2f MB an operand\n", crank_dtype_name(b.type), b.device->level,
+           b.threads, (int)b.rows, (int)b.columns, (double)b.bytes / 1e6);
     elementwise(&b);
     activations(&b);
     rows(&b);

@@ -13,7 +13,7 @@ static float grid_point(int i, int n)
 void dynamic_map(bool is_signed, float map[256])
 {
     static const float decades[7] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f, 1};
-    int zero = is_signed ? 127 : 0, at = zero;
+    int                zero = is_signed ? 127 : 0, at = zero;
     map[at++] = 0;
     for (int i = 0; i < 7; i++) {
         int means = is_signed ? 1 << i : 2 << i;
@@ -31,10 +31,8 @@ uint8_t dynamic_nearest(const float map[256], float x)
     if (x != x) x = 0;
     while (above - below > 1) {
         int middle = (below + above) / 2;
-        if (map[middle] <= x)
-            below = middle;
-        else
-            above = middle;
+        if (map[middle] <= x) below = middle;
+        else above = middle;
     }
     return (uint8_t)(x > 0.5f * (map[below] + map[above]) ? above : below);
 }

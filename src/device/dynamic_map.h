@@ -16,8 +16,8 @@ void dynamic_map(bool is_signed, float map[256]);
 /* The code whose value is nearest to x (the lower one of a tie); NaN gives the code of 0. */
 uint8_t dynamic_nearest(const float map[256], float x);
 
-/* For a first moment the sign must survive: the nearest code, moved by one where its sign differs from x's (the sign bits as
- * such: a negative x never becomes 0, a positive one may). */
+/* For a first moment the sign must survive: the nearest code, moved by one where its sign differs from x's (the sign
+ * bits as such: a negative x never becomes 0, a positive one may). */
 uint8_t dynamic_nearest_signed(const float map[256], float x);
 
 #endif

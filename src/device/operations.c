@@ -125,7 +125,10 @@ static bool check_matmul(const crank_call *call)
 
 /* One row a segment: segments have one bound more. */
 static bool check_segment_pool(const crank_call *call) { return call->in[1].dims[0] - 1 == call->out[0].dims[0]; }
-static bool check_segment_pool_backward(const crank_call *call) { return call->in[1].dims[0] - 1 == call->in[0].dims[0]; }
+static bool check_segment_pool_backward(const crank_call *call)
+{
+    return call->in[1].dims[0] - 1 == call->in[0].dims[0];
+}
 
 static bool check_rope(const crank_call *call)
 {
@@ -186,8 +189,8 @@ static const signature table[] = {
     {"layernorm_backward", "f[n,d] f[n,d] p[d]? s[n] s[n] f[n,d]? -> f[n,d] p[d]? p[d]?", true, NULL},
     {"rope", "f[n,h,d] i[n] s[p,r] -> f[n,h,d]", true, check_rope},
     {"attention", "f[n,h,d] f[n,k,d] f[n,k,d] i[s] -> f[n,h,d] s[h,n]", true, check_attention},
-    {"attention_backward", "f[n,h,d] f[n,h,d] f[n,k,d] f[n,k,d] f[n,h,d] s[h,n] i[s] -> f[n,h,d] f[n,k,d] f[n,k,d]", true,
-     check_attention_backward},
+    {"attention_backward", "f[n,h,d] f[n,h,d] f[n,k,d] f[n,k,d] f[n,h,d] s[h,n] i[s] -> f[n,h,d] f[n,k,d] f[n,k,d]",
+     true, check_attention_backward},
     {"cache_write", "f[n,h,d] i[1] f[p,h,d] -> f[p,h,d]", false, NULL},
     {"attention_cached", "f[n,h,d] f[p,k,d] f[p,k,d] i[1] -> f[n,h,d]", true, check_attention_cached},
     {"glu", "f[.] f[.] -> f[.]", true, check_glu},
@@ -209,10 +212,10 @@ const char *operation_name(int i) { return i >= 0 && i < (int)(sizeof table / si
 
 /* What the letters of one call stand for. */
 typedef struct binding {
-    crank_dtype types[128];
-    bool        typed[128];
-    int64_t     dims[128];
-    bool        sized[128];
+    crank_dtype       types[128];
+    bool              typed[128];
+    int64_t           dims[128];
+    bool              sized[128];
     const crank_view *shape;
 } binding;
 
@@ -229,7 +232,8 @@ static bool type_fits(binding *b, char letter, crank_dtype dtype)
         return dtype == CRANK_F32 || (dtype == CRANK_F64 && (wide || !b->typed['f']));
     default: break;
     }
-    if (dtype < CRANK_F32 || dtype > CRANK_F64 || (letter == 'p' && dtype != CRANK_F32 && dtype != b->types['f'])) return false;
+    if (dtype < CRANK_F32 || dtype > CRANK_F64 || (letter == 'p' && dtype != CRANK_F32 && dtype != b->types['f']))
+        return false;
     if (b->typed[(int)letter]) return b->types[(int)letter] == dtype;
     b->types[(int)letter] = dtype;
     return b->typed[(int)letter] = true;
@@ -285,8 +289,9 @@ static int match(binding *b, const char *text, const crank_view *views, int coun
         char        letter = text[0];
         const char *dims = text + 2, *flags = strchr(dims, ']') + 1;
         size_t      marks = strcspn(flags, " ");
-        bool        optional = memchr(flags, '?', marks), strided = memchr(flags, '/', marks), many = memchr(flags, '+', marks);
-        int         least = i + 1;
+        bool        optional = memchr(flags, '?', marks), strided = memchr(flags, '/', marks),
+             many = memchr(flags, '+', marks);
+        int least = i + 1;
         do {
             if (i >= count) return i;
             const crank_view *view = &views[i];

@@ -1,5 +1,5 @@
-/* check.h - what the device tests share: views with owned memory, drawn values, one call of an operation, comparison with
- * values written out, and gradients by central differences in f64. */
+/* check.h - what the device tests share: views with owned memory, drawn values, one call of an operation, comparison
+ * with values written out, and gradients by central differences in f64. */
 #ifndef CRANK_TESTS_DEVICE_CHECK_H
 #define CRANK_TESTS_DEVICE_CHECK_H
 
@@ -35,15 +35,17 @@ static inline void bench_close(bench *b)
     crank_context_free(b->context);
 }
 
-#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
-#define SCALAR    0, NULL
+#define DIMS(...)                                                                                                      \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) { __VA_ARGS__ }
+#define SCALAR 0, NULL
 static const crank_view ABSENT = {.rank = -1};
 
 static inline void *bench_memory(bench *b, size_t bytes)
 {
     assert_true(b->count < BENCH_BLOCKS);
     void *memory = bytes < 1 << 20 ? malloc(bytes ? bytes : 1) : aligned_alloc(64, (bytes + 63) / 64 * 64);
-    assert_non_null(memory); /* small blocks are exact, so that a sanitizer sees what runs over; large ones are aligned */
+    assert_non_null(
+        memory); /* small blocks are exact, so that a sanitizer sees what runs over; large ones are aligned */
     memset(memory, 0xff, bytes ? bytes : 1); /* NaN in every float type */
     return b->blocks[b->count++] = memory;
 }
@@ -80,7 +82,10 @@ static inline int64_t offset_of(const crank_view *view, int64_t i)
     return offset;
 }
 
-static inline double value(const crank_view *view, int64_t i) { return element_read(view->data, view->dtype, offset_of(view, i)); }
+static inline double value(const crank_view *view, int64_t i)
+{
+    return element_read(view->data, view->dtype, offset_of(view, i));
+}
 static inline void set(const crank_view *view, int64_t i, double to)
 {
     element_write(view->data, view->dtype, offset_of(view, i), to);
@@ -90,8 +95,8 @@ static inline void set(const crank_view *view, int64_t i, double to)
 static inline crank_view draw_into(bench *b, crank_view view, double low, double high)
 {
     crank_stream stream = crank_stream_make(1, CRANK_RANDOM_TEST, 0);
-    int64_t      columns = view.rank ? view.dims[view.rank - 1] : 1, rows = columns ? crank_view_count(&view) / columns : 0;
-    float        row_values[64];
+    int64_t columns = view.rank ? view.dims[view.rank - 1] : 1, rows = columns ? crank_view_count(&view) / columns : 0;
+    float   row_values[64];
     for (int64_t row = 0; row < rows; row++)
         for (int64_t i = 0, at = offset_of(&view, row * columns); i < columns; i++) {
             if (i % 64 == 0) crank_fill_uniform(stream, b->draw += 64, 0, 1, row_values, 64);
@@ -124,8 +129,8 @@ static inline crank_view copied(bench *b, const crank_view *from, crank_dtype dt
 
 #define VIEWS(...) (const crank_view[]){__VA_ARGS__}, (int)(sizeof((crank_view[]){__VA_ARGS__}) / sizeof(crank_view))
 
-static inline void apply(bench *b, const char *operation, const crank_view *in, int inputs, const crank_view *out, int outputs,
-                         const void *attributes)
+static inline void apply(bench *b, const char *operation, const crank_view *in, int inputs, const crank_view *out,
+                         int outputs, const void *attributes)
 {
     assert_ok(b->context, crank_run_once(b->context, b->device, operation, in, inputs, out, outputs, attributes));
 }
@@ -155,7 +160,8 @@ static inline double distance(const crank_view *a, const crank_view *b)
     for (int64_t row = 0; row < rows; row++) {
         int64_t at_a = offset_of(a, row * columns), at_b = offset_of(b, row * columns);
         for (int64_t i = 0; i < columns; i++) {
-            double x = element_read(a->data, a->dtype, at_a + i * step_a), y = element_read(b->data, b->dtype, at_b + i * step_b);
+            double x = element_read(a->data, a->dtype, at_a + i * step_a),
+                   y = element_read(b->data, b->dtype, at_b + i * step_b);
             if (x == y || (x != x && y != y)) x = y = isfinite(y) ? y : 0;
             difference += (x - y) * (x - y);
             norm += y * y;
@@ -169,14 +175,15 @@ static inline double weighted_sum(const crank_view *out, const crank_view *seeds
 {
     double sum = 0;
     for (int k = 0; k < outputs; k++)
-        for (int64_t i = 0; seeds[k].rank >= 0 && i < crank_view_count(&out[k]); i++) sum += value(&seeds[k], i) * value(&out[k], i);
+        for (int64_t i = 0; seeds[k].rank >= 0 && i < crank_view_count(&out[k]); i++)
+            sum += value(&seeds[k], i) * value(&out[k], i);
     return sum;
 }
 
 /* `analytic` is dL/d in[wrt] of the forward operation, by central differences of step 1e-5. All floats are f64. */
-static inline void assert_gradient(bench *b, const char *operation, const crank_view *in, int inputs, const crank_view *out,
-                                   int outputs, const void *attributes, const crank_view *seeds, int wrt,
-                                   const crank_view *analytic)
+static inline void assert_gradient(bench *b, const char *operation, const crank_view *in, int inputs,
+                                   const crank_view *out, int outputs, const void *attributes, const crank_view *seeds,
+                                   int wrt, const crank_view *analytic)
 {
     const double step = 1e-5;
     crank_view   numeric = fresh(b, CRANK_F64, analytic->rank, analytic->dims);

@@ -69,11 +69,12 @@ static inline void assert_gaps_kept(const crank_view *view, const char *operatio
     free(seen);
 }
 
-/* Runs `operation` plain and at each level on fresh copies of the outputs (which should be poisoned, unless they are state),
- * and compares within `tolerance` in relative norm. `shared[k]` is 1 + the input whose memory output k takes, or 0; NULL: none.
- * With `fast`, a level that leaves the call to the plain body is a failure. */
-static inline void compare_levels(levels *l, const char *operation, const crank_view *in, int inputs, const crank_view *out,
-                                  int outputs, const void *attributes, const int *shared, double tolerance, bool fast)
+/* Runs `operation` plain and at each level on fresh copies of the outputs (which should be poisoned, unless they are
+ * state), and compares within `tolerance` in relative norm. `shared[k]` is 1 + the input whose memory output k takes,
+ * or 0; NULL: none. With `fast`, a level that leaves the call to the plain body is a failure. */
+static inline void compare_levels(levels *l, const char *operation, const crank_view *in, int inputs,
+                                  const crank_view *out, int outputs, const void *attributes, const int *shared,
+                                  double tolerance, bool fast)
 {
     crank_view expected[OPERANDS_MOST];
     for (int level = 0; level < l->count; level++) {
@@ -85,8 +86,9 @@ static inline void compare_levels(levels *l, const char *operation, const crank_
             if (shared && shared[k]) x[shared[k] - 1] = y[k];
         }
         crank_device *device = level ? l->device[level].device : l->b.device;
-        crank_call    call = {.device = device, .in = x, .inputs = inputs, .out = y, .outputs = outputs, .attributes = attributes};
-        crank_body    body;
+        crank_call    call = {
+               .device = device, .in = x, .inputs = inputs, .out = y, .outputs = outputs, .attributes = attributes};
+        crank_body body;
         assert_true(device->find(device, operation, &call, &body));
         if (level && fast && strcmp(body.name, "plain") == 0)
             fail_msg("%s at level %s is left to the plain body", operation, l->names[level]);
@@ -98,9 +100,9 @@ static inline void compare_levels(levels *l, const char *operation, const crank_
             if (level && !(shared && shared[k])) assert_gaps_kept(&y[k], operation);
             double error = level ? distance(&y[k], &expected[k]) : 0;
             if (!(error <= tolerance))
-                fail_msg("%s, output %d of %s [%d x %d]: off by %g at level %s (%s)", operation, k, crank_dtype_name(y[k].dtype),
-                         y[k].rank > 0 ? (int)y[k].dims[0] : 1, y[k].rank > 1 ? (int)y[k].dims[1] : 1, error, l->names[level],
-                         body.name);
+                fail_msg("%s, output %d of %s [%d x %d]: off by %g at level %s (%s)", operation, k,
+                         crank_dtype_name(y[k].dtype), y[k].rank > 0 ? (int)y[k].dims[0] : 1,
+                         y[k].rank > 1 ? (int)y[k].dims[1] : 1, error, l->names[level], body.name);
         }
         if (level)
             while (l->b.count > mark) free(l->b.blocks[--l->b.count]);

@@ -40,8 +40,8 @@ static void plain_level_uses_plain_bodies_only(void **state)
     bench                  b = bench_open("plain");
     crank_view             x = drawn(&b, CRANK_F32, 0, 1, DIMS(64));
     crank_unary_attributes attributes = {CRANK_EXP};
-    crank_call             call = {.device = b.device, .in = &x, .inputs = 1, .out = &x, .outputs = 1, .attributes = &attributes};
-    crank_body             body;
+    crank_call call = {.device = b.device, .in = &x, .inputs = 1, .out = &x, .outputs = 1, .attributes = &attributes};
+    crank_body body;
     assert_true(b.device->find(b.device, "unary", &call, &body));
     assert_string_equal(body.name, "plain");
     bench_close(&b);

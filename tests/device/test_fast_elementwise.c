@@ -1,10 +1,12 @@
-/* Vectorised element-wise bodies against the plain ones: types, odd sizes, strided rows, broadcasts, operands in place. */
+/* Vectorised element-wise bodies against the plain ones: types, odd sizes, strided rows, broadcasts, operands in place.
+ */
 #include "fast_check.h"
 
 static const crank_dtype types[] = {CRANK_F32, CRANK_BF16};
 
 /* Calls `check` for shapes of odd sizes, contiguous and with gaps, and one that is worth two threads. */
-static void for_shapes(levels *l, void (*check)(levels *l, crank_dtype type, int64_t rows, int64_t columns, int64_t gap))
+static void for_shapes(levels *l,
+                       void (*check)(levels *l, crank_dtype type, int64_t rows, int64_t columns, int64_t gap))
 {
     for (int t = 0; t < 2; t++) {
         for (int i = 0; i < SIZES; i++) {
@@ -55,9 +57,11 @@ static void check_binary(levels *l, crank_dtype type, int64_t rows, int64_t colu
         for (int k = 0; k < 4; k++) {
             if (kind == CRANK_POW && k) continue;
             compare_levels(l, "binary", VIEWS(full, partners[k]), &y, 1, &a, NULL, tolerance_of(type), fast);
-            if (kind != CRANK_POW) compare_levels(l, "binary", VIEWS(partners[k], full), &y, 1, &a, NULL, tolerance_of(type), fast);
+            if (kind != CRANK_POW)
+                compare_levels(l, "binary", VIEWS(partners[k], full), &y, 1, &a, NULL, tolerance_of(type), fast);
         }
-        if (kind != CRANK_POW) compare_levels(l, "binary", VIEWS(row, column), &y, 1, &a, NULL, tolerance_of(type), fast);
+        if (kind != CRANK_POW)
+            compare_levels(l, "binary", VIEWS(row, column), &y, 1, &a, NULL, tolerance_of(type), fast);
         compare_levels(l, "binary", VIEWS(full, other), &full, 1, &a, (const int[]){1}, tolerance_of(type), fast);
         compare_levels(l, "binary", VIEWS(full, other), &other, 1, &a, (const int[]){2}, tolerance_of(type), fast);
     }
@@ -75,7 +79,7 @@ static void check_where(levels *l, crank_dtype type, int64_t rows, int64_t colum
 
 static void check_affine(levels *l, crank_dtype type, int64_t rows, int64_t columns, int64_t gap)
 {
-    crank_view              x = operand(l, type, rows, columns, gap), y = fresh_rows(&l->b, type, gap, DIMS(rows, columns));
+    crank_view x = operand(l, type, rows, columns, gap), y = fresh_rows(&l->b, type, gap, DIMS(rows, columns));
     crank_affine_attributes a = {0.3, -1.7};
     compare_levels(l, "affine", &x, 1, &y, 1, &a, NULL, tolerance_of(type), true);
     compare_levels(l, "affine", &x, 1, &x, 1, &a, (const int[]){1}, tolerance_of(type), true);
@@ -86,8 +90,8 @@ static void check_affine(levels *l, crank_dtype type, int64_t rows, int64_t colu
 
 static void check_dropout(levels *l, crank_dtype type, int64_t rows, int64_t columns, int64_t gap)
 {
-    crank_view               x = operand(l, type, rows, columns, gap), y = fresh_rows(&l->b, type, gap, DIMS(rows, columns));
-    crank_view               step = GIVEN(&l->b, CRANK_I64, DIMS(1), 12345);
+    crank_view x = operand(l, type, rows, columns, gap), y = fresh_rows(&l->b, type, gap, DIMS(rows, columns));
+    crank_view step = GIVEN(&l->b, CRANK_I64, DIMS(1), 12345);
     crank_dropout_attributes a = {0.3, 77, 5};
     compare_levels(l, "dropout", VIEWS(x, step), &y, 1, &a, NULL, tolerance_of(type), true);
 }
@@ -98,8 +102,8 @@ static void check_unary(levels *l, crank_dtype type, int64_t rows, int64_t colum
         crank_unary_attributes a = {(crank_unary_kind)kind};
         bool                   fast = kind != CRANK_SIN && kind != CRANK_COS;
         bool                   positive = kind == CRANK_LOG || kind == CRANK_SQRT || kind == CRANK_RSQRT;
-        crank_view             x = operand(l, type, rows, columns, gap), y = fresh_rows(&l->b, type, gap, DIMS(rows, columns));
-        crank_view             dy = operand(l, type, rows, columns, gap);
+        crank_view x = operand(l, type, rows, columns, gap), y = fresh_rows(&l->b, type, gap, DIMS(rows, columns));
+        crank_view dy = operand(l, type, rows, columns, gap);
         if (positive) draw_into(&l->b, x, 0.2, 5);
         compare_levels(l, "unary", &x, 1, &y, 1, &a, NULL, tolerance_of(type), fast);
         apply(&l->b, "unary", &x, 1, &y, 1, &a);
@@ -115,12 +119,14 @@ static void check_glu(levels *l, crank_dtype type, int64_t rows, int64_t columns
     const crank_unary_kind kinds[] = {CRANK_SILU, CRANK_GELU, CRANK_GELU_TANH};
     for (int k = 0; k < 3; k++) {
         crank_glu_attributes a = {kinds[k]};
-        crank_view gate = operand(l, type, rows, columns, gap), up = operand(l, type, rows, columns, gap), dh = operand(l, type, rows, columns, 0);
+        crank_view           gate = operand(l, type, rows, columns, gap), up = operand(l, type, rows, columns, gap),
+                   dh = operand(l, type, rows, columns, 0);
         crank_view h = fresh_rows(&l->b, type, gap, DIMS(rows, columns)), d = fresh(&l->b, type, DIMS(rows, columns));
         compare_levels(l, "glu", VIEWS(gate, up), &h, 1, &a, NULL, tolerance_of(type), true);
         compare_levels(l, "glu", VIEWS(gate, up), &h, 1, &a, (const int[]){2}, tolerance_of(type), true);
         compare_levels(l, "glu_backward", VIEWS(dh, gate, up), VIEWS(d, h), &a, NULL, tolerance_of(type), true);
-        compare_levels(l, "glu_backward", VIEWS(dh, gate, up), VIEWS(d, h), &a, (const int[]){2, 3}, tolerance_of(type), true);
+        compare_levels(l, "glu_backward", VIEWS(dh, gate, up), VIEWS(d, h), &a, (const int[]){2, 3}, tolerance_of(type),
+                       true);
     }
 }
 
@@ -142,7 +148,8 @@ SHAPE_TEST(dropout_keeps_the_same_elements_as_the_plain_body, check_dropout)
 SHAPE_TEST(unary_and_its_reverse_equal_the_plain_bodies, check_unary)
 SHAPE_TEST(glu_and_its_reverse_equal_the_plain_bodies, check_glu)
 
-static const double specials[] = {NAN, INFINITY, -INFINITY, 0, -0.0, 1, -1, 1e38, -1e38, 1e-38, -1e-38, 88.8, -88.8, 20, -20, 3, -3};
+static const double specials[] = {NAN,   INFINITY, -INFINITY, 0,     -0.0, 1,   -1, 1e38, -1e38,
+                                  1e-38, -1e-38,   88.8,      -88.8, 20,   -20, 3,  -3};
 enum { SPECIALS = sizeof specials / sizeof *specials };
 
 /* Equal, or both NaN, or within 1e-6 (1e-2 in bf16), or almost nothing. */
@@ -163,9 +170,12 @@ static void nan_and_infinities_pass_as_in_the_plain_bodies(void **state)
     levels_open(&l);
     for (int t = 0; t < 2; t++) {
         crank_view x = given(&l.b, types[t], specials, DIMS(SPECIALS)), y = fresh(&l.b, types[t], DIMS(SPECIALS));
-        crank_view a = fresh(&l.b, types[t], DIMS(SPECIALS, SPECIALS)), b = fresh(&l.b, types[t], DIMS(SPECIALS, SPECIALS));
-        crank_view c = fresh(&l.b, types[t], DIMS(SPECIALS, SPECIALS)), d = fresh(&l.b, types[t], DIMS(SPECIALS, SPECIALS));
-        for (int i = 0; i < SPECIALS * SPECIALS; i++) set(&a, i, specials[i / SPECIALS]), set(&b, i, specials[i % SPECIALS]);
+        crank_view a = fresh(&l.b, types[t], DIMS(SPECIALS, SPECIALS)),
+                   b = fresh(&l.b, types[t], DIMS(SPECIALS, SPECIALS));
+        crank_view c = fresh(&l.b, types[t], DIMS(SPECIALS, SPECIALS)),
+                   d = fresh(&l.b, types[t], DIMS(SPECIALS, SPECIALS));
+        for (int i = 0; i < SPECIALS * SPECIALS; i++)
+            set(&a, i, specials[i / SPECIALS]), set(&b, i, specials[i % SPECIALS]);
         for (int level = 1; level < l.count; level++) {
             for (int kind = CRANK_NEG; kind < CRANK_SIN; kind++) {
                 crank_unary_attributes attributes = {(crank_unary_kind)kind};
@@ -192,11 +202,13 @@ static void functions_stay_within_a_few_units_in_the_last_place(void **state)
     (void)state;
     levels_open(&l);
     enum { COUNT = 1 << 19 };
-    crank_view x = fresh(&l.b, CRANK_F32, DIMS(COUNT)), y = fresh(&l.b, CRANK_F32, DIMS(COUNT)), wide = fresh(&l.b, CRANK_F64, DIMS(COUNT));
+    crank_view x = fresh(&l.b, CRANK_F32, DIMS(COUNT)), y = fresh(&l.b, CRANK_F32, DIMS(COUNT)),
+               wide = fresh(&l.b, CRANK_F64, DIMS(COUNT));
     crank_view exact = fresh(&l.b, CRANK_F64, DIMS(COUNT));
     for (uint32_t i = 0; i < COUNT; i++) ((uint32_t *)x.data)[i] = i * 8191u; /* odd step: all exponents and signs */
     apply(&l.b, "copy", &x, 1, &wide, 1, NULL);
-    const int kinds[] = {CRANK_EXP, CRANK_LOG, CRANK_SQRT, CRANK_RSQRT, CRANK_RECIPROCAL, CRANK_TANH, CRANK_SIGMOID, CRANK_SOFTPLUS, CRANK_SILU, CRANK_GELU, CRANK_GELU_TANH};
+    const int    kinds[] = {CRANK_EXP,     CRANK_LOG,      CRANK_SQRT, CRANK_RSQRT, CRANK_RECIPROCAL, CRANK_TANH,
+                            CRANK_SIGMOID, CRANK_SOFTPLUS, CRANK_SILU, CRANK_GELU,  CRANK_GELU_TANH};
     const double limit[] = {2, 2, 1, 2, 1, 3, 3, 4, 4, 6, 200}; /* tanh form: the rounding of u grows with u */
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         crank_unary_attributes a = {(crank_unary_kind)kinds[k]};
@@ -213,7 +225,8 @@ static void functions_stay_within_a_few_units_in_the_last_place(void **state)
                 if (fabs(want) < 1e-36 && fabs(got) < 1e-36) continue; /* what is almost nothing may be 0 */
                 if (!(off <= worst)) worst = off, worst_x = value(&x, i);
             }
-            if (!(worst <= limit[k])) fail_msg("kind %d at level %s: %.3g units at %.9g", kinds[k], l.names[level], worst, worst_x);
+            if (!(worst <= limit[k]))
+                fail_msg("kind %d at level %s: %.3g units at %.9g", kinds[k], l.names[level], worst, worst_x);
         }
     }
     levels_close(&l);

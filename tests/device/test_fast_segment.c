@@ -22,7 +22,7 @@ static void pooling_of_segments_equals_the_plain_body(void **unused)
 {
     static const int32_t all[] = {0, 1, 1, 17, 40}, inner[] = {3, 3, 9, 30}, outside[] = {-5, 7, 90}, none[] = {40, 40};
     static const crank_dtype types[] = {CRANK_F32, CRANK_BF16};
-    levels l;
+    levels                   l;
     (void)unused;
     levels_open(&l);
     for (int t = 0; t < 2; t++)

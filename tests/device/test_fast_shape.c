@@ -30,12 +30,14 @@ static void reduce_equals_the_plain_body_over_any_axes(void **state)
         for (int i = 0; i < SIZES; i++)
             for (int j = 0; j < SIZES; j++) {
                 if (sizes[i] * sizes[j] > 70000) continue;
-                crank_view x = draw_into(&l.b, fresh_rows(&l.b, types[t], i % 2 ? 3 : 0, DIMS(sizes[i], sizes[j])), -1, 3);
+                crank_view x =
+                    draw_into(&l.b, fresh_rows(&l.b, types[t], i % 2 ? 3 : 0, DIMS(sizes[i], sizes[j])), -1, 3);
                 for (unsigned axes = 0; axes < 4; axes++) check_reduce(&l, &x, axes);
             }
         crank_view cube = draw_into(&l.b, fresh_rows(&l.b, types[t], 1, DIMS(3, 7, 5, 33)), -1, 3), turned = cube;
         for (unsigned axes = 0; axes < 16; axes++) check_reduce(&l, &cube, axes);
-        turned.dims[0] = 5, turned.dims[2] = 3, turned.strides[0] = cube.strides[2], turned.strides[2] = cube.strides[0];
+        turned.dims[0] = 5, turned.dims[2] = 3, turned.strides[0] = cube.strides[2],
+        turned.strides[2] = cube.strides[0];
         for (unsigned axes = 0; axes < 16; axes++) check_reduce(&l, &turned, axes);
     }
     levels_close(&l);
@@ -46,7 +48,8 @@ static void long_sums_keep_their_precision_and_their_bits(void **state)
     levels l;
     (void)state;
     levels_open(&l);
-    crank_view x = drawn(&l.b, CRANK_F32, 0, 1, DIMS(700, 150)), total = fresh(&l.b, CRANK_F32, DIMS(1, 1)), columns = fresh(&l.b, CRANK_F32, DIMS(1, 150));
+    crank_view x = drawn(&l.b, CRANK_F32, 0, 1, DIMS(700, 150)), total = fresh(&l.b, CRANK_F32, DIMS(1, 1)),
+               columns = fresh(&l.b, CRANK_F32, DIMS(1, 150));
     compare_levels(&l, "reduce", &x, 1, &total, 1, &(crank_reduce_attributes){CRANK_SUM, 3}, NULL, 2e-7, true);
     compare_levels(&l, "reduce", &x, 1, &columns, 1, &(crank_reduce_attributes){CRANK_SUM, 1}, NULL, 5e-7, true);
     for (int level = 1; level < l.count; level++) { /* one thread gives the bits of two */
@@ -55,7 +58,8 @@ static void long_sums_keep_their_precision_and_their_bits(void **state)
         crank_set_threads(one.context, 1);
         crank_device *device = crank_device_cpu(one.context, l.names[level]);
         apply(&l.device[level], "reduce", &x, 1, &columns, 1, &(crank_reduce_attributes){CRANK_SUM, 1});
-        assert_ok(one.context, crank_run_once(one.context, device, "reduce", &x, 1, &again, 1, &(crank_reduce_attributes){CRANK_SUM, 1}));
+        assert_ok(one.context, crank_run_once(one.context, device, "reduce", &x, 1, &again, 1,
+                                              &(crank_reduce_attributes){CRANK_SUM, 1}));
         assert_memory_equal(again.data, columns.data, 150 * sizeof(float));
         device->close(device);
         bench_close(&one);
@@ -69,7 +73,8 @@ static void maximum_passes_nan_from_any_place(void **state)
     (void)state;
     levels_open(&l);
     for (int place = 0; place < 40; place++) {
-        crank_view x = drawn(&l.b, CRANK_F32, 0, 1, DIMS(2, 20)), row = fresh(&l.b, CRANK_F32, DIMS(2, 1)), column = fresh(&l.b, CRANK_F32, DIMS(1, 20));
+        crank_view x = drawn(&l.b, CRANK_F32, 0, 1, DIMS(2, 20)), row = fresh(&l.b, CRANK_F32, DIMS(2, 1)),
+                   column = fresh(&l.b, CRANK_F32, DIMS(1, 20));
         set(&x, place, NAN);
         compare_levels(&l, "reduce", &x, 1, &row, 1, &(crank_reduce_attributes){CRANK_AMAX, 2}, NULL, 0, true);
         compare_levels(&l, "reduce", &x, 1, &column, 1, &(crank_reduce_attributes){CRANK_AMAX, 1}, NULL, 0, true);
@@ -90,7 +95,7 @@ static void concat_and_pad_equal_the_plain_bodies(void **state)
     for (int t = 0; t < 4; t++)
         for (int axis = 0; axis < 3; axis++)
             for (int64_t gap = 0; gap < 3; gap += 2) {
-                int64_t dims[3] = {4, 5, 65}, parts[3] = {1, 7, 3}, total[3] = {4, 5, 65};
+                int64_t    dims[3] = {4, 5, 65}, parts[3] = {1, 7, 3}, total[3] = {4, 5, 65};
                 crank_view x[3];
                 total[axis] = 11;
                 for (int k = 0; k < 3; k++) {
@@ -101,7 +106,8 @@ static void concat_and_pad_equal_the_plain_bodies(void **state)
                 compare_levels(&l, "concat", x, 3, &y, 1, &(crank_concat_attributes){axis}, NULL, 0, true);
                 compare_levels(&l, "pad", &x[1], 1, &y, 1, &(crank_pad_attributes){axis, 3}, NULL, 0, true);
             }
-    crank_view big = drawn(&l.b, CRANK_F32, -1, 1, DIMS(50, 700)), y = fresh(&l.b, CRANK_F32, DIMS(50, 1400)), z = fresh(&l.b, CRANK_F32, DIMS(150, 700));
+    crank_view big = drawn(&l.b, CRANK_F32, -1, 1, DIMS(50, 700)), y = fresh(&l.b, CRANK_F32, DIMS(50, 1400)),
+               z = fresh(&l.b, CRANK_F32, DIMS(150, 700));
     compare_levels(&l, "concat", VIEWS(big, big), &y, 1, &(crank_concat_attributes){1}, NULL, 0, true);
     compare_levels(&l, "pad", &big, 1, &z, 1, &(crank_pad_attributes){0, 70}, NULL, 0, true);
     levels_close(&l);
@@ -118,11 +124,13 @@ static void gather_and_scatter_equal_the_plain_bodies(void **state)
             for (int k = 0; k < 5; k++) {
                 int64_t    V = shapes[k][0], n = shapes[k][1], d = shapes[k][2];
                 crank_view table = draw_into(&l.b, fresh_rows(&l.b, types[other], k % 3, DIMS(V, d)), -1, 1);
-                crank_view ids = drawn(&l.b, CRANK_I32, -2, (double)V + 2, DIMS(n)), y = fresh_rows(&l.b, types[t], 1, DIMS(n, d));
+                crank_view ids = drawn(&l.b, CRANK_I32, -2, (double)V + 2, DIMS(n)),
+                           y = fresh_rows(&l.b, types[t], 1, DIMS(n, d));
                 crank_view dy = draw_into(&l.b, fresh_rows(&l.b, types[t], 2, DIMS(n, d)), -1, 2);
                 crank_view dtable = fresh_rows(&l.b, types[t] == CRANK_F32 ? CRANK_F32 : types[other], 1, DIMS(V, d));
                 compare_levels(&l, "gather_rows", VIEWS(table, ids), &y, 1, NULL, NULL, 0, true);
-                compare_levels(&l, "scatter_rows", VIEWS(dy, ids), &dtable, 1, NULL, NULL, tolerance_of(dtable.dtype), true);
+                compare_levels(&l, "scatter_rows", VIEWS(dy, ids), &dtable, 1, NULL, NULL, tolerance_of(dtable.dtype),
+                               true);
             }
     levels_close(&l);
 }
@@ -136,8 +144,10 @@ static void pick_and_unpick_equal_the_plain_bodies(void **state)
     for (int t = 0; t < 2; t++)
         for (int k = 0; k < 4; k++) {
             int64_t    n = shapes[k][0], c = shapes[k][1], m = shapes[k][2];
-            crank_view x = draw_into(&l.b, fresh_rows(&l.b, types[t], 2, DIMS(n, c)), -1, 1), ids = drawn(&l.b, CRANK_I32, -1, (double)c + 1, DIMS(n, m));
-            crank_view y = fresh_rows(&l.b, types[t], 1, DIMS(n, m)), dy = drawn(&l.b, types[t], 0, 1, DIMS(n, m)), dx = fresh_rows(&l.b, types[t], 1, DIMS(n, c));
+            crank_view x = draw_into(&l.b, fresh_rows(&l.b, types[t], 2, DIMS(n, c)), -1, 1),
+                       ids = drawn(&l.b, CRANK_I32, -1, (double)c + 1, DIMS(n, m));
+            crank_view y = fresh_rows(&l.b, types[t], 1, DIMS(n, m)), dy = drawn(&l.b, types[t], 0, 1, DIMS(n, m)),
+                       dx = fresh_rows(&l.b, types[t], 1, DIMS(n, c));
             compare_levels(&l, "pick", VIEWS(x, ids), &y, 1, NULL, NULL, 0, true);
             compare_levels(&l, "unpick", VIEWS(dy, ids), &dx, 1, NULL, NULL, tolerance_of(types[t]), true);
         }
@@ -155,7 +165,8 @@ static void transposed_copies_equal_the_plain_body(void **state)
         for (int k = 0; k < 4; k++) {
             int64_t    p = shapes[k][0], m = shapes[k][1], n = shapes[k][2];
             crank_view x = draw_into(&l.b, fresh_rows(&l.b, all[t], 1, DIMS(p, m, n)), -1, 1), turned = x;
-            crank_view y = fresh_rows(&l.b, all[t], 2, DIMS(p, n, m)), outer = x, z = fresh(&l.b, all[t], DIMS(n, p, m));
+            crank_view y = fresh_rows(&l.b, all[t], 2, DIMS(p, n, m)), outer = x,
+                       z = fresh(&l.b, all[t], DIMS(n, p, m));
             turned.dims[1] = n, turned.dims[2] = m, turned.strides[1] = 1, turned.strides[2] = x.strides[1];
             outer.dims[0] = n, outer.dims[1] = p, outer.dims[2] = m;
             outer.strides[0] = 1, outer.strides[1] = x.strides[0], outer.strides[2] = x.strides[1];

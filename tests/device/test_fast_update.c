@@ -29,33 +29,53 @@ static crank_view operand(levels *l, crank_dtype type, int64_t rows, int64_t col
 }
 
 /* rate 0.01, clip 0.5 */
-static crank_view scalars_at(levels *l, double step) { return GIVEN(&l->b, CRANK_F32, DIMS(8), 0.01, step, 0.5, 0, 1, 0, 0, 0); }
+static crank_view scalars_at(levels *l, double step)
+{
+    return GIVEN(&l->b, CRANK_F32, DIMS(8), 0.01, step, 0.5, 0, 1, 0, 0, 0);
+}
 
 static void check_adamw(levels *l, pair types, int64_t rows, int64_t columns, int64_t gap)
 {
     for (int l2 = 0; l2 < 2; l2++) {
-        crank_adam_attributes a = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .decay = 0.1, .rate_factor = 3, .l2 = l2, .seed = 9, .index = 4};
+        crank_adam_attributes a = {.beta1 = 0.9,
+                                   .beta2 = 0.999,
+                                   .epsilon = 1e-8,
+                                   .decay = 0.1,
+                                   .rate_factor = 3,
+                                   .l2 = l2,
+                                   .seed = 9,
+                                   .index = 4};
         crank_view w = operand(l, types.w, rows, columns, gap, -2), g = operand(l, types.g, rows, columns, 0, -2);
         crank_view m = operand(l, CRANK_F32, rows, columns, gap, -2), v = operand(l, CRANK_F32, rows, columns, 0, 0);
-        compare_levels(l, "adamw", VIEWS(w, g, m, v, scalars_at(l, 1 + 30 * l2)), VIEWS(w, m, v), &a, (const int[]){1, 3, 4}, tolerance_of(types.w), true);
+        compare_levels(l, "adamw", VIEWS(w, g, m, v, scalars_at(l, 1 + 30 * l2)), VIEWS(w, m, v), &a,
+                       (const int[]){1, 3, 4}, tolerance_of(types.w), true);
     }
 }
 
 static void check_sgd(levels *l, pair types, int64_t rows, int64_t columns, int64_t gap)
 {
     for (int form = 0; form < 4; form++) { /* no buffer, first step, dampened, nesterov */
-        crank_sgd_attributes a = {.momentum = 0.9, .dampening = form == 2 ? 0.3 : 0, .decay = 0.1, .rate_factor = 3, .nesterov = form == 3, .seed = 9, .index = 4};
+        crank_sgd_attributes a = {.momentum = 0.9,
+                                  .dampening = form == 2 ? 0.3 : 0,
+                                  .decay = 0.1,
+                                  .rate_factor = 3,
+                                  .nesterov = form == 3,
+                                  .seed = 9,
+                                  .index = 4};
         crank_view w = operand(l, types.w, rows, columns, gap, -2), g = operand(l, types.g, rows, columns, 0, -2);
         crank_view buffer = form ? operand(l, CRANK_F32, rows, columns, gap, -2) : ABSENT, s = scalars_at(l, form);
-        compare_levels(l, "sgd", VIEWS(w, g, buffer, s), VIEWS(w, buffer), &a, (const int[]){1, 3}, tolerance_of(types.w), true);
+        compare_levels(l, "sgd", VIEWS(w, g, buffer, s), VIEWS(w, buffer), &a, (const int[]){1, 3},
+                       tolerance_of(types.w), true);
     }
 }
 
 static void check_lion(levels *l, pair types, int64_t rows, int64_t columns, int64_t gap)
 {
     crank_lion_attributes a = {.beta1 = 0.9, .beta2 = 0.99, .decay = 0.1, .rate_factor = 3, .seed = 9, .index = 4};
-    crank_view w = operand(l, types.w, rows, columns, gap, -2), g = operand(l, types.g, rows, columns, 0, -2), m = operand(l, CRANK_F32, rows, columns, 0, -2);
-    compare_levels(l, "lion", VIEWS(w, g, m, scalars_at(l, 3)), VIEWS(w, m), &a, (const int[]){1, 3}, tolerance_of(types.w), true);
+    crank_view w = operand(l, types.w, rows, columns, gap, -2), g = operand(l, types.g, rows, columns, 0, -2),
+               m = operand(l, CRANK_F32, rows, columns, 0, -2);
+    compare_levels(l, "lion", VIEWS(w, g, m, scalars_at(l, 3)), VIEWS(w, m), &a, (const int[]){1, 3},
+                   tolerance_of(types.w), true);
 }
 
 static void check_assign(levels *l, pair types, int64_t rows, int64_t columns, int64_t gap)
@@ -89,7 +109,8 @@ static void assign_equals_the_plain_body(void **state)
     for_shapes(check_assign);
 }
 
-/* Every bf16 weight is one of the two neighbours, the one that its own draw chooses: but for a draw on the edge, the same. */
+/* Every bf16 weight is one of the two neighbours, the one that its own draw chooses: but for a draw on the edge, the
+ * same. */
 static void stochastic_rounding_uses_the_draws_of_the_plain_body(void **state)
 {
     levels l;
@@ -97,7 +118,8 @@ static void stochastic_rounding_uses_the_draws_of_the_plain_body(void **state)
     levels_open(&l);
     enum { N = 40001 };
     crank_sgd_attributes a = {.rate_factor = 1, .seed = 3, .index = 4};
-    crank_view w = drawn(&l.b, CRANK_BF16, -2, 2, DIMS(N)), g = drawn(&l.b, CRANK_F32, -0.5, 0.5, DIMS(N)), expected = cloned(&l.b, &w), s = scalars_at(&l, 7);
+    crank_view           w = drawn(&l.b, CRANK_BF16, -2, 2, DIMS(N)), g = drawn(&l.b, CRANK_F32, -0.5, 0.5, DIMS(N)),
+               expected = cloned(&l.b, &w), s = scalars_at(&l, 7);
     apply(&l.b, "sgd", VIEWS(expected, g, ABSENT, s), VIEWS(expected, ABSENT), &a);
     for (int level = 1; level < l.count; level++) {
         crank_view got = cloned(&l.b, &w);
@@ -133,18 +155,25 @@ static void assert_codes_alike(const crank_view *got, const crank_view *want, co
 
 static void check_adam8(levels *l, pair types, int64_t n, bool l2)
 {
-    crank_adam_attributes a = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .decay = 0.1, .rate_factor = 3, .l2 = l2, .seed = 5, .index = 6};
-    int64_t blocks = (n + 255) / 256;
-    adam8   s = {drawn(&l->b, types.w, -2, 2, DIMS(n)), drawn(&l->b, types.g, -2, 2, DIMS(n)), drawn(&l->b, CRANK_U8, 0, 256, DIMS(n)),
-                 drawn(&l->b, CRANK_U8, 0, 256, DIMS(n)), drawn(&l->b, CRANK_F32, 0.1, 2, DIMS(blocks)), drawn(&l->b, CRANK_F32, 0.1, 2, DIMS(blocks))};
+    crank_adam_attributes a = {
+        .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .decay = 0.1, .rate_factor = 3, .l2 = l2, .seed = 5, .index = 6};
+    int64_t    blocks = (n + 255) / 256;
+    adam8      s = {drawn(&l->b, types.w, -2, 2, DIMS(n)),         drawn(&l->b, types.g, -2, 2, DIMS(n)),
+                    drawn(&l->b, CRANK_U8, 0, 256, DIMS(n)),       drawn(&l->b, CRANK_U8, 0, 256, DIMS(n)),
+                    drawn(&l->b, CRANK_F32, 0.1, 2, DIMS(blocks)), drawn(&l->b, CRANK_F32, 0.1, 2, DIMS(blocks))};
     crank_view scalars = scalars_at(l, 5);
     for (int64_t i = 0; i < n; i += 3) set(&s.g, i, value(&s.g, i) * 1e-4); /* small states reach all decades */
-    for (int64_t i = 256; i < n && i < 512; i++) set(&s.g, i, 0), set(&s.codes_m, i, 127), set(&s.codes_v, i, 0); /* a block of zeros */
+    for (int64_t i = 256; i < n && i < 512; i++)
+        set(&s.g, i, 0), set(&s.codes_m, i, 127), set(&s.codes_v, i, 0); /* a block of zeros */
     if (n > 600) set(&s.g, 600, NAN), set(&s.g, 601, -INFINITY);
-    adam8 expected = {cloned(&l->b, &s.w), s.g, cloned(&l->b, &s.codes_m), cloned(&l->b, &s.codes_v), cloned(&l->b, &s.amax_m), cloned(&l->b, &s.amax_v)};
+    adam8 expected = {cloned(&l->b, &s.w),       s.g,
+                      cloned(&l->b, &s.codes_m), cloned(&l->b, &s.codes_v),
+                      cloned(&l->b, &s.amax_m),  cloned(&l->b, &s.amax_v)};
     adam8_step(&l->b, &expected, &a, &scalars);
     for (int level = 1; level < l->count; level++) {
-        adam8 got = {cloned(&l->b, &s.w), s.g, cloned(&l->b, &s.codes_m), cloned(&l->b, &s.codes_v), cloned(&l->b, &s.amax_m), cloned(&l->b, &s.amax_v)};
+        adam8 got = {cloned(&l->b, &s.w),       s.g,
+                     cloned(&l->b, &s.codes_m), cloned(&l->b, &s.codes_v),
+                     cloned(&l->b, &s.amax_m),  cloned(&l->b, &s.amax_v)};
         adam8_step(&l->device[level], &got, &a, &scalars);
         assert_true(distance(&got.w, &expected.w) <= tolerance_of(types.w));
         assert_true(distance(&got.amax_m, &expected.amax_m) <= 1e-6 && distance(&got.amax_v, &expected.amax_v) <= 1e-6);
@@ -171,16 +200,18 @@ static void codes_survive_a_step_that_changes_nothing(void **state)
     (void)state;
     levels_open(&l);
     crank_adam_attributes a = {.beta1 = 1 - 1e-12, .beta2 = 1 - 1e-12, .epsilon = 1e-8, .rate_factor = 0};
-    crank_view scalars = scalars_at(&l, 5);
+    crank_view            scalars = scalars_at(&l, 5);
     for (int level = 0; level < l.count; level++) {
         bench *b = level ? &l.device[level] : &l.b;
-        adam8  s = {drawn(&l.b, CRANK_F32, -1, 1, DIMS(256)), drawn(&l.b, CRANK_F32, 0, 0, DIMS(256)), fresh(&l.b, CRANK_U8, DIMS(256)),
-                    fresh(&l.b, CRANK_U8, DIMS(256)), drawn(&l.b, CRANK_F32, 1, 1, DIMS(1)), drawn(&l.b, CRANK_F32, 1, 1, DIMS(1))};
+        adam8  s = {drawn(&l.b, CRANK_F32, -1, 1, DIMS(256)), drawn(&l.b, CRANK_F32, 0, 0, DIMS(256)),
+                    fresh(&l.b, CRANK_U8, DIMS(256)),         fresh(&l.b, CRANK_U8, DIMS(256)),
+                    drawn(&l.b, CRANK_F32, 1, 1, DIMS(1)),    drawn(&l.b, CRANK_F32, 1, 1, DIMS(1))};
         for (int i = 0; i < 256; i++) set(&s.codes_m, i, i), set(&s.codes_v, i, i);
         adam8_step(b, &s, &a, &scalars);
         for (int i = 0; i < 256; i++)
             if (value(&s.codes_m, i) != i || value(&s.codes_v, i) != i)
-                fail_msg("code %d became %g and %g at level %s", i, value(&s.codes_m, i), value(&s.codes_v, i), l.names[level]);
+                fail_msg("code %d became %g and %g at level %s", i, value(&s.codes_m, i), value(&s.codes_v, i),
+                         l.names[level]);
     }
     levels_close(&l);
 }

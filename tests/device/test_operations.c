@@ -5,7 +5,8 @@ static void call_with_wrong_operands_is_refused_with_the_signature(void **state)
 {
     (void)state;
     bench      b = bench_open("plain");
-    crank_view x = drawn(&b, CRANK_F32, 0, 1, DIMS(2, 3)), y = fresh(&b, CRANK_F32, DIMS(2, 4)), z = fresh(&b, CRANK_F64, DIMS(2, 3));
+    crank_view x = drawn(&b, CRANK_F32, 0, 1, DIMS(2, 3)), y = fresh(&b, CRANK_F32, DIMS(2, 4)),
+               z = fresh(&b, CRANK_F64, DIMS(2, 3));
     crank_unary_attributes unary = {CRANK_EXP};
     assert_int_equal(crank_run_once(b.context, b.device, "unary", &x, 1, &y, 1, &unary), CRANK_USAGE);
     assert_string_equal(crank_message(b.context),
@@ -21,11 +22,12 @@ static void call_with_wrong_operands_is_refused_with_the_signature(void **state)
 static void sizes_that_disagree_are_refused(void **state)
 {
     (void)state;
-    bench      b = bench_open("plain");
-    crank_view a = drawn(&b, CRANK_F32, 0, 1, DIMS(2, 3)), c = fresh(&b, CRANK_F32, DIMS(2, 5));
-    crank_view w = drawn(&b, CRANK_F32, 0, 1, DIMS(5, 4));
+    bench                   b = bench_open("plain");
+    crank_view              a = drawn(&b, CRANK_F32, 0, 1, DIMS(2, 3)), c = fresh(&b, CRANK_F32, DIMS(2, 5));
+    crank_view              w = drawn(&b, CRANK_F32, 0, 1, DIMS(5, 4));
     crank_matmul_attributes product = {.trans_b = true, .alpha = 1};
-    assert_int_equal(crank_run_once(b.context, b.device, "matmul", VIEWS(a, w, ABSENT, ABSENT), &c, 1, &product), CRANK_USAGE);
+    assert_int_equal(crank_run_once(b.context, b.device, "matmul", VIEWS(a, w, ABSENT, ABSENT), &c, 1, &product),
+                     CRANK_USAGE);
     crank_reduce_attributes reduce = {CRANK_SUM, 4};
     assert_int_equal(crank_run_once(b.context, b.device, "reduce", &a, 1, &a, 1, &reduce), CRANK_USAGE);
     crank_pad_attributes pad = {1, INT64_MAX};

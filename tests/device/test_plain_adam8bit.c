@@ -34,7 +34,8 @@ static void unsigned_map_has_its_known_values(void **state)
         if (i) assert_true(map[i] > map[i - 1]);
     }
     assert_true(map[0] == 0 && map[255] == 1);
-    const double known[][2] = {{1, 3.25e-7}, {2, 7.75e-7}, {3, 2.125e-6}, {127, 0.103515625}, {128, 0.110546875}, {254, 0.996484375}};
+    const double known[][2] = {{1, 3.25e-7},       {2, 7.75e-7},       {3, 2.125e-6},
+                               {127, 0.103515625}, {128, 0.110546875}, {254, 0.996484375}};
     for (int k = 0; k < 6; k++) assert_near(map[(int)known[k][0]] / known[k][1], 1, 1e-6);
     assert_near(sum, 75.1052631, 1e-5);
 }
@@ -63,9 +64,12 @@ typedef struct adam_state {
 
 static adam_state adam_make(bench *b, crank_dtype dtype)
 {
-    adam_state s = {.w = drawn(b, dtype, -1, 1, DIMS(N)), .g = drawn(b, CRANK_F32, -1, 1, DIMS(N)),
-                    .codes_m = drawn(b, CRANK_U8, 0, 0, DIMS(N)), .codes_v = drawn(b, CRANK_U8, 0, 0, DIMS(N)),
-                    .amax_m = drawn(b, CRANK_F32, 0, 0, DIMS(BLOCKS)), .amax_v = drawn(b, CRANK_F32, 0, 0, DIMS(BLOCKS))};
+    adam_state s = {.w = drawn(b, dtype, -1, 1, DIMS(N)),
+                    .g = drawn(b, CRANK_F32, -1, 1, DIMS(N)),
+                    .codes_m = drawn(b, CRANK_U8, 0, 0, DIMS(N)),
+                    .codes_v = drawn(b, CRANK_U8, 0, 0, DIMS(N)),
+                    .amax_m = drawn(b, CRANK_F32, 0, 0, DIMS(BLOCKS)),
+                    .amax_v = drawn(b, CRANK_F32, 0, 0, DIMS(BLOCKS))};
     return s;
 }
 
@@ -142,11 +146,13 @@ static void quantised_states_train_like_full_ones(void **state)
     bench                 b = bench_open("plain");
     crank_adam_attributes a = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .rate_factor = 0.1};
     adam_state            s = adam_make(&b, CRANK_F32);
-    crank_view            w = copied(&b, &s.w, CRANK_F32), m = drawn(&b, CRANK_F32, 0, 0, DIMS(N)), v = drawn(&b, CRANK_F32, 0, 0, DIMS(N));
-    double                loss[2] = {0, 0}, start = 0;
+    crank_view            w = copied(&b, &s.w, CRANK_F32), m = drawn(&b, CRANK_F32, 0, 0, DIMS(N)),
+               v = drawn(&b, CRANK_F32, 0, 0, DIMS(N));
+    double loss[2] = {0, 0}, start = 0;
     for (int i = 0; i < N; i++) start += value(&w, i) * value(&w, i);
     for (int t = 1; t <= 60; t++) {
-        crank_view scalars = GIVEN(&b, CRANK_F32, DIMS(8), 0.125, t, 1, 0, 1, 0, 0, 0), g = fresh(&b, CRANK_F32, DIMS(N));
+        crank_view scalars = GIVEN(&b, CRANK_F32, DIMS(8), 0.125, t, 1, 0, 1, 0, 0, 0),
+                   g = fresh(&b, CRANK_F32, DIMS(N));
         for (int i = 0; i < N; i++) set(&s.g, i, value(&s.w, i)), set(&g, i, value(&w, i));
         adam_step(&b, &s, &a, t);
         apply(&b, "adamw", VIEWS(w, g, m, v, scalars), VIEWS(w, m, v), &a);

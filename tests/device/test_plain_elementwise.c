@@ -26,7 +26,8 @@ static void narrow_floats_are_rounded_once(void **state)
     crank_view y = fresh(&b, CRANK_BF16, DIMS(3));
     apply(&b, "copy", VIEWS(x), VIEWS(y), NULL);
     ASSERT_VALUES(&y, 0, 1 + 0x1p-7, 1, 1);
-    crank_view h = GIVEN(&b, CRANK_F64, DIMS(3), 1 + 0x1p-11 + 0x1p-40, 1e6, -65519.99999), z = fresh(&b, CRANK_F16, DIMS(3));
+    crank_view h = GIVEN(&b, CRANK_F64, DIMS(3), 1 + 0x1p-11 + 0x1p-40, 1e6, -65519.99999),
+               z = fresh(&b, CRANK_F16, DIMS(3));
     apply(&b, "copy", VIEWS(h), VIEWS(z), NULL);
     ASSERT_VALUES(&z, 0, 1 + 0x1p-10, INFINITY, -65504);
     bench_close(&b);
@@ -49,9 +50,9 @@ static void fill_writes_every_type(void **state)
 static void binary_broadcasts_as_numpy(void **state)
 {
     (void)state;
-    bench                   b = bench_open("plain");
-    crank_view              row = GIVEN(&b, CRANK_F64, DIMS(3), 1, 2, 3), column = GIVEN(&b, CRANK_F64, DIMS(2, 1), 10, 20);
-    crank_view              y = fresh(&b, CRANK_F64, DIMS(2, 3));
+    bench      b = bench_open("plain");
+    crank_view row = GIVEN(&b, CRANK_F64, DIMS(3), 1, 2, 3), column = GIVEN(&b, CRANK_F64, DIMS(2, 1), 10, 20);
+    crank_view y = fresh(&b, CRANK_F64, DIMS(2, 3));
     crank_binary_attributes add = {CRANK_ADD}, power = {CRANK_POW};
     apply(&b, "binary", VIEWS(row, column), VIEWS(y), &add);
     ASSERT_VALUES(&y, 0, 11, 12, 13, 21, 22, 23);
@@ -67,12 +68,12 @@ static void binary_broadcasts_as_numpy(void **state)
 static void binary_kinds_match_their_names(void **state)
 {
     (void)state;
-    bench      b = bench_open("plain");
-    crank_view x = GIVEN(&b, CRANK_F64, DIMS(4), 2, -1, NAN, 3), z = GIVEN(&b, CRANK_F64, DIMS(4), 4, -2, 1, 3);
-    crank_view y = fresh(&b, CRANK_F64, DIMS(4));
+    bench        b = bench_open("plain");
+    crank_view   x = GIVEN(&b, CRANK_F64, DIMS(4), 2, -1, NAN, 3), z = GIVEN(&b, CRANK_F64, DIMS(4), 4, -2, 1, 3);
+    crank_view   y = fresh(&b, CRANK_F64, DIMS(4));
     const double expected[][4] = {
-        {6, -3, NAN, 6}, {-2, 1, NAN, 0}, {8, 2, NAN, 9}, {0.5, 0.5, NAN, 1}, {4, -1, NAN, 3},
-        {2, -2, NAN, 3}, {16, 1, NAN, 27}, {0, 1, 0, 0}, {0, 1, 0, 1}, {0, 0, 0, 1},
+        {6, -3, NAN, 6}, {-2, 1, NAN, 0},  {8, 2, NAN, 9}, {0.5, 0.5, NAN, 1}, {4, -1, NAN, 3},
+        {2, -2, NAN, 3}, {16, 1, NAN, 27}, {0, 1, 0, 0},   {0, 1, 0, 1},       {0, 0, 0, 1},
     };
     for (int kind = CRANK_ADD; kind <= CRANK_EQ; kind++) {
         crank_binary_attributes a = {(crank_binary_kind)kind};
@@ -105,12 +106,23 @@ static void unary_kinds_match_their_names(void **state)
     bench        b = bench_open("plain");
     crank_view   x = GIVEN(&b, CRANK_F64, DIMS(2), 0.7, 2.25), y = fresh(&b, CRANK_F64, DIMS(2));
     const double expected[][2] = {
-        {-0.7, -2.25}, {2.01375270747048, 9.48773583635853}, {-0.356674943938732, 0.810930216216329},
-        {0.836660026534076, 1.5}, {1.19522860933439, 0.666666666666667}, {1.42857142857143, 0.444444444444444},
-        {0.49, 5.0625}, {0.7, 2.25}, {1, 1}, {0.604367777117164, 0.978026114738814},
-        {0.668187772168166, 0.904650535100891}, {1.10318604888546, 2.35020655891675}, {0.7, 2.25},
-        {0.467731440517716, 2.035463703977}, {0.530625443443849, 2.22249493652615},
-        {0.530570134705117, 2.22279867010271}, {0.644217687237691, 0.778073196887921},
+        {-0.7, -2.25},
+        {2.01375270747048, 9.48773583635853},
+        {-0.356674943938732, 0.810930216216329},
+        {0.836660026534076, 1.5},
+        {1.19522860933439, 0.666666666666667},
+        {1.42857142857143, 0.444444444444444},
+        {0.49, 5.0625},
+        {0.7, 2.25},
+        {1, 1},
+        {0.604367777117164, 0.978026114738814},
+        {0.668187772168166, 0.904650535100891},
+        {1.10318604888546, 2.35020655891675},
+        {0.7, 2.25},
+        {0.467731440517716, 2.035463703977},
+        {0.530625443443849, 2.22249493652615},
+        {0.530570134705117, 2.22279867010271},
+        {0.644217687237691, 0.778073196887921},
         {0.764842187284488, -0.628173622722739},
     };
     for (int kind = CRANK_NEG; kind <= CRANK_COS; kind++) {
@@ -125,9 +137,10 @@ static void unary_kinds_match_their_names(void **state)
 static void unary_is_stable_at_the_ends(void **state)
 {
     (void)state;
-    bench        b = bench_open("plain");
-    crank_view   x = GIVEN(&b, CRANK_F64, DIMS(5), -INFINITY, -800, 800, INFINITY, NAN), y = fresh(&b, CRANK_F64, DIMS(5));
-    crank_view   dy = GIVEN(&b, CRANK_F64, DIMS(5), 1, 1, 1, 1, 1);
+    bench      b = bench_open("plain");
+    crank_view x = GIVEN(&b, CRANK_F64, DIMS(5), -INFINITY, -800, 800, INFINITY, NAN),
+               y = fresh(&b, CRANK_F64, DIMS(5));
+    crank_view dy = GIVEN(&b, CRANK_F64, DIMS(5), 1, 1, 1, 1, 1);
     const struct {
         crank_unary_kind kind;
         double           y[5], slope[5];
@@ -164,8 +177,9 @@ static void unary_reverse_equals_central_differences(void **state)
         crank_view             dy = drawn(&b, CRANK_F64, -1, 1, DIMS(3, 7));
         if (kind == CRANK_RECIPROCAL) draw_into(&b, x, 0.3, 2);
         apply(&b, "unary", VIEWS(x), VIEWS(y), &a);
-        apply(&b, "unary_backward", VIEWS(crank_unary_needs_x(a.kind) ? x : ABSENT, crank_unary_needs_y(a.kind) ? y : ABSENT, dy),
-              VIEWS(dx), &a);
+        apply(&b, "unary_backward",
+              VIEWS(crank_unary_needs_x(a.kind) ? x : ABSENT, crank_unary_needs_y(a.kind) ? y : ABSENT, dy), VIEWS(dx),
+              &a);
         assert_gradient(&b, "unary", VIEWS(x), VIEWS(y), &a, &dy, 0, &dx);
     }
     bench_close(&b);
@@ -191,12 +205,13 @@ static void glu_reverse_equals_central_differences(void **state)
 static void dropout_keeps_what_its_stream_says(void **state)
 {
     (void)state;
-    bench                    b = bench_open("plain");
+    bench b = bench_open("plain");
     enum { N = 4000 };
     crank_dropout_attributes a = {.p = 0.25, .seed = 5, .index = 9};
-    crank_view               x = drawn(&b, CRANK_F32, 1, 2, DIMS(N)), y = fresh(&b, CRANK_F32, DIMS(N)), again = fresh(&b, CRANK_F32, DIMS(N));
-    crank_view               step = GIVEN(&b, CRANK_I64, DIMS(1), 3);
-    int                      kept = 0;
+    crank_view               x = drawn(&b, CRANK_F32, 1, 2, DIMS(N)), y = fresh(&b, CRANK_F32, DIMS(N)),
+               again = fresh(&b, CRANK_F32, DIMS(N));
+    crank_view step = GIVEN(&b, CRANK_I64, DIMS(1), 3);
+    int        kept = 0;
     apply(&b, "dropout", VIEWS(x, step), VIEWS(y), &a);
     apply(&b, "dropout", VIEWS(x, step), VIEWS(again), &a);
     assert_memory_equal(y.data, again.data, N * sizeof(float));

@@ -5,9 +5,12 @@ static void matmul_of_small_matrices(void **state)
 {
     (void)state;
     bench      b = bench_open("plain");
-    crank_view a = GIVEN(&b, CRANK_F64, DIMS(2, 3), 1, 2, 3, 4, 5, 6), at = GIVEN(&b, CRANK_F64, DIMS(3, 2), 1, 4, 2, 5, 3, 6);
-    crank_view m = GIVEN(&b, CRANK_F64, DIMS(3, 2), 1, -1, 0, 2, 3, 1), mt = GIVEN(&b, CRANK_F64, DIMS(2, 3), 1, 0, 3, -1, 2, 1);
-    crank_view bias = GIVEN(&b, CRANK_F64, DIMS(2), 100, 200), c0 = GIVEN(&b, CRANK_F64, DIMS(2, 2), 1, 2, 3, 4), c = fresh_rows(&b, CRANK_F64, 2, DIMS(2, 2));
+    crank_view a = GIVEN(&b, CRANK_F64, DIMS(2, 3), 1, 2, 3, 4, 5, 6),
+               at = GIVEN(&b, CRANK_F64, DIMS(3, 2), 1, 4, 2, 5, 3, 6);
+    crank_view m = GIVEN(&b, CRANK_F64, DIMS(3, 2), 1, -1, 0, 2, 3, 1),
+               mt = GIVEN(&b, CRANK_F64, DIMS(2, 3), 1, 0, 3, -1, 2, 1);
+    crank_view bias = GIVEN(&b, CRANK_F64, DIMS(2), 100, 200), c0 = GIVEN(&b, CRANK_F64, DIMS(2, 2), 1, 2, 3, 4),
+               c = fresh_rows(&b, CRANK_F64, 2, DIMS(2, 2));
     for (int form = 0; form < 4; form++) {
         crank_matmul_attributes plain = {form & 1, form >> 1, 1};
         apply(&b, "matmul", VIEWS(form & 1 ? at : a, form >> 1 ? mt : m, ABSENT, ABSENT), VIEWS(c), &plain);
@@ -22,10 +25,12 @@ static void matmul_spreads_a_batch_of_one(void **state)
 {
     (void)state;
     bench      b = bench_open("plain");
-    crank_view a = GIVEN(&b, CRANK_BF16, DIMS(2, 1, 2), 1, 2, 3, 4), m = GIVEN(&b, CRANK_BF16, DIMS(2, 1), 10, 1), c = fresh(&b, CRANK_F32, DIMS(2, 1, 1));
+    crank_view a = GIVEN(&b, CRANK_BF16, DIMS(2, 1, 2), 1, 2, 3, 4), m = GIVEN(&b, CRANK_BF16, DIMS(2, 1), 10, 1),
+               c = fresh(&b, CRANK_F32, DIMS(2, 1, 1));
     apply(&b, "matmul", VIEWS(a, m, ABSENT, ABSENT), VIEWS(c), &(crank_matmul_attributes){false, false, 1});
     ASSERT_VALUES(&c, 0, 12, 34);
-    crank_view empty = fresh(&b, CRANK_F32, DIMS(2, 0)), none = fresh(&b, CRANK_F32, DIMS(0, 2)), zeros = fresh(&b, CRANK_F32, DIMS(2, 2));
+    crank_view empty = fresh(&b, CRANK_F32, DIMS(2, 0)), none = fresh(&b, CRANK_F32, DIMS(0, 2)),
+               zeros = fresh(&b, CRANK_F32, DIMS(2, 2));
     apply(&b, "matmul", VIEWS(empty, none, ABSENT, ABSENT), VIEWS(zeros), &(crank_matmul_attributes){false, false, 1});
     ASSERT_VALUES(&zeros, 0, 0, 0, 0, 0);
     bench_close(&b);
@@ -66,7 +71,8 @@ static void attention_equals_softmax_of_masked_scores(void **state)
                 double p[TOKENS], sum = 0, o[D] = {0};
                 for (int j = 0; j < TOKENS; j++) {
                     double s = 0;
-                    for (int x = 0; x < D; x++) s += value(&c.q, (i * HQ + h) * D + x) * value(&c.k, (j * HK + h / 2) * D + x);
+                    for (int x = 0; x < D; x++)
+                        s += value(&c.q, (i * HQ + h) * D + x) * value(&c.k, (j * HK + h / 2) * D + x);
                     bool seen = (i < 4) == (j < 4) && (!(form & 1) || j <= i) && (!(form & 2) || abs(i - j) < 2);
                     sum += p[j] = seen ? exp(0.6 * s) : 0;
                 }
@@ -88,9 +94,11 @@ static void attention_reverse_equals_central_differences(void **state)
         crank_view     dout = drawn(&b, CRANK_F64, -1, 1, DIMS(TOKENS, HQ, D)), seeds[] = {dout, ABSENT};
         crank_view     gradients[3];
         for (int k = 0; k < 3; k++) gradients[k] = fresh(&b, CRANK_F64, DIMS(TOKENS, k ? HK : HQ, D));
-        apply(&b, "attention_backward", VIEWS(dout, c.q, c.k, c.v, c.o, c.lse, c.segments), gradients, 3, &c.attributes);
+        apply(&b, "attention_backward", VIEWS(dout, c.q, c.k, c.v, c.o, c.lse, c.segments), gradients, 3,
+              &c.attributes);
         for (int k = 0; k < 3; k++)
-            assert_gradient(&b, "attention", VIEWS(c.q, c.k, c.v, c.segments), VIEWS(c.o, c.lse), &c.attributes, seeds, k, &gradients[k]);
+            assert_gradient(&b, "attention", VIEWS(c.q, c.k, c.v, c.segments), VIEWS(c.o, c.lse), &c.attributes, seeds,
+                            k, &gradients[k]);
     }
     bench_close(&b);
 }
@@ -103,7 +111,9 @@ static void attention_refuses_segments_out_of_order(void **state)
     const double   wrong[3][4] = {{0, 5, 4, 7}, {0, 4, 4, 8}, {-1, 4, 4, 7}};
     for (int k = 0; k < 3; k++) {
         crank_view segments = given(&b, CRANK_I32, wrong[k], DIMS(4));
-        assert_int_equal(crank_run_once(b.context, b.device, "attention", VIEWS(c.q, c.k, c.v, segments), VIEWS(c.o, c.lse), &c.attributes), CRANK_USAGE);
+        assert_int_equal(crank_run_once(b.context, b.device, "attention", VIEWS(c.q, c.k, c.v, segments),
+                                        VIEWS(c.o, c.lse), &c.attributes),
+                         CRANK_USAGE);
     }
     bench_close(&b);
 }
@@ -113,15 +123,21 @@ static void cached_attention_equals_causal_attention(void **state)
 {
     (void)state;
     bench      b = bench_open("plain");
-    crank_view q = drawn(&b, CRANK_F64, -1, 1, DIMS(TOKENS, HQ, D)), k = drawn(&b, CRANK_F64, -1, 1, DIMS(TOKENS, HK, D)), v = drawn(&b, CRANK_F64, -1, 1, DIMS(TOKENS, HK, D));
-    crank_view whole = GIVEN(&b, CRANK_I32, DIMS(2), 0, TOKENS), o = fresh(&b, CRANK_F64, DIMS(TOKENS, HQ, D)), lse = fresh(&b, CRANK_F64, DIMS(HQ, TOKENS));
-    crank_view cache_k = drawn(&b, CRANK_F64, 7, 8, DIMS(9, HK, D)), cache_v = drawn(&b, CRANK_F64, 7, 8, DIMS(9, HK, D));
+    crank_view q = drawn(&b, CRANK_F64, -1, 1, DIMS(TOKENS, HQ, D)),
+               k = drawn(&b, CRANK_F64, -1, 1, DIMS(TOKENS, HK, D)),
+               v = drawn(&b, CRANK_F64, -1, 1, DIMS(TOKENS, HK, D));
+    crank_view whole = GIVEN(&b, CRANK_I32, DIMS(2), 0, TOKENS), o = fresh(&b, CRANK_F64, DIMS(TOKENS, HQ, D)),
+               lse = fresh(&b, CRANK_F64, DIMS(HQ, TOKENS));
+    crank_view cache_k = drawn(&b, CRANK_F64, 7, 8, DIMS(9, HK, D)),
+               cache_v = drawn(&b, CRANK_F64, 7, 8, DIMS(9, HK, D));
     crank_attention_attributes a = {CRANK_MASK_CAUSAL, 3, 0.5};
     apply(&b, "attention", VIEWS(q, k, v, whole), VIEWS(o, lse), &a);
     for (int first = 0; first < TOKENS; first += 4) {
         int        count = first ? 3 : 4;
-        crank_view position = GIVEN(&b, CRANK_I32, DIMS(1), first), got = fresh(&b, CRANK_F64, DIMS(count, HQ, D)), part[3] = {q, k, v}, expected = o;
-        for (int x = 0; x < 3; x++) part[x].dims[0] = count, part[x].data = (double *)part[x].data + first * part[x].strides[0];
+        crank_view position = GIVEN(&b, CRANK_I32, DIMS(1), first), got = fresh(&b, CRANK_F64, DIMS(count, HQ, D)),
+                   part[3] = {q, k, v}, expected = o;
+        for (int x = 0; x < 3; x++)
+            part[x].dims[0] = count, part[x].data = (double *)part[x].data + first * part[x].strides[0];
         expected.dims[0] = count, expected.data = (double *)o.data + first * o.strides[0];
         apply(&b, "cache_write", VIEWS(part[1], position, cache_k), VIEWS(cache_k), NULL);
         apply(&b, "cache_write", VIEWS(part[2], position, cache_v), VIEWS(cache_v), NULL);
@@ -129,7 +145,8 @@ static void cached_attention_equals_causal_attention(void **state)
         assert_true(distance(&got, &expected) < 1e-14);
     }
     crank_view position = GIVEN(&b, CRANK_I32, DIMS(1), 3);
-    assert_int_equal(crank_run_once(b.context, b.device, "cache_write", VIEWS(k, position, cache_k), &cache_k, 1, NULL), CRANK_USAGE);
+    assert_int_equal(crank_run_once(b.context, b.device, "cache_write", VIEWS(k, position, cache_k), &cache_k, 1, NULL),
+                     CRANK_USAGE);
     assert_string_equal(crank_message(b.context), "attention cache: 7 tokens at position 3, the cache holds 9");
     bench_close(&b);
 }
@@ -142,10 +159,14 @@ typedef struct head_case {
 static head_case head_make(bench *b)
 {
     head_case h = {
-        .x = drawn(b, CRANK_F64, -1, 1, DIMS(ROWS, WIDTH)), .w = drawn(b, CRANK_F64, -1, 1, DIMS(VOCABULARY, WIDTH)),
-        .bias = drawn(b, CRANK_F64, -1, 1, DIMS(VOCABULARY)), .targets = GIVEN(b, CRANK_I32, DIMS(ROWS), 2, 4, -100, 2),
-        .weights = GIVEN(b, CRANK_F64, DIMS(ROWS), 1, 0.5, 3, -2), .logp = fresh(b, CRANK_F64, DIMS(ROWS)),
-        .lse = fresh(b, CRANK_F64, DIMS(ROWS)), .unit = fresh(b, CRANK_F64, DIMS(ROWS, WIDTH)),
+        .x = drawn(b, CRANK_F64, -1, 1, DIMS(ROWS, WIDTH)),
+        .w = drawn(b, CRANK_F64, -1, 1, DIMS(VOCABULARY, WIDTH)),
+        .bias = drawn(b, CRANK_F64, -1, 1, DIMS(VOCABULARY)),
+        .targets = GIVEN(b, CRANK_I32, DIMS(ROWS), 2, 4, -100, 2),
+        .weights = GIVEN(b, CRANK_F64, DIMS(ROWS), 1, 0.5, 3, -2),
+        .logp = fresh(b, CRANK_F64, DIMS(ROWS)),
+        .lse = fresh(b, CRANK_F64, DIMS(ROWS)),
+        .unit = fresh(b, CRANK_F64, DIMS(ROWS, WIDTH)),
     };
     return h;
 }
@@ -156,7 +177,8 @@ static void head_logprob_equals_log_softmax_of_the_product(void **state)
     bench                 b = bench_open("plain");
     head_case             h = head_make(&b);
     crank_head_attributes a = {0};
-    crank_view            z = fresh(&b, CRANK_F64, DIMS(ROWS, VOCABULARY)), ids = h.targets, picked = fresh(&b, CRANK_F64, DIMS(ROWS, 1));
+    crank_view            z = fresh(&b, CRANK_F64, DIMS(ROWS, VOCABULARY)), ids = h.targets,
+               picked = fresh(&b, CRANK_F64, DIMS(ROWS, 1));
     apply(&b, "head_logprob", VIEWS(h.x, h.w, h.bias, h.targets), VIEWS(h.logp, h.lse, h.unit), &a);
     apply(&b, "matmul", VIEWS(h.x, h.w, h.bias, ABSENT), VIEWS(z), &(crank_matmul_attributes){false, true, 1});
     for (int i = 0; i < ROWS; i++) {
@@ -180,7 +202,8 @@ static void head_unit_is_the_gradient_of_each_logprob(void **state)
     crank_view            ones = GIVEN(&b, CRANK_F64, DIMS(ROWS), 1, 1, 1, 1), seeds[] = {ones, ABSENT, ABSENT};
     apply(&b, "head_logprob", VIEWS(h.x, h.w, ABSENT, h.targets), VIEWS(h.logp, h.lse, h.unit), &a);
     crank_view unit = copied(&b, &h.unit, CRANK_F64);
-    assert_gradient(&b, "head_logprob", VIEWS(h.x, h.w, ABSENT, h.targets), VIEWS(h.logp, h.lse, h.unit), &a, seeds, 0, &unit);
+    assert_gradient(&b, "head_logprob", VIEWS(h.x, h.w, ABSENT, h.targets), VIEWS(h.logp, h.lse, h.unit), &a, seeds, 0,
+                    &unit);
     bench_close(&b);
 }
 
@@ -192,12 +215,14 @@ static void head_reverses_equal_central_differences(void **state)
     crank_head_attributes a = {0};
     crank_view            d[3], numerator = fresh(&b, CRANK_F64, SCALAR), one = GIVEN(&b, CRANK_F64, SCALAR, 1);
     crank_view            seeds[] = {h.weights, ABSENT, ABSENT}, seeds_ce[] = {one, ABSENT, ABSENT, ABSENT, ABSENT};
-    d[0] = fresh(&b, CRANK_F64, DIMS(ROWS, WIDTH)), d[1] = fresh(&b, CRANK_F64, DIMS(VOCABULARY, WIDTH)), d[2] = fresh(&b, CRANK_F64, DIMS(VOCABULARY));
+    d[0] = fresh(&b, CRANK_F64, DIMS(ROWS, WIDTH)), d[1] = fresh(&b, CRANK_F64, DIMS(VOCABULARY, WIDTH)),
+    d[2] = fresh(&b, CRANK_F64, DIMS(VOCABULARY));
     const crank_view in[] = {h.x, h.w, h.bias, h.targets}, out[] = {h.logp, h.lse, ABSENT};
     apply(&b, "head_logprob", in, 4, out, 3, &a);
     apply(&b, "head_logprob_backward", VIEWS(h.weights, h.x, h.w, h.bias, h.targets, h.lse), d, 3, &a);
     for (int k = 0; k < 3; k++) assert_gradient(&b, "head_logprob", in, 4, out, 3, &a, seeds, k, &d[k]);
-    const crank_view in_ce[] = {h.x, h.w, h.bias, h.targets, h.weights}, out_ce[] = {numerator, h.logp, ABSENT, ABSENT, ABSENT};
+    const crank_view in_ce[] = {h.x, h.w, h.bias, h.targets, h.weights},
+                     out_ce[] = {numerator, h.logp, ABSENT, ABSENT, ABSENT};
     apply(&b, "head_cross_entropy", in_ce, 5, VIEWS(numerator, h.logp, d[0], d[1], d[2]), &a);
     double expected = 0;
     for (int i = 0; i < ROWS; i++) expected -= value(&h.weights, i) * value(&h.logp, i);

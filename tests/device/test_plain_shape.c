@@ -6,7 +6,8 @@ static void reduce_takes_any_axes_and_strides(void **state)
     (void)state;
     bench      b = bench_open("plain");
     crank_view x = GIVEN(&b, CRANK_F64, DIMS(2, 3), 1, 2, 3, 4, 5, -6), row = fresh(&b, CRANK_F64, DIMS(1, 3));
-    crank_view column = fresh(&b, CRANK_F64, DIMS(2, 1)), all = fresh(&b, CRANK_F64, DIMS(1, 1)), self = fresh(&b, CRANK_F64, DIMS(2, 3));
+    crank_view column = fresh(&b, CRANK_F64, DIMS(2, 1)), all = fresh(&b, CRANK_F64, DIMS(1, 1)),
+               self = fresh(&b, CRANK_F64, DIMS(2, 3));
     apply(&b, "reduce", VIEWS(x), VIEWS(row), &(crank_reduce_attributes){CRANK_SUM, 1});
     ASSERT_VALUES(&row, 0, 5, 7, -3);
     apply(&b, "reduce", VIEWS(x), VIEWS(column), &(crank_reduce_attributes){CRANK_MEAN, 2});
@@ -76,7 +77,8 @@ static void gather_and_scatter_are_each_others_reverse(void **state)
 {
     (void)state;
     bench      b = bench_open("plain");
-    crank_view table = GIVEN(&b, CRANK_F64, DIMS(3, 2), 1, 2, 3, 4, 5, 6), ids = GIVEN(&b, CRANK_I32, DIMS(5), 2, 0, 2, -1, 3);
+    crank_view table = GIVEN(&b, CRANK_F64, DIMS(3, 2), 1, 2, 3, 4, 5, 6),
+               ids = GIVEN(&b, CRANK_I32, DIMS(5), 2, 0, 2, -1, 3);
     crank_view y = fresh(&b, CRANK_F64, DIMS(5, 2)), dtable = fresh(&b, CRANK_F64, DIMS(3, 2));
     apply(&b, "gather_rows", VIEWS(table, ids), VIEWS(y), NULL);
     ASSERT_VALUES(&y, 0, 5, 6, 1, 2, 5, 6, 0, 0, 0, 0);

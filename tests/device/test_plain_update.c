@@ -4,14 +4,18 @@
 enum { N = 9 };
 
 /* rate 0.1 at step `count`, clip factor 0.5 */
-static crank_view scalars_at(bench *b, double count, double skip) { return GIVEN(b, CRANK_F32, DIMS(8), 0.125, count, 0.5, skip, 4, 0, 0, 0); }
+static crank_view scalars_at(bench *b, double count, double skip)
+{
+    return GIVEN(b, CRANK_F32, DIMS(8), 0.125, count, 0.5, skip, 4, 0, 0, 0);
+}
 
 static void adamw_first_step_moves_by_the_rate(void **state)
 {
     (void)state;
-    bench                 b = bench_open("plain");
-    crank_view            w = GIVEN(&b, CRANK_F64, DIMS(3), 1, 2, 3), g = GIVEN(&b, CRANK_F64, DIMS(3), 5, -0.01, 0);
-    crank_view            m = GIVEN(&b, CRANK_F64, DIMS(3), 0, 0, 0), v = GIVEN(&b, CRANK_F64, DIMS(3), 0, 0, 0), s = scalars_at(&b, 1, 0);
+    bench      b = bench_open("plain");
+    crank_view w = GIVEN(&b, CRANK_F64, DIMS(3), 1, 2, 3), g = GIVEN(&b, CRANK_F64, DIMS(3), 5, -0.01, 0);
+    crank_view m = GIVEN(&b, CRANK_F64, DIMS(3), 0, 0, 0), v = GIVEN(&b, CRANK_F64, DIMS(3), 0, 0, 0),
+               s = scalars_at(&b, 1, 0);
     crank_adam_attributes a = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-12, .rate_factor = 2};
     apply(&b, "adamw", VIEWS(w, g, m, v, s), VIEWS(w, m, v), &a);
     ASSERT_VALUES(&w, 1e-8, 0.75, 2.25, 3);
@@ -25,9 +29,11 @@ static void adamw_follows_torch(void **state)
     (void)state;
     bench b = bench_open("plain");
     for (int l2 = 0; l2 < 2; l2++) {
-        crank_adam_attributes a = {.beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-3, .decay = 0.3, .rate_factor = 1, .l2 = l2};
-        crank_view w = drawn(&b, CRANK_F32, -1, 1, DIMS(N)), m = drawn(&b, CRANK_F32, 0, 0, DIMS(N)), v = drawn(&b, CRANK_F32, 0, 0, DIMS(N));
-        double     weight[N], first[N] = {0}, second[N] = {0};
+        crank_adam_attributes a = {
+            .beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-3, .decay = 0.3, .rate_factor = 1, .l2 = l2};
+        crank_view w = drawn(&b, CRANK_F32, -1, 1, DIMS(N)), m = drawn(&b, CRANK_F32, 0, 0, DIMS(N)),
+                   v = drawn(&b, CRANK_F32, 0, 0, DIMS(N));
+        double weight[N], first[N] = {0}, second[N] = {0};
         for (int i = 0; i < N; i++) weight[i] = value(&w, i);
         for (int t = 1; t <= 3; t++) {
             crank_view g = drawn(&b, CRANK_F32, -1, 1, DIMS(N)), s = scalars_at(&b, t, 0);
@@ -52,9 +58,13 @@ static void sgd_follows_torch(void **state)
     (void)state;
     bench b = bench_open("plain");
     for (int form = 0; form < 3; form++) { /* plain, momentum with dampening, nesterov */
-        crank_sgd_attributes a = {.momentum = form ? 0.9 : 0, .dampening = form == 1 ? 0.5 : 0, .decay = 0.1, .rate_factor = 1, .nesterov = form == 2};
-        crank_view           w = drawn(&b, CRANK_F64, -1, 1, DIMS(N)), buffer = form ? fresh(&b, CRANK_F64, DIMS(N)) : ABSENT;
-        double               weight[N], kept[N];
+        crank_sgd_attributes a = {.momentum = form ? 0.9 : 0,
+                                  .dampening = form == 1 ? 0.5 : 0,
+                                  .decay = 0.1,
+                                  .rate_factor = 1,
+                                  .nesterov = form == 2};
+        crank_view w = drawn(&b, CRANK_F64, -1, 1, DIMS(N)), buffer = form ? fresh(&b, CRANK_F64, DIMS(N)) : ABSENT;
+        double     weight[N], kept[N];
         for (int i = 0; i < N; i++) weight[i] = value(&w, i);
         for (int t = 1; t <= 3; t++) {
             crank_view g = drawn(&b, CRANK_F64, -1, 1, DIMS(N)), s = scalars_at(&b, t, 0);
@@ -78,7 +88,8 @@ static void lion_follows_its_paper(void **state)
     (void)state;
     bench                 b = bench_open("plain");
     crank_lion_attributes a = {.beta1 = 0.5, .beta2 = 0.75, .decay = 0.4, .rate_factor = 1};
-    crank_view            w = GIVEN(&b, CRANK_F64, DIMS(3), 1, -1, 2), g = GIVEN(&b, CRANK_F64, DIMS(3), 2, -8, 0), m = GIVEN(&b, CRANK_F64, DIMS(3), -2, 2, 0);
+    crank_view            w = GIVEN(&b, CRANK_F64, DIMS(3), 1, -1, 2), g = GIVEN(&b, CRANK_F64, DIMS(3), 2, -8, 0),
+               m = GIVEN(&b, CRANK_F64, DIMS(3), -2, 2, 0);
     apply(&b, "lion", VIEWS(w, g, m, scalars_at(&b, 1, 0)), VIEWS(w, m), &a);
     ASSERT_VALUES(&w, 1e-15, 1 - 0.05 + 0.125, -1 + 0.05 + 0.125, 2 - 0.1); /* c = -0.5, -1, 0 */
     ASSERT_VALUES(&m, 1e-15, -1.25, 0.5, 0);
@@ -89,11 +100,15 @@ static void skipped_step_changes_nothing(void **state)
 {
     (void)state;
     bench      b = bench_open("plain");
-    crank_view w = drawn(&b, CRANK_F32, -1, 1, DIMS(N)), g = drawn(&b, CRANK_F32, -1, 1, DIMS(N)), m = drawn(&b, CRANK_F32, -1, 1, DIMS(N)), v = drawn(&b, CRANK_F32, 0, 1, DIMS(N));
-    crank_view old[3] = {copied(&b, &w, CRANK_F32), copied(&b, &m, CRANK_F32), copied(&b, &v, CRANK_F32)}, s = scalars_at(&b, 2, 1);
+    crank_view w = drawn(&b, CRANK_F32, -1, 1, DIMS(N)), g = drawn(&b, CRANK_F32, -1, 1, DIMS(N)),
+               m = drawn(&b, CRANK_F32, -1, 1, DIMS(N)), v = drawn(&b, CRANK_F32, 0, 1, DIMS(N));
+    crank_view old[3] = {copied(&b, &w, CRANK_F32), copied(&b, &m, CRANK_F32), copied(&b, &v, CRANK_F32)},
+               s = scalars_at(&b, 2, 1);
     crank_view codes = fresh(&b, CRANK_U8, DIMS(N)), amax = drawn(&b, CRANK_F32, 1, 1, DIMS(1));
-    apply(&b, "adamw", VIEWS(w, g, m, v, s), VIEWS(w, m, v), &(crank_adam_attributes){.beta1 = 0.9, .beta2 = 0.99, .rate_factor = 1});
-    apply(&b, "adamw8bit", VIEWS(w, g, codes, codes, amax, amax, s), VIEWS(w, codes, codes, amax, amax), &(crank_adam_attributes){.rate_factor = 1});
+    apply(&b, "adamw", VIEWS(w, g, m, v, s), VIEWS(w, m, v),
+          &(crank_adam_attributes){.beta1 = 0.9, .beta2 = 0.99, .rate_factor = 1});
+    apply(&b, "adamw8bit", VIEWS(w, g, codes, codes, amax, amax, s), VIEWS(w, codes, codes, amax, amax),
+          &(crank_adam_attributes){.rate_factor = 1});
     apply(&b, "sgd", VIEWS(w, g, m, s), VIEWS(w, m), &(crank_sgd_attributes){.momentum = 0.9, .rate_factor = 1});
     apply(&b, "lion", VIEWS(w, g, m, s), VIEWS(w, m), &(crank_lion_attributes){.rate_factor = 1});
     assert_true(distance(&w, &old[0]) == 0 && distance(&m, &old[1]) == 0 && distance(&v, &old[2]) == 0);
@@ -104,9 +119,9 @@ static void skipped_step_changes_nothing(void **state)
 static void bf16_weights_are_rounded_stochastically_without_bias(void **state)
 {
     (void)state;
-    bench                b = bench_open("plain");
+    bench b = bench_open("plain");
     enum { MANY = 20000 };
-    crank_view           w = fresh(&b, CRANK_BF16, DIMS(MANY)), g = fresh(&b, CRANK_F32, DIMS(MANY)), s = scalars_at(&b, 7, 0);
+    crank_view w = fresh(&b, CRANK_BF16, DIMS(MANY)), g = fresh(&b, CRANK_F32, DIMS(MANY)), s = scalars_at(&b, 7, 0);
     crank_sgd_attributes a = {.rate_factor = 1, .seed = 3, .index = 4};
     crank_stream         stream = crank_stream_make(3, CRANK_RANDOM_ROUNDING, 4);
     double               sum = 0;
@@ -137,7 +152,8 @@ static void clip_scale_limits_the_norm_of_the_mean_gradient(void **state)
 {
     (void)state;
     bench      b = bench_open("plain");
-    crank_view squares = GIVEN(&b, CRANK_F32, DIMS(2), 9, 1591), s = scalars_at(&b, 1, 0), norm = fresh(&b, CRANK_F32, SCALAR);
+    crank_view squares = GIVEN(&b, CRANK_F32, DIMS(2), 9, 1591), s = scalars_at(&b, 1, 0),
+               norm = fresh(&b, CRANK_F32, SCALAR);
     /* sum 1600: norm 40, mean gradient 10 */
     apply(&b, "clip_scale", VIEWS(squares, s), VIEWS(s, norm), &(crank_clip_attributes){2.5});
     ASSERT_VALUES(&norm, 0, 10);

@@ -33,7 +33,8 @@ ALWAYS_INLINE void unary_kinds(crank_dtype t, const activation_job *job, int64_t
     case CRANK_SILU: map1(vec_silu, t, t, n, x, y, s); break;
     case CRANK_GELU: map1(vec_gelu, t, t, n, x, y, s); break;
     case CRANK_GELU_TANH: map1(vec_gelu_tanh, t, t, n, x, y, s); break;
-    case CRANK_SIN: case CRANK_COS: break; /* not served */
+    case CRANK_SIN:
+    case CRANK_COS: break; /* not served */
     }
 }
 
@@ -60,7 +61,8 @@ static bool unary_serves(const crank_call *call)
 static crank_status unary_run(crank_context *context, const crank_call *call)
 {
     spans          s;
-    activation_job job = {((const crank_unary_attributes *)call->attributes)->kind, call->out[0].dtype, streams(call, call->out)};
+    activation_job job = {((const crank_unary_attributes *)call->attributes)->kind, call->out[0].dtype,
+                          streams(call, call->out)};
     (void)context;
     unary_spans(call, &s);
     spans_run(&s, cpu_threads(call), unary_span, &job);
@@ -70,7 +72,8 @@ static crank_status unary_run(crank_context *context, const crank_call *call)
 /* ---- unary_backward: dx = slope(x or y) dy ---- */
 
 /* y[i] = f(a[i]) b[i] */
-ALWAYS_INLINE void map_product(vec_function *f, crank_dtype t, int64_t n, const void *a, const void *b, void *y, bool stream)
+ALWAYS_INLINE void map_product(vec_function *f, crank_dtype t, int64_t n, const void *a, const void *b, void *y,
+                               bool stream)
 {
     int64_t i = 0;
     stream = stream && aligned_for_stream(y);
@@ -102,7 +105,8 @@ ALWAYS_INLINE void slope_kinds(crank_dtype t, const activation_job *job, int64_t
     case CRANK_SILU: map_product(slope_silu, t, n, at[0], at[1], at[2], s); break;
     case CRANK_GELU: map_product(slope_gelu, t, n, at[0], at[1], at[2], s); break;
     case CRANK_GELU_TANH: map_product(slope_gelu_tanh, t, n, at[0], at[1], at[2], s); break;
-    case CRANK_SIN: case CRANK_COS: break; /* not served */
+    case CRANK_SIN:
+    case CRANK_COS: break; /* not served */
     }
 }
 
@@ -118,7 +122,8 @@ static bool slope_spans(const crank_call *call, spans *s)
 {
     crank_unary_kind  kind = ((const crank_unary_attributes *)call->attributes)->kind;
     const crank_view *read = &call->in[crank_unary_needs_x(kind) ? 0 : crank_unary_needs_y(kind) ? 1 : 2];
-    return SPANS(s, &call->out[0], read, &call->in[2], &call->out[0]) && s->inner[0] == 1 && s->inner[1] == 1 && s->inner[2] == 1;
+    return SPANS(s, &call->out[0], read, &call->in[2], &call->out[0]) && s->inner[0] == 1 && s->inner[1] == 1 &&
+           s->inner[2] == 1;
 }
 
 static bool slope_serves(const crank_call *call)
@@ -131,7 +136,8 @@ static bool slope_serves(const crank_call *call)
 static crank_status slope_run(crank_context *context, const crank_call *call)
 {
     spans          s;
-    activation_job job = {((const crank_unary_attributes *)call->attributes)->kind, call->out[0].dtype, streams(call, call->out)};
+    activation_job job = {((const crank_unary_attributes *)call->attributes)->kind, call->out[0].dtype,
+                          streams(call, call->out)};
     (void)context;
     slope_spans(call, &s);
     spans_run(&s, cpu_threads(call), slope_span, &job);
@@ -156,7 +162,8 @@ static void glu_span(const void *data, int64_t first, int64_t n, char *const *at
 }
 
 /* at: dh, gate, up, dgate, dup */
-ALWAYS_INLINE void glu_reverse(vec_function *f, vec_function *slope, crank_dtype t, int64_t n, char *const *at, bool stream)
+ALWAYS_INLINE void glu_reverse(vec_function *f, vec_function *slope, crank_dtype t, int64_t n, char *const *at,
+                               bool stream)
 {
     int64_t i = 0;
     stream = stream && aligned_for_stream(at[3]) && aligned_for_stream(at[4]);
@@ -167,7 +174,8 @@ ALWAYS_INLINE void glu_reverse(vec_function *f, vec_function *slope, crank_dtype
     }
     if (i < n) {
         int left = (int)(n - i);
-        vec dh = vec_read_part(at[0], t, i, left), gate = vec_read_part(at[1], t, i, left), up = vec_read_part(at[2], t, i, left);
+        vec dh = vec_read_part(at[0], t, i, left), gate = vec_read_part(at[1], t, i, left),
+            up = vec_read_part(at[2], t, i, left);
         vec_write_part(at[3], t, i, vec_mul(vec_mul(dh, up), slope(gate)), left);
         vec_write_part(at[4], t, i, vec_mul(dh, f(gate)), left);
     }
@@ -202,7 +210,8 @@ static bool glu_spans(const crank_call *call, spans *s)
 
 static bool glu_reverse_spans(const crank_call *call, spans *s)
 {
-    return SPANS(s, call->out, &call->in[0], &call->in[1], &call->in[2], &call->out[0], &call->out[1]) && all_contiguous(s);
+    return SPANS(s, call->out, &call->in[0], &call->in[1], &call->in[2], &call->out[0], &call->out[1]) &&
+           all_contiguous(s);
 }
 
 static bool glu_serves(const crank_call *call)

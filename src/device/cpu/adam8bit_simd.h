@@ -5,8 +5,9 @@
  *
  *     value = T[i] (0.9 f - 0.8) + U[i]          T = 10^(i-6), U = T 0.45 / means of the decade
  *
- * The other way, the number of thresholds (midpoints between decades) that x has reached names the decade, and the place
- * within it is a rounded linear function of x. A tie, or a rounding error next to one, may take the other neighbour. */
+ * The other way, the number of thresholds (midpoints between decades) that x has reached names the decade, and the
+ * place within it is a rounded linear function of x. A tie, or a rounding error next to one, may take the other
+ * neighbour. */
 #include "device/cpu/rounding_simd.h"
 #include "device/dynamic_map.h"
 
@@ -44,8 +45,11 @@ ALWAYS_INLINE vec lookup(const float *table, vec_bits i)
 {
     return _mm512_permutexvar_ps(i, _mm512_castps256_ps512(_mm256_loadu_ps(table)));
 }
-ALWAYS_INLINE vec_bits codes_load(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
-ALWAYS_INLINE void codes_store(uint8_t *p, vec_bits x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
+ALWAYS_INLINE vec_bits codes_load(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+ALWAYS_INLINE void     codes_store(uint8_t *p, vec_bits x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
 ALWAYS_INLINE vec_bits bits_from_float(vec x) { return _mm512_cvtps_epi32(x); }
 /* count + 1 where a >= least */
 ALWAYS_INLINE vec_bits count_reached(vec_bits count, vec a, float least)
@@ -56,7 +60,10 @@ ALWAYS_INLINE vec_bits count_reached(vec_bits count, vec a, float least)
 ALWAYS_INLINE vec_bits bits_max(vec_bits a, vec_bits b) { return _mm512_max_epi32(a, b); }
 #else
 ALWAYS_INLINE vec lookup(const float *table, vec_bits i) { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), i); }
-ALWAYS_INLINE vec_bits codes_load(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+ALWAYS_INLINE vec_bits codes_load(const uint8_t *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
 ALWAYS_INLINE void codes_store(uint8_t *p, vec_bits x)
 {
     __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
@@ -123,8 +130,8 @@ typedef struct adam8_block {
 } adam8_block;
 
 /* Elements i.. of the block that starts at `first`: new m and v into the block, new w in place. */
-ALWAYS_INLINE void adam8_elements(crank_dtype w_type, crank_dtype g_type, const adam8_job *job, adam8_block *b, int64_t first,
-                                  int64_t i, int64_t drawn, int count)
+ALWAYS_INLINE void adam8_elements(crank_dtype w_type, crank_dtype g_type, const adam8_job *job, adam8_block *b,
+                                  int64_t first, int64_t i, int64_t drawn, int count)
 {
     vec      w = vec_get(job->w, w_type, first + i, count);
     vec      g = vec_mul(vec_get(job->g, g_type, first + i, count), vec_set(job->clip));
@@ -160,7 +167,8 @@ ALWAYS_INLINE inverse inverse_of(float amax)
     return (inverse){vec_set(scale), vec_set(amax > 0 ? 1 / (amax * scale) : 0)};
 }
 
-ALWAYS_INLINE void adam8_one(crank_dtype w_type, crank_dtype g_type, const adam8_job *job, adam8_block *b, int64_t block)
+ALWAYS_INLINE void adam8_one(crank_dtype w_type, crank_dtype g_type, const adam8_job *job, adam8_block *b,
+                             int64_t block)
 {
     int64_t first = block * DYNAMIC_BLOCK, n = job->n - first < DYNAMIC_BLOCK ? job->n - first : DYNAMIC_BLOCK;
     float  *amax_m = job->amax_m + block * job->amax_m_stride, *amax_v = job->amax_v + block * job->amax_v_stride;
@@ -169,7 +177,9 @@ ALWAYS_INLINE void adam8_one(crank_dtype w_type, crank_dtype g_type, const adam8
     b->amax_m = *amax_m, b->amax_v = *amax_v;
     b->most_m = b->most_v = vec_zero();
     for (int64_t start = 0; start < n;) {
-        int64_t i = start, end = start + (w_type == CRANK_BF16 ? rounding_make(&b->draws, &job->step, first + start, n - start) : n);
+        int64_t i = start,
+                end =
+                    start + (w_type == CRANK_BF16 ? rounding_make(&b->draws, &job->step, first + start, n - start) : n);
         for (; i + LANES <= end; i += LANES) adam8_elements(w_type, g_type, job, b, first, i, start, LANES);
         if (i < end) adam8_elements(w_type, g_type, job, b, first, i, start, (int)(end - i));
         start = end;
@@ -197,18 +207,35 @@ static void adam8_kernel(const void *data, int64_t first, int64_t last, int work
     }
 }
 
-static bool adam8_serves(const crank_call *call) { return fast_type(call->in[0].dtype) && fast_type(call->in[1].dtype); }
+static bool adam8_serves(const crank_call *call)
+{
+    return fast_type(call->in[0].dtype) && fast_type(call->in[1].dtype);
+}
 
 static crank_status adam8_run(crank_context *context, const crank_call *call)
 {
     const crank_adam_attributes *a = call->attributes;
     const crank_view            *in = call->in;
     adam8_job                    job = {
-        .step = update_step_of(&in[6], a->rate_factor, a->seed, a->index),
-        .w = in[0].data, .g = in[1].data, .codes_m = in[2].data, .codes_v = in[3].data, .amax_m = in[4].data, .amax_v = in[5].data,
-        .amax_m_stride = in[4].strides[0], .amax_v_stride = in[5].strides[0], .n = crank_view_count(&in[0]),
-        .w_type = in[0].dtype, .g_type = in[1].dtype, .decay = (float)a->decay, .beta1 = (float)a->beta1, .beta2 = (float)a->beta2,
-        .rest1 = (float)(1 - a->beta1), .rest2 = (float)(1 - a->beta2), .epsilon = (float)a->epsilon, .l2 = a->l2,
+                           .step = update_step_of(&in[6], a->rate_factor, a->seed, a->index),
+                           .w = in[0].data,
+                           .g = in[1].data,
+                           .codes_m = in[2].data,
+                           .codes_v = in[3].data,
+                           .amax_m = in[4].data,
+                           .amax_v = in[5].data,
+                           .amax_m_stride = in[4].strides[0],
+                           .amax_v_stride = in[5].strides[0],
+                           .n = crank_view_count(&in[0]),
+                           .w_type = in[0].dtype,
+                           .g_type = in[1].dtype,
+                           .decay = (float)a->decay,
+                           .beta1 = (float)a->beta1,
+                           .beta2 = (float)a->beta2,
+                           .rest1 = (float)(1 - a->beta1),
+                           .rest2 = (float)(1 - a->beta2),
+                           .epsilon = (float)a->epsilon,
+                           .l2 = a->l2,
     };
     (void)context;
     if (job.step.skip) return CRANK_OK;

@@ -63,7 +63,7 @@ typedef struct cpu_state {
     size_t    cache;
 } cpu_state;
 
-int cpu_threads(const crank_call *call) { return ((const cpu_state *)call->device->state)->threads; }
+int    cpu_threads(const crank_call *call) { return ((const cpu_state *)call->device->state)->threads; }
 size_t cpu_cache(const crank_call *call) { return ((const cpu_state *)call->device->state)->cache; }
 
 static bool find(crank_device *device, const char *operation, const crank_call *call, crank_body *body)
@@ -117,16 +117,16 @@ static void close_device(crank_device *device)
     crank_free(device);
 }
 
-/* What a few threads can hope to find again in the last cache. The system tells the sum over all groups of cores, a thread
- * reaches the cache of its own group, of 16 to 32 MiB on most processors. */
+/* What a few threads can hope to find again in the last cache. The system tells the sum over all groups of cores, a
+ * thread reaches the cache of its own group, of 16 to 32 MiB on most processors. */
 static size_t cache_share(void)
 {
     long all = sysconf(_SC_LEVEL3_CACHE_SIZE);
     return all > 0 && all < 32 << 20 ? (size_t)all : (size_t)32 << 20;
 }
 
-/* The level that `bodies` or CRANK_BODIES names, -1 with a message when this processor lacks it. The variable speaks for the
- * whole process, so it binds oneDNN too, which knows one level a process. */
+/* The level that `bodies` or CRANK_BODIES names, -1 with a message when this processor lacks it. The variable speaks
+ * for the whole process, so it binds oneDNN too, which knows one level a process. */
 static int choose_level(crank_context *context, const char *bodies)
 {
     const char *environment = getenv("CRANK_BODIES");
@@ -140,7 +140,8 @@ static int choose_level(crank_context *context, const char *bodies)
         crank_fail(context, CRANK_USAGE, "this processor or its system lacks \"%s\"; its best level is \"%s\"", wanted,
                    level_names[best]);
     else
-        crank_fail(context, CRANK_USAGE, "\"%s\" is no level of CPU bodies: plain, avx2, avx512, avx512bf16 or amx", wanted);
+        crank_fail(context, CRANK_USAGE, "\"%s\" is no level of CPU bodies: plain, avx2, avx512, avx512bf16 or amx",
+                   wanted);
     return -1;
 }
 
@@ -157,9 +158,18 @@ crank_device *crank_device_cpu(crank_context *context, const char *bodies)
     *state = (cpu_state){.level = (cpu_level)level, .threads = crank_threads(context)};
     state->cache = cache_share();
     *device = (crank_device){
-        .name = "cpu", .level = level_names[level], .host = true, .bf16 = level >= CPU_AVX512BF16, .state = state,
-        .find = find, .alloc = alloc, .free = release, .upload = copy_bytes, .download = copy_bytes,
-        .synchronize = synchronize, .close = close_device,
+        .name = "cpu",
+        .level = level_names[level],
+        .host = true,
+        .bf16 = level >= CPU_AVX512BF16,
+        .state = state,
+        .find = find,
+        .alloc = alloc,
+        .free = release,
+        .upload = copy_bytes,
+        .download = copy_bytes,
+        .synchronize = synchronize,
+        .close = close_device,
     };
     return device;
 }

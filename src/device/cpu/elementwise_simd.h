@@ -1,4 +1,5 @@
-/* elementwise_simd.h - vectorised copy and cast, fill, binary, where, affine, dropout on rows of contiguous elements. */
+/* elementwise_simd.h - vectorised copy and cast, fill, binary, where, affine, dropout on rows of contiguous elements.
+ */
 #include "device/cpu/element.h"
 #include "device/cpu/fast.h"
 #include "device/cpu/philox_simd.h"
@@ -20,8 +21,8 @@ static void copy_span(const void *data, int64_t first, int64_t n, char *const *a
         size_t bytes = (size_t)n * crank_dtype_bits(job->from) / 8, words = job->stream ? bytes / 4 : 0;
         if (words) map1(same, CRANK_F32, CRANK_F32, (int64_t)words, at[0], at[1], true);
         memmove(at[1] + 4 * words, at[0] + 4 * words, bytes - 4 * words);
-    }
-    else if (job->from == CRANK_F32 && job->to == CRANK_BF16) map1(same, CRANK_F32, CRANK_BF16, n, at[0], at[1], job->stream);
+    } else if (job->from == CRANK_F32 && job->to == CRANK_BF16)
+        map1(same, CRANK_F32, CRANK_BF16, n, at[0], at[1], job->stream);
     else if (job->from == CRANK_BF16) map1(same, CRANK_BF16, CRANK_F32, n, at[0], at[1], job->stream);
     else if (job->from == CRANK_F16) map1(same, CRANK_F16, CRANK_F32, n, at[0], at[1], job->stream);
     else map1(same, CRANK_F32, CRANK_F16, n, at[0], at[1], false);
@@ -73,7 +74,7 @@ static size_t fill_vectors(uint64_t pattern, char *y, size_t bytes, bool stream)
 static void fill_span(const void *data, int64_t first, int64_t n, char *const *at)
 {
     const fill_job *job = data;
-    size_t          bytes = (size_t)n * (size_t)job->width, done = fill_vectors(job->pattern, at[0], bytes, job->stream);
+    size_t bytes = (size_t)n * (size_t)job->width, done = fill_vectors(job->pattern, at[0], bytes, job->stream);
     (void)first;
     for (; done + 8 <= bytes; done += 8) memcpy(at[0] + done, &job->pattern, 8);
     memcpy(at[0] + done, &job->pattern, bytes - done);
@@ -180,8 +181,11 @@ static crank_status binary_run(crank_context *context, const crank_call *call)
     spans s;
     (void)context;
     binary_spans(call, &s);
-    binary_job job = {.kind = ((const crank_binary_attributes *)call->attributes)->kind, .type = call->out[0].dtype,
-                      .a_spread = s.inner[0] == 0, .b_spread = s.inner[1] == 0, .stream = streams(call, &call->out[0])};
+    binary_job job = {.kind = ((const crank_binary_attributes *)call->attributes)->kind,
+                      .type = call->out[0].dtype,
+                      .a_spread = s.inner[0] == 0,
+                      .b_spread = s.inner[1] == 0,
+                      .stream = streams(call, &call->out[0])};
     spans_run(&s, cpu_threads(call), binary_span, &job);
     return CRANK_OK;
 }
@@ -250,8 +254,7 @@ ALWAYS_INLINE void affine_row(crank_dtype type, const affine_job *job, int64_t n
     int64_t i = 0;
     bool    stream = job->stream && aligned_for_stream(at[1]);
     vec     scale = vec_set(job->scale), shift = vec_set(job->shift);
-    for (; i + LANES <= n; i += LANES)
-        vec_put(at[1], type, i, vec_fma(vec_read(at[0], type, i), scale, shift), stream);
+    for (; i + LANES <= n; i += LANES) vec_put(at[1], type, i, vec_fma(vec_read(at[0], type, i), scale, shift), stream);
     if (i < n) {
         int left = (int)(n - i);
         vec_write_part(at[1], type, i, vec_fma(vec_read_part(at[0], type, i, left), scale, shift), left);
@@ -327,11 +330,11 @@ static crank_status dropout_run(crank_context *context, const crank_call *call)
     const crank_dropout_attributes *a = call->attributes;
     spans                           s;
     dropout_job                     job = {
-        .type = call->out[0].dtype,
-        .stream = crank_stream_make(a->seed, CRANK_RANDOM_DROPOUT, a->index),
-        .draw = *(const uint64_t *)call->in[1].data << 34,
-        .threshold = (int32_t)ceil(a->p * 0x1p24),
-        .scale = (float)(1 / (1 - a->p)),
+                            .type = call->out[0].dtype,
+                            .stream = crank_stream_make(a->seed, CRANK_RANDOM_DROPOUT, a->index),
+                            .draw = *(const uint64_t *)call->in[1].data << 34,
+                            .threshold = (int32_t)ceil(a->p * 0x1p24),
+                            .scale = (float)(1 / (1 - a->p)),
     };
     (void)context;
     copy_spans(call, &s);

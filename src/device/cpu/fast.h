@@ -1,9 +1,9 @@
 /* fast.h - what the vectorised families share: names per level, loops over one row of elements, stores past the caches.
  *
  * FAMILY_simd.h is written once over the vector type of simd.h and included by FAMILY_avx2.c, FAMILY_avx512.c, and by
- * FAMILY_avx512bf16.c where rounding to bf16 is a large part of the work; its finder is FINDER(FAMILY). Functions of one
- * element are passed to the loops as constants, so each loop is compiled for its function; what the loops compute for an
- * element does not depend on where a thread's piece begins. */
+ * FAMILY_avx512bf16.c where rounding to bf16 is a large part of the work; its finder is FINDER(FAMILY). Functions of
+ * one element are passed to the loops as constants, so each loop is compiled for its function; what the loops compute
+ * for an element does not depend on where a thread's piece begins. */
 #ifndef CRANK_DEVICE_CPU_FAST_H
 #define CRANK_DEVICE_CPU_FAST_H
 
@@ -16,10 +16,10 @@
 #define LEVEL_NAME     "avx512bf16"
 #elif defined(__AVX512F__)
 #define FINDER(family) family##_avx512_find
-#define LEVEL_NAME  "avx512"
+#define LEVEL_NAME     "avx512"
 #else
 #define FINDER(family) family##_avx2_find
-#define LEVEL_NAME  "avx2"
+#define LEVEL_NAME     "avx2"
 #endif
 
 /* f32 or bf16 */
@@ -48,7 +48,8 @@ typedef vec vec_function(vec x);
 typedef vec vec_function2(vec a, vec b);
 
 /* y[i] = f(x[i]) */
-ALWAYS_INLINE void map1(vec_function *f, crank_dtype from, crank_dtype to, int64_t n, const void *x, void *y, bool stream)
+ALWAYS_INLINE void map1(vec_function *f, crank_dtype from, crank_dtype to, int64_t n, const void *x, void *y,
+                        bool stream)
 {
     int64_t i = 0;
     stream = stream && aligned_for_stream(y);
@@ -57,7 +58,8 @@ ALWAYS_INLINE void map1(vec_function *f, crank_dtype from, crank_dtype to, int64
 }
 
 /* y[i] = f(a[i], b[i]) */
-ALWAYS_INLINE void map2(vec_function2 *f, crank_dtype type, int64_t n, const void *a, const void *b, void *y, bool stream)
+ALWAYS_INLINE void map2(vec_function2 *f, crank_dtype type, int64_t n, const void *a, const void *b, void *y,
+                        bool stream)
 {
     int64_t i = 0;
     stream = stream && aligned_for_stream(y);
@@ -79,9 +81,9 @@ ALWAYS_INLINE void vec_set_at(void *p, crank_dtype type, int64_t i, vec x, int c
     else vec_write_part(p, type, i, x, count);
 }
 
-/* The sum of term(row, i, count) over the n elements of a row: four running sums, so that additions do not wait for each
- * other. A term has zeros behind its `count` elements. */
-typedef vec row_term(const void *row, int64_t i, int count);
+/* The sum of term(row, i, count) over the n elements of a row: four running sums, so that additions do not wait for
+ * each other. A term has zeros behind its `count` elements. */
+typedef vec         row_term(const void *row, int64_t i, int count);
 ALWAYS_INLINE float row_sum(row_term *term, const void *row, int64_t n)
 {
     vec     s0 = vec_zero(), s1 = vec_zero(), s2 = vec_zero(), s3 = vec_zero();
@@ -98,7 +100,7 @@ ALWAYS_INLINE float row_sum(row_term *term, const void *row, int64_t n)
 }
 
 /* Calls step(row, i, count) for the whole row. */
-typedef void row_step(const void *row, int64_t i, int count);
+typedef void       row_step(const void *row, int64_t i, int count);
 ALWAYS_INLINE void row_each(row_step *step, const void *row, int64_t n)
 {
     int64_t i = 0;

@@ -1,15 +1,15 @@
 /* norm_simd.h - vectorised RMS norm, layer norm and their reverses, with the residual sum fused.
  *
- * Gradients of weights: every worker adds its rows into sums of its own, eight rows at a time, those into sums over 256 rows,
- * those into totals; the totals are added in the order of workers. So a sum over many rows loses little in f32, and has the
- * same bits for a fixed number of threads. */
+ * Gradients of weights: every worker adds its rows into sums of its own, eight rows at a time, those into sums over 256
+ * rows, those into totals; the totals are added in the order of workers. So a sum over many rows loses little in f32,
+ * and has the same bits for a fixed number of threads. */
 #include "device/cpu/fast.h"
 
 enum { BLOCK_ROWS = 8, GROUP_ROWS = 256 };
 
 typedef struct norm_job {
-    const crank_view *x, *w, *b, *residual, *y, *mean, *rstd, *sum;      /* forward */
-    const crank_view *dy, *z, *dres, *dx;                                /* reverse */
+    const crank_view *x, *w, *b, *residual, *y, *mean, *rstd, *sum; /* forward */
+    const crank_view *dy, *z, *dres, *dx;                           /* reverse */
     crank_dtype       type, w_type;
     bool              centred; /* layer norm */
     bool              stream;  /* y past the caches */
@@ -29,7 +29,7 @@ static inline void *row_at(const crank_view *view, int64_t i)
 {
     return (char *)view->data + i * view->strides[0] * (int64_t)(crank_dtype_bits(view->dtype) / 8);
 }
-static inline void *row_if(const crank_view *view, int64_t i) { return view_present(view) ? row_at(view, i) : NULL; }
+static inline void  *row_if(const crank_view *view, int64_t i) { return view_present(view) ? row_at(view, i) : NULL; }
 static inline float *statistic(const crank_view *view, int64_t i) { return (float *)view->data + i * view->strides[0]; }
 
 /* ---- forward ---- */
@@ -81,8 +81,13 @@ ALWAYS_INLINE void norm_rows(crank_dtype type, crank_dtype w_type, const norm_jo
 {
     int64_t d = job->x->dims[1];
     for (int64_t i = first; i < last; i++) {
-        norm_row r = {.type = type, .w_type = w_type, .x = row_at(job->x, i), .residual = row_if(job->residual, i),
-                      .w = row_if(job->w, 0), .y = row_at(job->y, i), .sum = row_if(job->sum, i)};
+        norm_row r = {.type = type,
+                      .w_type = w_type,
+                      .x = row_at(job->x, i),
+                      .residual = row_if(job->residual, i),
+                      .w = row_if(job->w, 0),
+                      .y = row_at(job->y, i),
+                      .sum = row_if(job->sum, i)};
         r.stream = job->stream && aligned_for_stream(r.y);
         float sum = job->centred ? row_sum(z_term, &r, d) : row_sum(square_term, &r, d), squares = sum;
         if (r.sum) r.x = r.sum, r.residual = r.sum = NULL; /* z stands there now */
@@ -111,11 +116,19 @@ static bool norm_serves(const crank_call *call) { return fast_type(call->out[0].
 
 static crank_status rmsnorm_run(crank_context *context, const crank_call *call)
 {
-    const crank_view *in = call->in, *out = call->out;
+    const crank_view       *in = call->in, *out = call->out;
     static const crank_view absent = {.rank = -1};
-    norm_job job = {.x = &in[0], .w = &in[1], .b = &absent, .residual = &in[2], .y = &out[0], .rstd = &out[1], .sum = &out[2],
-                    .type = in[0].dtype, .w_type = in[1].dtype, .stream = streams(call, &out[0]),
-                    .epsilon = (float)((const crank_norm_attributes *)call->attributes)->epsilon};
+    norm_job                job = {.x = &in[0],
+                                   .w = &in[1],
+                                   .b = &absent,
+                                   .residual = &in[2],
+                                   .y = &out[0],
+                                   .rstd = &out[1],
+                                   .sum = &out[2],
+                                   .type = in[0].dtype,
+                                   .w_type = in[1].dtype,
+                                   .stream = streams(call, &out[0]),
+                                   .epsilon = (float)((const crank_norm_attributes *)call->attributes)->epsilon};
     (void)context;
     rows_run(in[0].dims[0], in[0].dims[1], 1, cpu_threads(call), norm_kernel, &job);
     return CRANK_OK;
@@ -124,9 +137,19 @@ static crank_status rmsnorm_run(crank_context *context, const crank_call *call)
 static crank_status layernorm_run(crank_context *context, const crank_call *call)
 {
     const crank_view *in = call->in, *out = call->out;
-    norm_job job = {.x = &in[0], .w = &in[1], .b = &in[2], .residual = &in[3], .y = &out[0], .mean = &out[1], .rstd = &out[2],
-                    .sum = &out[3], .type = in[0].dtype, .w_type = view_present(&in[1]) ? in[1].dtype : in[2].dtype,
-                    .centred = true, .stream = streams(call, &out[0]), .epsilon = (float)((const crank_norm_attributes *)call->attributes)->epsilon};
+    norm_job          job = {.x = &in[0],
+                             .w = &in[1],
+                             .b = &in[2],
+                             .residual = &in[3],
+                             .y = &out[0],
+                             .mean = &out[1],
+                             .rstd = &out[2],
+                             .sum = &out[3],
+                             .type = in[0].dtype,
+                             .w_type = view_present(&in[1]) ? in[1].dtype : in[2].dtype,
+                             .centred = true,
+                             .stream = streams(call, &out[0]),
+                             .epsilon = (float)((const crank_norm_attributes *)call->attributes)->epsilon};
     (void)context;
     rows_run(in[0].dims[0], in[0].dims[1], 1, cpu_threads(call), norm_kernel, &job);
     return CRANK_OK;
@@ -163,8 +186,14 @@ ALWAYS_INLINE void norm_reverse_step(const norm_row *r, bool centred, int64_t i,
     if (r->dres) dx = vec_add(dx, vec_get(r->dres, r->type, i, count));
     norm_put(r, i, dx, count);
 }
-ALWAYS_INLINE void rms_reverse_step(const void *data, int64_t i, int count) { norm_reverse_step(data, false, i, count); }
-ALWAYS_INLINE void layer_reverse_step(const void *data, int64_t i, int count) { norm_reverse_step(data, true, i, count); }
+ALWAYS_INLINE void rms_reverse_step(const void *data, int64_t i, int count)
+{
+    norm_reverse_step(data, false, i, count);
+}
+ALWAYS_INLINE void layer_reverse_step(const void *data, int64_t i, int count)
+{
+    norm_reverse_step(data, true, i, count);
+}
 
 ALWAYS_INLINE void norm_reverse_row(const norm_job *job, norm_row *r, int64_t i)
 {
@@ -207,8 +236,8 @@ static block_rows rows_of_block(const norm_job *job, int64_t first, int64_t last
 }
 
 /* dw[i..] += sum over a block of rows of dy h; db[i..] += sum of dy */
-ALWAYS_INLINE void weight_gradient_strip(crank_dtype type, bool centred, const block_rows *b, float *dw, float *db, int64_t i,
-                                         int count)
+ALWAYS_INLINE void weight_gradient_strip(crank_dtype type, bool centred, const block_rows *b, float *dw, float *db,
+                                         int64_t i, int count)
 {
     vec sum_w = vec_zero(), sum_b = vec_zero();
     for (int k = 0; k < b->count; k++) {
@@ -221,7 +250,8 @@ ALWAYS_INLINE void weight_gradient_strip(crank_dtype type, bool centred, const b
     if (centred) vec_set_at(db, CRANK_F32, i, vec_add(vec_get(db, CRANK_F32, i, count), sum_b), count);
 }
 
-ALWAYS_INLINE void weight_gradients(crank_dtype type, bool centred, const norm_job *job, int64_t first, int64_t last, float *dw)
+ALWAYS_INLINE void weight_gradients(crank_dtype type, bool centred, const norm_job *job, int64_t first, int64_t last,
+                                    float *dw)
 {
     block_rows b = rows_of_block(job, first, last);
     int64_t    d = job->z->dims[1], i = 0;
@@ -234,11 +264,11 @@ static void add_and_clear(float *total, float *part, int64_t n)
     for (int64_t i = 0; i < n; i++) total[i] += part[i], part[i] = 0;
 }
 
-ALWAYS_INLINE void norm_reverse_rows(crank_dtype type, crank_dtype w_type, const norm_job *job, int64_t first, int64_t last,
-                                     int worker)
+ALWAYS_INLINE void norm_reverse_rows(crank_dtype type, crank_dtype w_type, const norm_job *job, int64_t first,
+                                     int64_t last, int worker)
 {
-    int64_t  d = job->z->dims[1];
-    float   *group = job->partial ? job->partial + (int64_t)worker * 4 * d : NULL, *total = group ? group + 2 * d : NULL;
+    int64_t d = job->z->dims[1];
+    float  *group = job->partial ? job->partial + (int64_t)worker * 4 * d : NULL, *total = group ? group + 2 * d : NULL;
     norm_row r = {.type = type, .w_type = w_type, .w = row_if(job->w, 0)};
     for (int64_t row = first; row < last; row += BLOCK_ROWS) {
         int64_t end = row + BLOCK_ROWS < last ? row + BLOCK_ROWS : last;
@@ -294,7 +324,13 @@ static crank_status norm_reverse(const crank_call *call, norm_job *job)
 static crank_status rmsnorm_reverse_run(crank_context *context, const crank_call *call)
 {
     const crank_view *in = call->in;
-    norm_job job = {.dy = &in[0], .z = &in[1], .w = &in[2], .rstd = &in[3], .dres = &in[4], .dx = &call->out[0], .w_type = in[2].dtype};
+    norm_job          job = {.dy = &in[0],
+                             .z = &in[1],
+                             .w = &in[2],
+                             .rstd = &in[3],
+                             .dres = &in[4],
+                             .dx = &call->out[0],
+                             .w_type = in[2].dtype};
     (void)context;
     return norm_reverse(call, &job);
 }
@@ -302,8 +338,15 @@ static crank_status rmsnorm_reverse_run(crank_context *context, const crank_call
 static crank_status layernorm_reverse_run(crank_context *context, const crank_call *call)
 {
     const crank_view *in = call->in;
-    norm_job job = {.dy = &in[0], .z = &in[1], .w = &in[2], .mean = &in[3], .rstd = &in[4], .dres = &in[5], .dx = &call->out[0],
-                    .w_type = view_present(&in[2]) ? in[2].dtype : CRANK_F32, .centred = true};
+    norm_job          job = {.dy = &in[0],
+                             .z = &in[1],
+                             .w = &in[2],
+                             .mean = &in[3],
+                             .rstd = &in[4],
+                             .dres = &in[5],
+                             .dx = &call->out[0],
+                             .w_type = view_present(&in[2]) ? in[2].dtype : CRANK_F32,
+                             .centred = true};
     (void)context;
     return norm_reverse(call, &job);
 }

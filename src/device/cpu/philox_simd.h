@@ -1,7 +1,7 @@
 /* philox_simd.h - the words of many Philox blocks at once (base/philox.h states the generator).
  *
- * A lane of 64 bits holds one counter word of one block in its low half: the product of low halves is one instruction, its
- * high half one shift, and the upper half of what is left over does not matter to the next product. */
+ * A lane of 64 bits holds one counter word of one block in its low half: the product of low halves is one instruction,
+ * its high half one shift, and the upper half of what is left over does not matter to the next product. */
 #ifndef CRANK_DEVICE_CPU_PHILOX_SIMD_H
 #define CRANK_DEVICE_CPU_PHILOX_SIMD_H
 
@@ -10,7 +10,7 @@
 
 #if defined(__AVX512F__)
 enum { PHILOX_BLOCKS = 8, PHILOX_GROUPS = 4 }; /* blocks of one vector; vectors at once, as the registers allow */
-typedef __m512i wide;
+typedef __m512i    wide;
 ALWAYS_INLINE wide wide_set(uint64_t a) { return _mm512_set1_epi64((long long)a); }
 ALWAYS_INLINE wide wide_product(wide a, wide b) { return _mm512_mul_epu32(a, b); }
 ALWAYS_INLINE wide wide_high(wide a) { return _mm512_srli_epi64(a, 32); }
@@ -27,7 +27,7 @@ ALWAYS_INLINE void wide_store(uint32_t *to, wide w01, wide w23)
 }
 #else
 enum { PHILOX_BLOCKS = 4, PHILOX_GROUPS = 2 };
-typedef __m256i wide;
+typedef __m256i    wide;
 ALWAYS_INLINE wide wide_set(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
 ALWAYS_INLINE wide wide_product(wide a, wide b) { return _mm256_mul_epu32(a, b); }
 ALWAYS_INLINE wide wide_high(wide a) { return _mm256_srli_epi64(a, 32); }
@@ -45,7 +45,8 @@ ALWAYS_INLINE void wide_store(uint32_t *to, wide w01, wide w23)
 
 enum { DRAWS = 4 * PHILOX_BLOCKS * PHILOX_GROUPS };
 
-/* Words of the blocks from `block` on -> words [DRAWS]. Several vectors at once: the rounds of one wait for each other. */
+/* Words of the blocks from `block` on -> words [DRAWS]. Several vectors at once: the rounds of one wait for each other.
+ */
 ALWAYS_INLINE void philox_words(crank_stream stream, uint64_t block, uint32_t *words)
 {
     wide     c0[PHILOX_GROUPS], c1[PHILOX_GROUPS], c2[PHILOX_GROUPS], c3[PHILOX_GROUPS];

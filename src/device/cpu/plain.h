@@ -9,7 +9,10 @@
 #include "device/cpu/element.h"
 #include "device/operations.h"
 
-static inline double get(const crank_view *view, int64_t offset) { return element_read(view->data, view->dtype, offset); }
+static inline double get(const crank_view *view, int64_t offset)
+{
+    return element_read(view->data, view->dtype, offset);
+}
 static inline void put(const crank_view *view, int64_t offset, double value)
 {
     element_write(view->data, view->dtype, offset, value);
@@ -49,7 +52,7 @@ void walk_next(walk *w);
     for (walk w = walk_over(shape, axes, sizeof((const crank_view *[]){__VA_ARGS__}) / sizeof(crank_view *),           \
                             (const crank_view *[]){__VA_ARGS__});                                                      \
          w.left; walk_next(&w))
-#define WALK_ROWS(w, shape, ...) WALK(w, shape, (shape)->rank > 0 ? (shape)->rank - 1 : 0, __VA_ARGS__)
+#define WALK_ROWS(w, shape, ...) WALK (w, shape, (shape)->rank > 0 ? (shape)->rank - 1 : 0, __VA_ARGS__)
 
 /* f(x) and f'(x) given what crank_unary_needs_x / _y say. */
 double plain_activation(crank_unary_kind kind, double x);

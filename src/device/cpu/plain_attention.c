@@ -9,10 +9,7 @@
 #include "device/cpu/plain.h"
 
 /* Two rows of sums over a head. */
-size_t plain_attention_workspace(const crank_call *call)
-{
-    return 2 * (size_t)call->in[0].dims[2] * sizeof(double);
-}
+size_t plain_attention_workspace(const crank_call *call) { return 2 * (size_t)call->in[0].dims[2] * sizeof(double); }
 
 /* Rows h of token i of q, k, v... [n,h,d] */
 static double row_dot(const crank_view *a, int64_t from_a, const crank_view *b, int64_t from_b, int64_t d)
@@ -38,16 +35,19 @@ static bool sees(const crank_attention_attributes *a, int64_t i, int64_t j)
     return a->window == 0 || (i - j < a->window && j - i < a->window);
 }
 
-/* o_i of query token i, head h, over keys first..last-1 -> sum [d]; returns lse. `origin` is the key index of query 0. */
-static double attend(const crank_call *call, int64_t i, int64_t h, int64_t first, int64_t last, int64_t origin, double *sum)
+/* o_i of query token i, head h, over keys first..last-1 -> sum [d]; returns lse. `origin` is the key index of query 0.
+ */
+static double attend(const crank_call *call, int64_t i, int64_t h, int64_t first, int64_t last, int64_t origin,
+                     double *sum)
 {
     const crank_attention_attributes *a = call->attributes;
-    const crank_view *q = &call->in[0], *k = &call->in[1], *v = &call->in[2];
-    int64_t           d = q->dims[2], key_head = h / (q->dims[1] / k->dims[1]);
-    double            max = -INFINITY, total = 0;
+    const crank_view                 *q = &call->in[0], *k = &call->in[1], *v = &call->in[2];
+    int64_t                           d = q->dims[2], key_head = h / (q->dims[1] / k->dims[1]);
+    double                            max = -INFINITY, total = 0;
     for (int64_t c = 0; c < d; c++) sum[c] = 0;
     for (int64_t j = first; j < last; j++)
-        if (sees(a, i + origin, j)) max = fmax(max, a->scale * row_dot(q, at3(q, i, h, 0), k, at3(k, j, key_head, 0), d));
+        if (sees(a, i + origin, j))
+            max = fmax(max, a->scale * row_dot(q, at3(q, i, h, 0), k, at3(k, j, key_head, 0), d));
     for (int64_t j = first; j < last; j++) {
         if (!sees(a, i + origin, j)) continue;
         double p = exp(a->scale * row_dot(q, at3(q, i, h, 0), k, at3(k, j, key_head, 0), d) - max);
@@ -75,7 +75,7 @@ static crank_status check_segments(crank_context *context, const crank_view *seg
 
 static void put_zeros(const crank_view *view)
 {
-    WALK(w, view, view->rank, view) put(view, w.offset[0], 0);
+    WALK (w, view, view->rank, view) put(view, w.offset[0], 0);
 }
 
 crank_status plain_attention(crank_context *context, const crank_call *call)
@@ -97,9 +97,9 @@ crank_status plain_attention(crank_context *context, const crank_call *call)
 }
 
 typedef struct reverse {
-    const crank_view *dout, *q, *k, *v, *o, *lse;
+    const crank_view                 *dout, *q, *k, *v, *o, *lse;
     const crank_attention_attributes *attributes;
-    int64_t d, group; /* query heads that read one key head */
+    int64_t                           d, group; /* query heads that read one key head */
 } reverse;
 
 /* p_ij, and ds_ij through `ds` */
@@ -157,8 +157,8 @@ static int64_t cache_position(crank_context *context, const crank_view *position
 {
     int64_t first = id_at(position, 0);
     if (first >= 0 && first <= capacity - n) return first;
-    crank_fail(context, CRANK_USAGE, "attention cache: %lld tokens at position %lld, the cache holds %lld", (long long)n,
-               (long long)first, (long long)capacity);
+    crank_fail(context, CRANK_USAGE, "attention cache: %lld tokens at position %lld, the cache holds %lld",
+               (long long)n, (long long)first, (long long)capacity);
     return -1;
 }
 
@@ -167,14 +167,15 @@ crank_status plain_cache_write(crank_context *context, const crank_call *call)
     const crank_view *x = &call->in[0], *old = &call->in[2], *cache = &call->out[0];
     int64_t           first = cache_position(context, &call->in[1], x->dims[0], cache->dims[0]);
     if (first < 0) return CRANK_USAGE;
-    if (old->data != cache->data) WALK(w, cache, 3, old, cache) put(cache, w.offset[1], get(old, w.offset[0]));
-    WALK(w, x, 3, x, cache) put(cache, w.offset[1] + first * cache->strides[0], get(x, w.offset[0]));
+    if (old->data != cache->data)
+        WALK (w, cache, 3, old, cache) put(cache, w.offset[1], get(old, w.offset[0]));
+    WALK (w, x, 3, x, cache) put(cache, w.offset[1] + first * cache->strides[0], get(x, w.offset[0]));
     return CRANK_OK;
 }
 
 crank_status plain_attention_cached(crank_context *context, const crank_call *call)
 {
-    const crank_view *q = &call->in[0], *k = &call->in[1], *o = &call->out[0];
+    const crank_view          *q = &call->in[0], *k = &call->in[1], *o = &call->out[0];
     crank_attention_attributes causal = *(const crank_attention_attributes *)call->attributes;
     crank_call                 call_causal = *call;
     int64_t                    origin = cache_position(context, &call->in[3], q->dims[0], k->dims[0]);

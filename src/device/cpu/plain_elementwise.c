@@ -1,5 +1,5 @@
-/* plain_elementwise.c - plain bodies of the operations that treat every element alike: copy, fill, binary, where, affine,
- * unary and its reverse, glu and its reverse, dropout.
+/* plain_elementwise.c - plain bodies of the operations that treat every element alike: copy, fill, binary, where,
+ * affine, unary and its reverse, glu and its reverse, dropout.
  *
  * NaN: max, min and relu pass it on, sign(NaN) is NaN, a comparison with it is 0. */
 #include "device/cpu/plain.h"
@@ -9,12 +9,11 @@ crank_status plain_copy(crank_context *context, const crank_call *call)
     (void)context;
     const crank_view *x = &call->in[0], *y = &call->out[0];
     size_t            bytes = crank_dtype_bits(x->dtype) / 8;
-    WALK(w, y, y->rank, x, y)
-    {
+    WALK (w, y, y->rank, x, y) {
         if (x->dtype == y->dtype) /* as it is: a 64-bit integer does not fit a double */
-            memmove((char *)y->data + (size_t)w.offset[1] * bytes, (char *)x->data + (size_t)w.offset[0] * bytes, bytes);
-        else
-            put(y, w.offset[1], get(x, w.offset[0]));
+            memmove((char *)y->data + (size_t)w.offset[1] * bytes, (char *)x->data + (size_t)w.offset[0] * bytes,
+                    bytes);
+        else put(y, w.offset[1], get(x, w.offset[0]));
     }
     return CRANK_OK;
 }
@@ -24,7 +23,7 @@ crank_status plain_fill(crank_context *context, const crank_call *call)
     (void)context;
     const crank_view *y = &call->out[0];
     double            value = ((const crank_fill_attributes *)call->attributes)->value;
-    WALK(w, y, y->rank, y) put(y, w.offset[0], value);
+    WALK (w, y, y->rank, y) put(y, w.offset[0], value);
     return CRANK_OK;
 }
 
@@ -50,7 +49,7 @@ crank_status plain_binary(crank_context *context, const crank_call *call)
     (void)context;
     const crank_view *a = &call->in[0], *b = &call->in[1], *y = &call->out[0];
     crank_binary_kind kind = ((const crank_binary_attributes *)call->attributes)->kind;
-    WALK(w, y, y->rank, a, b, y) put(y, w.offset[2], binary(kind, get(a, w.offset[0]), get(b, w.offset[1])));
+    WALK (w, y, y->rank, a, b, y) put(y, w.offset[2], binary(kind, get(a, w.offset[0]), get(b, w.offset[1])));
     return CRANK_OK;
 }
 
@@ -58,8 +57,8 @@ crank_status plain_where(crank_context *context, const crank_call *call)
 {
     (void)context;
     const crank_view *c = &call->in[0], *a = &call->in[1], *b = &call->in[2], *y = &call->out[0];
-    WALK(w, y, y->rank, c, a, b, y)
-    put(y, w.offset[3], get(c, w.offset[0]) != 0 ? get(a, w.offset[1]) : get(b, w.offset[2]));
+    WALK (w, y, y->rank, c, a, b, y)
+        put(y, w.offset[3], get(c, w.offset[0]) != 0 ? get(a, w.offset[1]) : get(b, w.offset[2]));
     return CRANK_OK;
 }
 
@@ -68,7 +67,7 @@ crank_status plain_affine(crank_context *context, const crank_call *call)
     (void)context;
     const crank_view              *x = &call->in[0], *y = &call->out[0];
     const crank_affine_attributes *a = call->attributes;
-    WALK(w, y, y->rank, x, y) put(y, w.offset[1], a->scale * get(x, w.offset[0]) + a->shift);
+    WALK (w, y, y->rank, x, y) put(y, w.offset[1], a->scale * get(x, w.offset[0]) + a->shift);
     return CRANK_OK;
 }
 
@@ -139,7 +138,7 @@ crank_status plain_unary(crank_context *context, const crank_call *call)
     (void)context;
     const crank_view *x = &call->in[0], *y = &call->out[0];
     crank_unary_kind  kind = ((const crank_unary_attributes *)call->attributes)->kind;
-    WALK(w, y, y->rank, x, y) put(y, w.offset[1], plain_activation(kind, get(x, w.offset[0])));
+    WALK (w, y, y->rank, x, y) put(y, w.offset[1], plain_activation(kind, get(x, w.offset[0])));
     return CRANK_OK;
 }
 
@@ -150,9 +149,9 @@ crank_status plain_unary_backward(crank_context *context, const crank_call *call
     const crank_view *dy = &call->in[2], *dx = &call->out[0];
     bool              reads_x = crank_unary_needs_x(kind), reads_y = crank_unary_needs_y(kind);
     const crank_view *x = reads_x ? &call->in[0] : dy, *y = reads_y ? &call->in[1] : dy;
-    WALK(w, dx, dx->rank, x, y, dy, dx)
-    {
-        double slope = plain_activation_slope(kind, reads_x ? get(x, w.offset[0]) : 0, reads_y ? get(y, w.offset[1]) : 0);
+    WALK (w, dx, dx->rank, x, y, dy, dx) {
+        double slope =
+            plain_activation_slope(kind, reads_x ? get(x, w.offset[0]) : 0, reads_y ? get(y, w.offset[1]) : 0);
         put(dx, w.offset[3], slope * get(dy, w.offset[2]));
     }
     return CRANK_OK;
@@ -163,18 +162,18 @@ crank_status plain_glu(crank_context *context, const crank_call *call)
     (void)context;
     const crank_view *gate = &call->in[0], *up = &call->in[1], *h = &call->out[0];
     crank_unary_kind  kind = ((const crank_glu_attributes *)call->attributes)->activation;
-    WALK(w, h, h->rank, gate, up, h)
-    put(h, w.offset[2], plain_activation(kind, get(gate, w.offset[0])) * get(up, w.offset[1]));
+    WALK (w, h, h->rank, gate, up, h)
+        put(h, w.offset[2], plain_activation(kind, get(gate, w.offset[0])) * get(up, w.offset[1]));
     return CRANK_OK;
 }
 
 crank_status plain_glu_backward(crank_context *context, const crank_call *call)
 {
     (void)context;
-    const crank_view *dh = &call->in[0], *gate = &call->in[1], *up = &call->in[2], *dgate = &call->out[0], *dup = &call->out[1];
-    crank_unary_kind  kind = ((const crank_glu_attributes *)call->attributes)->activation;
-    WALK(w, dh, dh->rank, dh, gate, up, dgate, dup)
-    {
+    const crank_view *dh = &call->in[0], *gate = &call->in[1], *up = &call->in[2], *dgate = &call->out[0],
+                     *dup = &call->out[1];
+    crank_unary_kind kind = ((const crank_glu_attributes *)call->attributes)->activation;
+    WALK (w, dh, dh->rank, dh, gate, up, dgate, dup) {
         double d = get(dh, w.offset[0]), g = get(gate, w.offset[1]), u = get(up, w.offset[2]);
         put(dgate, w.offset[3], d * u * plain_activation_slope(kind, g, 0));
         put(dup, w.offset[4], d * plain_activation(kind, g));
@@ -189,7 +188,7 @@ crank_status plain_dropout(crank_context *context, const crank_call *call)
     const crank_dropout_attributes *a = call->attributes;
     crank_stream                    stream = crank_stream_make(a->seed, CRANK_RANDOM_DROPOUT, a->index);
     uint64_t                        draw = *(const uint64_t *)call->in[1].data << 34;
-    WALK(w, y, y->rank, x, y)
-    put(y, w.offset[1], crank_draw_uniform(stream, draw++) >= a->p ? get(x, w.offset[0]) / (1 - a->p) : 0);
+    WALK (w, y, y->rank, x, y)
+        put(y, w.offset[1], crank_draw_uniform(stream, draw++) >= a->p ? get(x, w.offset[0]) / (1 - a->p) : 0);
     return CRANK_OK;
 }

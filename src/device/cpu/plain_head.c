@@ -1,10 +1,12 @@
-/* plain_head.c - plain bodies of the output head: log-probabilities and cross-entropy over a vocabulary, and their reverse.
+/* plain_head.c - plain bodies of the output head: log-probabilities and cross-entropy over a vocabulary, and their
+ * reverse.
  *
  *     z_iv = w_v x_i + bias_v;  lse_i = log sum_v e^z_iv;  logp_i = z_i,target - lse_i;  p_iv = e^(z_iv - lse_i)
  *     with c_iv = [v = target_i] - p_iv (0 for a row without target) and a factor a_i a row
  *     dx_i = a_i sum_v c_iv w_v;   dw_v = sum_i a_i c_iv x_i;   dbias_v = sum_i a_i c_iv
  *
- * a_i is d logp_i for log-probabilities and -weight_i for cross-entropy. Logits are computed each time they are read. */
+ * a_i is d logp_i for log-probabilities and -weight_i for cross-entropy. Logits are computed each time they are read.
+ */
 #include "device/cpu/plain.h"
 
 typedef struct head {
@@ -77,8 +79,8 @@ static void row_gradient(const head *h, int64_t i)
 }
 
 /* Gradients for row factors sign * factors[i]. */
-static void head_gradients(const head *h, const crank_view *factors, double sign, const crank_view *dx, const crank_view *dw,
-                           const crank_view *dbias)
+static void head_gradients(const head *h, const crank_view *factors, double sign, const crank_view *dx,
+                           const crank_view *dw, const crank_view *dbias)
 {
     for (int64_t i = 0; i < h->n && view_present(dx); i++) {
         row_gradient(h, i);

@@ -1,4 +1,5 @@
-/* plain_rows.c - plain bodies that work on rows: softmax, log-softmax, RMS norm, layer norm, rotary positions, and reverses. */
+/* plain_rows.c - plain bodies that work on rows: softmax, log-softmax, RMS norm, layer norm, rotary positions, and
+ * reverses. */
 #include "device/cpu/plain.h"
 
 crank_status plain_softmax(crank_context *context, const crank_call *call)
@@ -7,8 +8,7 @@ crank_status plain_softmax(crank_context *context, const crank_call *call)
     bool              log_form = ((const crank_softmax_attributes *)call->attributes)->log;
     const crank_view *x = &call->in[0], *y = &call->out[0];
     int64_t           c = last_dim(x), sx = last_stride(x), sy = last_stride(y);
-    WALK_ROWS(w, x, x, y)
-    {
+    WALK_ROWS (w, x, x, y) {
         double max = -INFINITY, sum = 0;
         for (int64_t j = 0; j < c; j++) max = fmax(max, get(x, w.offset[0] + j * sx));
         for (int64_t j = 0; j < c; j++) sum += exp(get(x, w.offset[0] + j * sx) - max);
@@ -27,8 +27,7 @@ crank_status plain_softmax_backward(crank_context *context, const crank_call *ca
     bool              log_form = ((const crank_softmax_attributes *)call->attributes)->log;
     const crank_view *y = &call->in[0], *dy = &call->in[1], *dx = &call->out[0];
     int64_t           c = last_dim(y), sy = last_stride(y), sd = last_stride(dy), sx = last_stride(dx);
-    WALK_ROWS(w, y, y, dy, dx)
-    {
+    WALK_ROWS (w, y, y, dy, dx) {
         double sum = 0;
         for (int64_t j = 0; j < c; j++)
             sum += get(dy, w.offset[1] + j * sd) * (log_form ? 1 : get(y, w.offset[0] + j * sy));
@@ -74,7 +73,8 @@ crank_status plain_rmsnorm(crank_context *context, const crank_call *call)
 crank_status plain_rmsnorm_backward(crank_context *context, const crank_call *call)
 {
     (void)context;
-    const crank_view *dy = &call->in[0], *z = &call->in[1], *w = &call->in[2], *rstd = &call->in[3], *dres = &call->in[4];
+    const crank_view *dy = &call->in[0], *z = &call->in[1], *w = &call->in[2], *rstd = &call->in[3],
+                     *dres = &call->in[4];
     const crank_view *dx = &call->out[0], *dw = &call->out[1];
     int64_t           n = z->dims[0], d = z->dims[1];
     for (int64_t j = 0; j < d && view_present(dw); j++) {
@@ -130,7 +130,8 @@ crank_status plain_layernorm(crank_context *context, const crank_call *call)
 crank_status plain_layernorm_backward(crank_context *context, const crank_call *call)
 {
     (void)context;
-    const crank_view *dy = &call->in[0], *z = &call->in[1], *w = &call->in[2], *mean = &call->in[3], *rstd = &call->in[4];
+    const crank_view *dy = &call->in[0], *z = &call->in[1], *w = &call->in[2], *mean = &call->in[3],
+                     *rstd = &call->in[4];
     const crank_view *dres = &call->in[5], *dx = &call->out[0], *dw = &call->out[1], *db = &call->out[2];
     int64_t           n = z->dims[0], d = z->dims[1];
     for (int64_t j = 0; j < d; j++) {
@@ -163,18 +164,19 @@ crank_status plain_layernorm_backward(crank_context *context, const crank_call *
 crank_status plain_rope(crank_context *context, const crank_call *call)
 {
     const crank_rope_attributes *attributes = call->attributes;
-    const crank_view *x = &call->in[0], *positions = &call->in[1], *table = &call->in[2], *y = &call->out[0];
-    int64_t           n = x->dims[0], heads = x->dims[1], d = x->dims[2], half = table->dims[1] / 2;
+    const crank_view            *x = &call->in[0], *positions = &call->in[1], *table = &call->in[2], *y = &call->out[0];
+    int64_t                      n = x->dims[0], heads = x->dims[1], d = x->dims[2], half = table->dims[1] / 2;
     for (int64_t i = 0; i < n; i++) {
         int64_t position = id_at(positions, at1(positions, i));
         if (position < 0 || position >= table->dims[0])
-            return crank_fail(context, CRANK_USAGE, "rope: token %lld has position %lld, the table ends at %lld", (long long)i,
-                              (long long)position, (long long)table->dims[0]);
+            return crank_fail(context, CRANK_USAGE, "rope: token %lld has position %lld, the table ends at %lld",
+                              (long long)i, (long long)position, (long long)table->dims[0]);
         for (int64_t h = 0; h < heads; h++) {
             for (int64_t k = 0; k < half; k++) {
-                int64_t first = attributes->interleaved ? 2 * k : k, second = attributes->interleaved ? first + 1 : k + half;
-                double  cosine = get(table, at2(table, position, k)), sine = get(table, at2(table, position, half + k));
-                double  a = get(x, at3(x, i, h, first)), b = get(x, at3(x, i, h, second));
+                int64_t first = attributes->interleaved ? 2 * k : k,
+                        second = attributes->interleaved ? first + 1 : k + half;
+                double cosine = get(table, at2(table, position, k)), sine = get(table, at2(table, position, half + k));
+                double a = get(x, at3(x, i, h, first)), b = get(x, at3(x, i, h, second));
                 if (attributes->inverse) sine = -sine;
                 put(y, at3(y, i, h, first), a * cosine - b * sine);
                 put(y, at3(y, i, h, second), a * sine + b * cosine);

@@ -20,7 +20,7 @@ crank_status plain_segment_pool(crank_context *context, const crank_call *call)
 {
     (void)context;
     const crank_segment_attributes *attributes = call->attributes;
-    const crank_view *x = &call->in[0], *segments = &call->in[1], *y = &call->out[0];
+    const crank_view               *x = &call->in[0], *segments = &call->in[1], *y = &call->out[0];
     for (int64_t i = 0; i < y->dims[0]; i++) {
         span rows = rows_of(segments, i, x->dims[0], attributes->kind);
         for (int64_t k = 0; k < y->dims[1]; k++) {
@@ -36,11 +36,11 @@ crank_status plain_segment_pool_backward(crank_context *context, const crank_cal
 {
     (void)context;
     const crank_segment_attributes *attributes = call->attributes;
-    const crank_view *dy = &call->in[0], *segments = &call->in[1], *dx = &call->out[0];
+    const crank_view               *dy = &call->in[0], *segments = &call->in[1], *dx = &call->out[0];
     for (int64_t j = 0; j < dx->dims[0]; j++)
         for (int64_t k = 0; k < dx->dims[1]; k++) put(dx, at2(dx, j, k), 0);
     for (int64_t i = 0; i < dy->dims[0]; i++) {
-        span rows = rows_of(segments, i, dx->dims[0], attributes->kind);
+        span   rows = rows_of(segments, i, dx->dims[0], attributes->kind);
         double share = 1 / (double)(rows.last - rows.first);
         for (int64_t j = rows.first; j < rows.last; j++)
             for (int64_t k = 0; k < dx->dims[1]; k++) put(dx, at2(dx, j, k), get(dy, at2(dy, i, k)) * share);

@@ -1,17 +1,15 @@
-/* plain_shape.c - plain bodies that sum over axes or move elements: reduce, concat, pad, gather and scatter of rows, pick. */
+/* plain_shape.c - plain bodies that sum over axes or move elements: reduce, concat, pad, gather and scatter of rows,
+ * pick. */
 #include "device/cpu/plain.h"
 
 /* The elements of x that fall together at `start`: `inner` has the dims of the summed axes, 1 elsewhere. */
 static double reduce_one(const crank_view *x, const crank_view *inner, int64_t start, crank_reduce_kind kind)
 {
     double sum = kind == CRANK_AMAX ? -INFINITY : 0;
-    WALK(w, inner, inner->rank, inner)
-    {
+    WALK (w, inner, inner->rank, inner) {
         double value = get(x, start + w.offset[0]);
-        if (kind == CRANK_AMAX)
-            sum = value > sum || value != value ? value : sum;
-        else
-            sum += kind == CRANK_SUM_SQUARES ? value * value : value;
+        if (kind == CRANK_AMAX) sum = value > sum || value != value ? value : sum;
+        else sum += kind == CRANK_SUM_SQUARES ? value * value : value;
     }
     return kind == CRANK_MEAN ? sum / (double)crank_view_count(inner) : sum;
 }
@@ -23,14 +21,14 @@ crank_status plain_reduce(crank_context *context, const crank_call *call)
     const crank_view              *x = &call->in[0], *y = &call->out[0];
     crank_view                     outer = *x, inner = *x;
     for (int axis = 0; axis < x->rank; axis++) (a->axes >> axis & 1 ? &outer : &inner)->dims[axis] = 1;
-    WALK(w, y, y->rank, &outer, y) put(y, w.offset[1], reduce_one(x, &inner, w.offset[0], a->kind));
+    WALK (w, y, y->rank, &outer, y) put(y, w.offset[1], reduce_one(x, &inner, w.offset[0], a->kind));
     return CRANK_OK;
 }
 
 /* y[.., start + i, ..] = x[.., i, ..] along an axis */
 static void place(const crank_view *x, const crank_view *y, int axis, int64_t start)
 {
-    WALK(w, x, x->rank, x, y) put(y, w.offset[1] + start * y->strides[axis], get(x, w.offset[0]));
+    WALK (w, x, x->rank, x, y) put(y, w.offset[1] + start * y->strides[axis], get(x, w.offset[0]));
 }
 
 crank_status plain_concat(crank_context *context, const crank_call *call)
@@ -54,7 +52,7 @@ crank_status plain_pad(crank_context *context, const crank_call *call)
     const crank_view           *x = &call->in[0], *y = &call->out[0];
     crank_view                  part = *y;
     part.dims[a->axis] = x->dims[a->axis];
-    WALK(w, y, y->rank, y) put(y, w.offset[0], 0);
+    WALK (w, y, y->rank, y) put(y, w.offset[0], 0);
     place(x, &part, a->axis, a->start);
     return CRANK_OK;
 }
@@ -122,7 +120,7 @@ crank_status plain_unpick(crank_context *context, const crank_call *call)
 {
     (void)context;
     const crank_view *dy = &call->in[0], *ids = &call->in[1], *dx = &call->out[0]; /* [n,k], [n,k], [n,c] */
-    WALK(w, dx, dx->rank, dx) put(dx, w.offset[0], 0);
+    WALK (w, dx, dx->rank, dx) put(dx, w.offset[0], 0);
     for (int64_t i = 0; i < dy->dims[0]; i++)
         for (int64_t j = 0; j < dy->dims[1]; j++) {
             int64_t id = id_at(ids, at2(ids, i, j));

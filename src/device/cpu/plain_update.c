@@ -1,8 +1,8 @@
 /* plain_update.c - plain bodies of the operations that change parameters and step scalars: adamw, adamw8bit, sgd, lion,
  * assign, clip_scale, check_finite. Equations stand in operations.h.
  *
- * A bf16 parameter is rounded stochastically: the low 16 bits of the f32 pattern carry up with the probability of what they
- * are worth; values that are not finite are rounded to nearest. */
+ * A bf16 parameter is rounded stochastically: the low 16 bits of the f32 pattern carry up with the probability of what
+ * they are worth; values that are not finite are rounded to nearest. */
 #include "device/cpu/plain.h"
 #include "device/cpu/update_step.h"
 #include "device/dynamic_map.h"
@@ -25,18 +25,15 @@ crank_status plain_adamw(crank_context *context, const crank_call *call)
 {
     (void)context;
     const crank_adam_attributes *a = call->attributes;
-    const crank_view *w = &call->in[0], *g = &call->in[1], *m = &call->in[2], *v = &call->in[3];
-    update_step       s = update_step_of(&call->in[4], a->rate_factor, a->seed, a->index);
-    double            correct1 = 1 - pow(a->beta1, s.count), correct2 = 1 - pow(a->beta2, s.count);
-    uint64_t          i = 0;
+    const crank_view            *w = &call->in[0], *g = &call->in[1], *m = &call->in[2], *v = &call->in[3];
+    update_step                  s = update_step_of(&call->in[4], a->rate_factor, a->seed, a->index);
+    double                       correct1 = 1 - pow(a->beta1, s.count), correct2 = 1 - pow(a->beta2, s.count);
+    uint64_t                     i = 0;
     if (s.skip) return CRANK_OK;
-    WALK(at, w, w->rank, w, g, m, v)
-    {
+    WALK (at, w, w->rank, w, g, m, v) {
         double weight = get(w, at.offset[0]), gradient = s.clip * get(g, at.offset[1]);
-        if (a->l2)
-            gradient += a->decay * weight;
-        else
-            weight -= s.rate * a->decay * weight;
+        if (a->l2) gradient += a->decay * weight;
+        else weight -= s.rate * a->decay * weight;
         double first = a->beta1 * get(m, at.offset[2]) + (1 - a->beta1) * gradient;
         double second = a->beta2 * get(v, at.offset[3]) + (1 - a->beta2) * gradient * gradient;
         put(m, at.offset[2], first);
@@ -51,7 +48,7 @@ crank_status plain_adamw(crank_context *context, const crank_call *call)
 static void adam_block(const crank_call *call, const update_step *s, float maps[2][256], int64_t first, int64_t count)
 {
     const crank_adam_attributes *a = call->attributes;
-    const crank_view *w = &call->in[0], *g = &call->in[1];
+    const crank_view            *w = &call->in[0], *g = &call->in[1];
     uint8_t          *codes_m = (uint8_t *)call->in[2].data + first, *codes_v = (uint8_t *)call->in[3].data + first;
     const crank_view *amax_m = &call->in[4], *amax_v = &call->in[5];
     int64_t           block = first / DYNAMIC_BLOCK;
@@ -99,13 +96,12 @@ crank_status plain_sgd(crank_context *context, const crank_call *call)
 {
     (void)context;
     const crank_sgd_attributes *a = call->attributes;
-    const crank_view *w = &call->in[0], *g = &call->in[1], *buffer = &call->in[2];
-    bool              buffered = view_present(buffer);
-    update_step       s = update_step_of(&call->in[3], a->rate_factor, a->seed, a->index);
-    uint64_t          i = 0;
+    const crank_view           *w = &call->in[0], *g = &call->in[1], *buffer = &call->in[2];
+    bool                        buffered = view_present(buffer);
+    update_step                 s = update_step_of(&call->in[3], a->rate_factor, a->seed, a->index);
+    uint64_t                    i = 0;
     if (s.skip) return CRANK_OK;
-    WALK(at, w, w->rank, w, g, buffered ? buffer : w)
-    {
+    WALK (at, w, w->rank, w, g, buffered ? buffer : w) {
         double weight = get(w, at.offset[0]), move = s.clip * get(g, at.offset[1]) + a->decay * weight;
         if (buffered) {
             double kept = s.count <= 1 ? move : a->momentum * get(buffer, at.offset[2]) + (1 - a->dampening) * move;
@@ -122,12 +118,11 @@ crank_status plain_lion(crank_context *context, const crank_call *call)
 {
     (void)context;
     const crank_lion_attributes *a = call->attributes;
-    const crank_view *w = &call->in[0], *g = &call->in[1], *m = &call->in[2];
-    update_step       s = update_step_of(&call->in[3], a->rate_factor, a->seed, a->index);
-    uint64_t          i = 0;
+    const crank_view            *w = &call->in[0], *g = &call->in[1], *m = &call->in[2];
+    update_step                  s = update_step_of(&call->in[3], a->rate_factor, a->seed, a->index);
+    uint64_t                     i = 0;
     if (s.skip) return CRANK_OK;
-    WALK(at, w, w->rank, w, g, m)
-    {
+    WALK (at, w, w->rank, w, g, m) {
         double weight = get(w, at.offset[0]), gradient = s.clip * get(g, at.offset[1]), moment = get(m, at.offset[2]);
         double c = a->beta1 * moment + (1 - a->beta1) * gradient;
         put(m, at.offset[2], a->beta2 * moment + (1 - a->beta2) * gradient);
@@ -142,8 +137,8 @@ crank_status plain_assign(crank_context *context, const crank_call *call)
     (void)context;
     bool              add = ((const crank_assign_attributes *)call->attributes)->add;
     const crank_view *x = &call->in[0], *old = &call->in[1], *target = &call->out[0];
-    WALK(w, target, target->rank, x, old, target)
-    put(target, w.offset[2], get(x, w.offset[0]) + (add ? get(old, w.offset[1]) : 0));
+    WALK (w, target, target->rank, x, old, target)
+        put(target, w.offset[2], get(x, w.offset[0]) + (add ? get(old, w.offset[1]) : 0));
     return CRANK_OK;
 }
 

@@ -1,7 +1,7 @@
 /* rounding_simd.h - writes updated parameters: f32 as they are, bf16 rounded stochastically.
  *
- * Element i takes the high half of draw first_draw + i of the rounding stream; it is added to the f32 pattern before the low
- * half is cut. Values that are not finite are rounded to nearest. */
+ * Element i takes the high half of draw first_draw + i of the rounding stream; it is added to the f32 pattern before
+ * the low half is cut. Values that are not finite are rounded to nearest. */
 #ifndef CRANK_DEVICE_CPU_ROUNDING_SIMD_H
 #define CRANK_DEVICE_CPU_ROUNDING_SIMD_H
 

@@ -47,7 +47,8 @@ ALWAYS_INLINE vec exp_term(const void *data, int64_t i, int count)
 ALWAYS_INLINE void softmax_step(const void *data, int64_t i, int count)
 {
     const softmax_row *r = data;
-    vec e = r->kept ? vec_get(r->kept, CRANK_F32, i, count) : vec_exp(vec_sub(vec_get(r->x, r->type, i, count), r->max));
+    vec                e =
+        r->kept ? vec_get(r->kept, CRANK_F32, i, count) : vec_exp(vec_sub(vec_get(r->x, r->type, i, count), r->max));
     vec_set_at(r->y, r->type, i, vec_mul(e, r->factor), count);
 }
 
@@ -170,7 +171,8 @@ typedef struct rope_job {
 } rope_job;
 
 /* (a, b) -> (a c - b s, b c + a s) for pairs (i, i + half) */
-ALWAYS_INLINE void rotate_halves(crank_dtype type, const void *x, void *y, const float *cosine, const float *sine, int64_t half)
+ALWAYS_INLINE void rotate_halves(crank_dtype type, const void *x, void *y, const float *cosine, const float *sine,
+                                 int64_t half)
 {
     for (int64_t i = 0; i < half; i += LANES) {
         int count = half - i < LANES ? (int)(half - i) : LANES;
@@ -182,11 +184,13 @@ ALWAYS_INLINE void rotate_halves(crank_dtype type, const void *x, void *y, const
 }
 
 /* Pairs (2i, 2i+1): x c + swapped(x) s, with each cosine twice and the sines as -s, s */
-ALWAYS_INLINE void rotate_neighbours(crank_dtype type, const void *x, void *y, const float *cosine, const float *sine, int64_t r)
+ALWAYS_INLINE void rotate_neighbours(crank_dtype type, const void *x, void *y, const float *cosine, const float *sine,
+                                     int64_t r)
 {
     for (int64_t i = 0; i < r; i += LANES) {
         int count = r - i < LANES ? (int)(r - i) : LANES;
-        vec a = vec_get(x, type, i, count), c = vec_get(cosine, CRANK_F32, i, count), s = vec_get(sine, CRANK_F32, i, count);
+        vec a = vec_get(x, type, i, count), c = vec_get(cosine, CRANK_F32, i, count),
+            s = vec_get(sine, CRANK_F32, i, count);
         vec_set_at(y, type, i, vec_fma(a, c, vec_mul(vec_swap_neighbours(a), s)), count);
     }
 }
@@ -244,12 +248,12 @@ static crank_status rope_run(crank_context *context, const crank_call *call)
 {
     const crank_rope_attributes *a = call->attributes;
     const crank_view            *x = &call->in[0], *positions = &call->in[1], *table = &call->in[2];
-    rope_job job = {x, positions, table, &call->out[0], x->dtype, a->interleaved, a->inverse};
+    rope_job                     job = {x, positions, table, &call->out[0], x->dtype, a->interleaved, a->inverse};
     for (int64_t i = 0; i < x->dims[0]; i++) {
         int32_t position = ((const int32_t *)positions->data)[i * positions->strides[0]];
         if (position < 0 || position >= table->dims[0])
-            return crank_fail(context, CRANK_USAGE, "rope: token %lld has position %d, the table ends at %lld", (long long)i,
-                              position, (long long)table->dims[0]);
+            return crank_fail(context, CRANK_USAGE, "rope: token %lld has position %d, the table ends at %lld",
+                              (long long)i, position, (long long)table->dims[0]);
     }
     rows_run(x->dims[0], x->dims[1] * x->dims[2], 1, cpu_threads(call), rope_kernel, &job);
     return CRANK_OK;

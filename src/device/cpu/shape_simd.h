@@ -1,12 +1,13 @@
 /* shape_simd.h - vectorised sums over axes, gather with a cast, scatter of rows, unpick.
  *
- * Sums are cut into parts of a fixed size, whatever the number of threads; a part is summed in f32 vectors, the parts in f64
- * in their order. So the bits depend on the level alone, and long sums lose little. */
+ * Sums are cut into parts of a fixed size, whatever the number of threads; a part is summed in f32 vectors, the parts
+ * in f64 in their order. So the bits depend on the level alone, and long sums lose little. */
 #include "device/cpu/fast.h"
 
 /* ---- reduce ---- */
 
-/* x with axes merged, as outputs x sums; the last merged axis is contiguous and either summed (rows) or kept (columns). */
+/* x with axes merged, as outputs x sums; the last merged axis is contiguous and either summed (rows) or kept (columns).
+ */
 typedef struct reduce_job {
     const void       *x;
     crank_dtype       type, to;
@@ -19,12 +20,16 @@ typedef struct reduce_job {
     int               kept_axes, summed_axes; /* without the contiguous one */
     int64_t           kept_dims[CRANK_MAX_RANK], kept_strides[CRANK_MAX_RANK];
     int64_t           summed_dims[CRANK_MAX_RANK], summed_strides[CRANK_MAX_RANK];
-    int64_t           outputs, sums;  /* products of kept_dims, of summed_dims */
-    int64_t           pieces, parts;  /* by row: pieces of a row; parts of an output */
+    int64_t           outputs, sums; /* products of kept_dims, of summed_dims */
+    int64_t           pieces, parts; /* by row: pieces of a row; parts of an output */
     int64_t           rows_of_part;
 } reduce_job;
 
-enum { PART = 8192, GROUP = 256, STRIP = 512 }; /* elements of a part by row; rows of a part by column; columns of a task */
+enum {
+    PART = 8192,
+    GROUP = 256,
+    STRIP = 512
+}; /* elements of a part by row; rows of a part by column; columns of a task */
 
 static int64_t offset_in(int64_t index, int axes, const int64_t *dims, const int64_t *strides)
 {
@@ -41,11 +46,12 @@ static bool reduce_make(const crank_call *call, reduce_job *job)
 {
     const crank_reduce_attributes *a = call->attributes;
     const crank_view              *x = &call->in[0], *y = &call->out[0];
-    int64_t dims[CRANK_MAX_RANK] = {0}, strides[CRANK_MAX_RANK] = {0};
-    bool    summed[CRANK_MAX_RANK] = {0};
-    int     axes = 0; /* merged axes, innermost first */
+    int64_t                        dims[CRANK_MAX_RANK] = {0}, strides[CRANK_MAX_RANK] = {0};
+    bool                           summed[CRANK_MAX_RANK] = {0};
+    int                            axes = 0; /* merged axes, innermost first */
     *job = (reduce_job){.x = x->data, .type = x->dtype, .to = y->dtype, .kind = a->kind, .y = y->data};
-    if (!fast_type(x->dtype) || !fast_type(y->dtype) || !crank_view_is_contiguous(y) || crank_view_count(x) == 0) return false;
+    if (!fast_type(x->dtype) || !fast_type(y->dtype) || !crank_view_is_contiguous(y) || crank_view_count(x) == 0)
+        return false;
     for (int axis = x->rank - 1; axis >= 0; axis--) {
         bool sum = a->axes >> axis & 1;
         if (x->dims[axis] == 1) continue;
@@ -103,7 +109,10 @@ ALWAYS_INLINE vec plain_term(const void *data, int64_t i, int count)
     const reduce_row *r = data;
     return vec_get(r->x, r->type, i, count);
 }
-ALWAYS_INLINE vec squared_term(const void *data, int64_t i, int count) { return vec_square(plain_term(data, i, count)); }
+ALWAYS_INLINE vec squared_term(const void *data, int64_t i, int count)
+{
+    return vec_square(plain_term(data, i, count));
+}
 
 /* NaN passes, whichever side it stands on. */
 ALWAYS_INLINE vec highest(vec a, vec b) { return vec_select(vec_is_nan(a), a, vec_max(a, b)); }
@@ -156,21 +165,22 @@ static void rows_kernel(const void *data, int64_t first, int64_t last, int worke
 enum { ROWS_AT_ONCE = 8 };
 
 /* to[c..] = or += the sum of a few rows */
-ALWAYS_INLINE void add_rows(crank_dtype type, crank_reduce_kind kind, const char *const *x, int rows, bool begin, float *to,
-                            int64_t c, int count)
+ALWAYS_INLINE void add_rows(crank_dtype type, crank_reduce_kind kind, const char *const *x, int rows, bool begin,
+                            float *to, int64_t c, int count)
 {
     vec sum = begin ? kind == CRANK_AMAX ? vec_set(-INFINITY) : vec_zero() : vec_get(to, CRANK_F32, c, count);
     vec part = kind == CRANK_AMAX ? sum : vec_zero();
     for (int row = 0; row < rows; row++) {
         vec value = vec_get(x[row], type, c, count);
-        part = kind == CRANK_AMAX ? highest(part, value) : vec_add(part, kind == CRANK_SUM_SQUARES ? vec_square(value) : value);
+        part = kind == CRANK_AMAX ? highest(part, value)
+                                  : vec_add(part, kind == CRANK_SUM_SQUARES ? vec_square(value) : value);
     }
     vec_set_at(to, CRANK_F32, c, kind == CRANK_AMAX ? part : vec_add(sum, part), count);
 }
 
 /* Columns start..end-1 of the rows of a part -> to[start..] */
-ALWAYS_INLINE void add_columns(crank_dtype type, crank_reduce_kind kind, const reduce_job *job, int64_t base, int64_t first,
-                               int64_t last, int64_t start, int64_t end, float *to)
+ALWAYS_INLINE void add_columns(crank_dtype type, crank_reduce_kind kind, const reduce_job *job, int64_t base,
+                               int64_t first, int64_t last, int64_t start, int64_t end, float *to)
 {
     for (int64_t row = first; row < last; row += ROWS_AT_ONCE) {
         const char *x[ROWS_AT_ONCE];
@@ -193,13 +203,15 @@ static int64_t strips_of(const reduce_job *job) { return (job->columns + STRIP -
 
 ALWAYS_INLINE void part_by_column(crank_dtype type, const reduce_job *job, int64_t task)
 {
-    int64_t strip = task % strips_of(job), part = task / strips_of(job) % job->parts, output = task / strips_of(job) / job->parts;
+    int64_t strip = task % strips_of(job), part = task / strips_of(job) % job->parts,
+            output = task / strips_of(job) / job->parts;
     int64_t first = part * GROUP, last = first + GROUP < job->sums ? first + GROUP : job->sums;
     int64_t start = strip * STRIP, end = start + STRIP < job->columns ? start + STRIP : job->columns;
     int64_t base = offset_in(output, job->kept_axes, job->kept_dims, job->kept_strides);
     float  *to = job->columns_part + (output * job->parts + part) * job->columns;
     if (job->kind == CRANK_AMAX) add_columns(type, CRANK_AMAX, job, base, first, last, start, end, to);
-    else if (job->kind == CRANK_SUM_SQUARES) add_columns(type, CRANK_SUM_SQUARES, job, base, first, last, start, end, to);
+    else if (job->kind == CRANK_SUM_SQUARES)
+        add_columns(type, CRANK_SUM_SQUARES, job, base, first, last, start, end, to);
     else add_columns(type, CRANK_SUM, job, base, first, last, start, end, to);
 }
 
@@ -264,7 +276,10 @@ typedef struct rows_job {
 
 ALWAYS_INLINE vec unchanged(vec x) { return x; }
 
-static inline int64_t row_id(const rows_job *job, int64_t i) { return ((const int32_t *)job->ids->data)[i * job->ids->strides[0]]; }
+static inline int64_t row_id(const rows_job *job, int64_t i)
+{
+    return ((const int32_t *)job->ids->data)[i * job->ids->strides[0]];
+}
 
 /* The rows that are read next are unforeseeable to the processor: they are named while this one is copied. */
 static inline void prefetch_row(const void *row, int64_t bytes)
@@ -282,15 +297,15 @@ static void gather_kernel(const void *data, int64_t first, int64_t last, int wor
 {
     const rows_job *job = data;
     crank_dtype     from = job->x->dtype, to = job->y->dtype;
-    int64_t         d = job->y->dims[1], x_width = (int64_t)crank_dtype_bits(from) / 8, y_width = (int64_t)crank_dtype_bits(to) / 8;
+    int64_t         d = job->y->dims[1], x_width = (int64_t)crank_dtype_bits(from) / 8,
+            y_width = (int64_t)crank_dtype_bits(to) / 8;
     (void)worker;
     for (int64_t i = first; i < last; i++) {
         char       *y = (char *)job->y->data + i * job->y->strides[0] * y_width;
         const char *x = table_row(job, i, x_width), *next = i + 1 < last ? table_row(job, i + 1, x_width) : NULL;
         if (next) prefetch_row(next, d * x_width);
         if (!x) memset(y, 0, (size_t)(d * y_width));
-        else if (from == to) { /* pairs of 16-bit elements move as one word */
-            int64_t words = d * x_width / 4;
+        else if (from == to) { /* pairs of 16-bit elements move as one word */ int64_t words = d * x_width / 4;
             map1(unchanged, CRANK_F32, CRANK_F32, words, x, y, job->stream);
             memcpy(y + 4 * words, x + 4 * words, (size_t)(d * x_width - 4 * words));
         } else if (from == CRANK_F32) map1(unchanged, CRANK_F32, CRANK_BF16, d, x, y, job->stream);
@@ -412,7 +427,8 @@ static void unpick_bf16_kernel(const void *data, int64_t first, int64_t last, in
         memset(y, 0, (size_t)c * sizeof *y);
         for (int64_t j = 0; j < k; j++) {
             int64_t id = ((const int32_t *)job->ids->data)[i * job->ids->strides[0] + j * job->ids->strides[1]];
-            if (id >= 0 && id < c) y[id] = y[id] ? crank_to_bf16(crank_from_bf16(y[id]) + crank_from_bf16(dy[j])) : dy[j];
+            if (id >= 0 && id < c)
+                y[id] = y[id] ? crank_to_bf16(crank_from_bf16(y[id]) + crank_from_bf16(dy[j])) : dy[j];
         }
     }
 }

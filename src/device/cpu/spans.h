@@ -25,7 +25,8 @@ bool spans_make(spans *s, const crank_view *shape, int views, const crank_view *
     spans_make(s, shape, sizeof((const crank_view *[]){__VA_ARGS__}) / sizeof(crank_view *),                           \
                (const crank_view *[]){__VA_ARGS__})
 
-/* The same with the last axis kept as the row: for operations that treat rows as wholes. False when a row has gaps in it. */
+/* The same with the last axis kept as the row: for operations that treat rows as wholes. False when a row has gaps in
+ * it. */
 bool rows_make(spans *s, const crank_view *shape, int views, const crank_view *const *view);
 #define ROWS(s, shape, ...)                                                                                            \
     rows_make(s, shape, sizeof((const crank_view *[]){__VA_ARGS__}) / sizeof(crank_view *),                            \
@@ -40,7 +41,8 @@ typedef void row_kernel(const void *job, int64_t first, int64_t last, int worker
 /* Cuts `rows` rows of `columns` elements into one piece a worker, each in multiples of `grain` rows. */
 void rows_run(int64_t rows, int64_t columns, int64_t grain, int threads, row_kernel *kernel, const void *job);
 
-/* `count` elements from at[k] (every at[k] + inner[k] * i); `first` is the index of the first one in row-major order. */
+/* `count` elements from at[k] (every at[k] + inner[k] * i); `first` is the index of the first one in row-major order.
+ */
 typedef void span_kernel(const void *job, int64_t first, int64_t count, char *const *at);
 
 /* Calls the kernel on all elements, by up to `threads` threads where the work is worth them. */

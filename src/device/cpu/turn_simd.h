@@ -1,7 +1,7 @@
 /* turn_simd.h - copies of transposed views with elements of two or four bytes, in squares turned in registers.
  *
- * y has stride 1 along its last axis, x along another one ("row" below). A square reads and writes whole cache lines; four
- * squares side by side along x's contiguous axis follow each other, so that neither side jumps at every line. */
+ * y has stride 1 along its last axis, x along another one ("row" below). A square reads and writes whole cache lines;
+ * four squares side by side along x's contiguous axis follow each other, so that neither side jumps at every line. */
 #include "device/cpu/fast.h"
 #include "device/cpu/transpose_simd.h"
 
@@ -9,9 +9,9 @@ enum { STRIP = 4 * LANES };
 
 typedef struct turn_job {
     const crank_view *x, *y;
-    int               row, axes, outer[CRANK_MAX_RANK]; /* row: x's axis of stride 1; outer: the other axes but the last */
-    int64_t           strips;                           /* of the row axis */
-    int               width;
+    int     row, axes, outer[CRANK_MAX_RANK]; /* row: x's axis of stride 1; outer: the other axes but the last */
+    int64_t strips;                           /* of the row axis */
+    int     width;
 } turn_job;
 
 static bool turn_make(const crank_call *call, turn_job *job)
@@ -48,7 +48,8 @@ ALWAYS_INLINE void raw_store(char *p, vec x, int width)
 #else
     else {
         __m256i bits = _mm256_castps_si256(x);
-        _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1)));
+        _mm_storeu_si128((__m128i *)p,
+                         _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1)));
     }
 #endif
 }
@@ -64,14 +65,16 @@ ALWAYS_INLINE void turn_square(char *y, const char *x, int64_t y_row, int64_t x_
     for (int r = 0; r < LANES; r++) raw_store(y + r * y_row * width, tile[r], width);
 }
 
-ALWAYS_INLINE void turn_edge(char *y, const char *x, int64_t y_row, int64_t x_row, int64_t rows, int64_t columns, int width)
+ALWAYS_INLINE void turn_edge(char *y, const char *x, int64_t y_row, int64_t x_row, int64_t rows, int64_t columns,
+                             int width)
 {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
             memcpy(y + (r * y_row + c) * width, x + (c * x_row + r) * width, (size_t)width);
 }
 
-ALWAYS_INLINE void turn_strip(char *y, const char *x, int64_t y_row, int64_t x_row, int64_t rows, int64_t columns, int width)
+ALWAYS_INLINE void turn_strip(char *y, const char *x, int64_t y_row, int64_t x_row, int64_t rows, int64_t columns,
+                              int width)
 {
     for (int64_t c = 0; c < columns; c += LANES)
         for (int64_t r = 0; r < rows; r += LANES) {

@@ -4,7 +4,7 @@
 typedef struct update_job {
     update_step step;
     crank_dtype w_type, g_type;
-    float       clip, rate, decay, keep; /* keep: 1 - rate decay */
+    float       clip, rate, decay, keep;    /* keep: 1 - rate decay */
     float       beta1, beta2, rest1, rest2; /* rest: 1 - beta */
     float       scale1, scale2, epsilon;    /* rate / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
     float       momentum, undamped;
@@ -51,8 +51,9 @@ ALWAYS_INLINE vec lion_update(const update_job *job, vec w, vec g, vec *m, vec *
 }
 
 /* at: w, g and up to two states in f32 */
-ALWAYS_INLINE void update_elements(update_function *f, crank_dtype w_type, crank_dtype g_type, int states, const update_job *job,
-                                   const rounding *r, int64_t start, int64_t i, int count, char *const *at)
+ALWAYS_INLINE void update_elements(update_function *f, crank_dtype w_type, crank_dtype g_type, int states,
+                                   const update_job *job, const rounding *r, int64_t start, int64_t i, int count,
+                                   char *const *at)
 {
     vec s0 = states > 0 ? vec_get(at[2], CRANK_F32, i, count) : vec_zero();
     vec s1 = states > 1 ? vec_get(at[3], CRANK_F32, i, count) : vec_zero();
@@ -63,29 +64,40 @@ ALWAYS_INLINE void update_elements(update_function *f, crank_dtype w_type, crank
     if (states > 1) vec_set_at(at[3], CRANK_F32, i, s1, count);
 }
 
-ALWAYS_INLINE void update_row(update_function *f, crank_dtype w_type, crank_dtype g_type, int states, const update_job *job,
-                              int64_t first, int64_t n, char *const *at)
+ALWAYS_INLINE void update_row(update_function *f, crank_dtype w_type, crank_dtype g_type, int states,
+                              const update_job *job, int64_t first, int64_t n, char *const *at)
 {
     rounding r;
     if (w_type == CRANK_BF16) memset(r.words + DRAWS, 0, sizeof r.words - DRAWS * sizeof *r.words);
     for (int64_t start = 0; start < n;) {
-        int64_t i = start, end = start + (w_type == CRANK_BF16 ? rounding_make(&r, &job->step, first + start, n - start) : n);
+        int64_t i = start,
+                end = start + (w_type == CRANK_BF16 ? rounding_make(&r, &job->step, first + start, n - start) : n);
         for (; i + LANES <= end; i += LANES) update_elements(f, w_type, g_type, states, job, &r, start, i, LANES, at);
         if (i < end) update_elements(f, w_type, g_type, states, job, &r, start, i, (int)(end - i), at);
         start = end;
     }
 }
 
-ALWAYS_INLINE void update_types(update_function *f, int states, const update_job *job, int64_t first, int64_t n, char *const *at)
+ALWAYS_INLINE void update_types(update_function *f, int states, const update_job *job, int64_t first, int64_t n,
+                                char *const *at)
 {
     if (job->w_type == CRANK_F32) update_row(f, CRANK_F32, CRANK_F32, states, job, first, n, at);
     else if (job->g_type == CRANK_F32) update_row(f, CRANK_BF16, CRANK_F32, states, job, first, n, at);
     else update_row(f, CRANK_BF16, CRANK_BF16, states, job, first, n, at);
 }
 
-static void adam_span(const void *job, int64_t first, int64_t n, char *const *at) { update_types(adam_update, 2, job, first, n, at); }
-static void sgd_span(const void *job, int64_t first, int64_t n, char *const *at) { update_types(sgd_update, 0, job, first, n, at); }
-static void lion_span(const void *job, int64_t first, int64_t n, char *const *at) { update_types(lion_update, 1, job, first, n, at); }
+static void adam_span(const void *job, int64_t first, int64_t n, char *const *at)
+{
+    update_types(adam_update, 2, job, first, n, at);
+}
+static void sgd_span(const void *job, int64_t first, int64_t n, char *const *at)
+{
+    update_types(sgd_update, 0, job, first, n, at);
+}
+static void lion_span(const void *job, int64_t first, int64_t n, char *const *at)
+{
+    update_types(lion_update, 1, job, first, n, at);
+}
 static void momentum_span(const void *job, int64_t first, int64_t n, char *const *at)
 {
     update_types(momentum_update, 1, job, first, n, at);
@@ -117,8 +129,13 @@ static bool three_serves(const crank_call *call) { return update_serves(call, 3)
 
 static update_job job_of(const crank_call *call, const update_step *step, double decay)
 {
-    return (update_job){.step = *step, .w_type = call->in[0].dtype, .g_type = call->in[1].dtype, .clip = (float)step->clip,
-                        .rate = (float)step->rate, .decay = (float)decay, .keep = (float)(1 - step->rate * decay)};
+    return (update_job){.step = *step,
+                        .w_type = call->in[0].dtype,
+                        .g_type = call->in[1].dtype,
+                        .clip = (float)step->clip,
+                        .rate = (float)step->rate,
+                        .decay = (float)decay,
+                        .keep = (float)(1 - step->rate * decay)};
 }
 
 static void set_betas(update_job *job, double beta1, double beta2)
@@ -204,7 +221,8 @@ static void assign_span(const void *data, int64_t first, int64_t n, char *const 
 
 static bool assign_spans(const crank_call *call, spans *s)
 {
-    return SPANS(s, &call->out[0], &call->in[0], &call->in[1], &call->out[0]) && s->inner[0] == 1 && s->inner[1] == 1 && s->inner[2] == 1;
+    return SPANS(s, &call->out[0], &call->in[0], &call->in[1], &call->out[0]) && s->inner[0] == 1 && s->inner[1] == 1 &&
+           s->inner[2] == 1;
 }
 
 static bool assign_serves(const crank_call *call)
