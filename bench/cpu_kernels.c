@@ -16,8 +16,8 @@
 
 typedef struct model {
     const char *name;
-    int64_t     hidden, heads, ffn, vocabulary, tokens, segment;
-    bool        gated, causal; /* gated: gate and up projections, bias-free */
+    int64_t hidden, heads, ffn, vocabulary, tokens, segment;
+    bool gated, causal; /* gated: gate and up projections, bias-free */
 } model;
 
 static const model models[] = {
@@ -28,12 +28,12 @@ static const model models[] = {
 
 typedef struct bench {
     crank_context *context;
-    crank_device  *device;
-    crank_dtype    type;
-    int            threads;
-    double         peak; /* GFLOP/s */
-    const char    *only;
-    uint64_t       draw;
+    crank_device *device;
+    crank_dtype type;
+    int threads;
+    double peak; /* GFLOP/s */
+    const char *only;
+    uint64_t draw;
 } bench;
 
 /* With one thread its processor time: other programs on the machine then disturb less. */
@@ -57,14 +57,15 @@ static void stop(const char *what)
 typedef float v8 __attribute__((vector_size(32)));
 typedef float v16 __attribute__((vector_size(64)));
 #define CHAINS(name, features, type, chains, step)                                                                     \
-    __attribute__((target(features), optimize("O3"))) static double name(int64_t rounds)                              \
+    __attribute__((target(features), optimize("O3"))) static double name(int64_t rounds)                               \
     {                                                                                                                  \
         type c[chains], x = {0}, y = {0};                                                                              \
         _Pragma("GCC unroll 24") for (int i = 0; i < (chains); i++) c[i] = x;                                          \
         __asm__ volatile("" : "+v"(x), "+v"(y));                                                                       \
         double start = seconds();                                                                                      \
         for (int64_t r = 0; r < rounds; r++) {                                                                         \
-            _Pragma("GCC unroll 24") for (int i = 0; i < (chains); i++) __asm__ volatile(step : "+v"(c[i]) : "v"(x), "v"(y)); \
+            _Pragma("GCC unroll 24") for (int i = 0; i < (chains);                                                     \
+                                          i++) __asm__ volatile(step : "+v"(c[i]) : "v"(x), "v"(y));                   \
         }                                                                                                              \
         return (double)rounds * (chains) / (seconds() - start);                                                        \
     }
@@ -76,13 +77,15 @@ CHAINS(chains_bf16, "avx512f,avx512bf16", v16, 24, "vdpbf16ps %2, %1, %0")
 static double measure_peak(const char *level, crank_dtype type, int threads)
 {
     double sum = 0;
-    bool   wide = strncmp(level, "avx512", 6) == 0 || strcmp(level, "amx") == 0;
-    bool   pairs = type == CRANK_BF16 && (strcmp(level, "avx512bf16") == 0 || strcmp(level, "amx") == 0);
+    bool wide = strncmp(level, "avx512", 6) == 0 || strcmp(level, "amx") == 0;
+    bool pairs = type == CRANK_BF16 && (strcmp(level, "avx512bf16") == 0 || strcmp(level, "amx") == 0);
 #pragma omp parallel num_threads(threads) reduction(+ : sum)
     {
         double best = 0;
         for (int i = 0; i < 5; i++) {
-            double rate = pairs ? chains_bf16(400000) * 64 : wide ? chains_avx512(400000) * 32 : chains_avx2(400000) * 16;
+            double rate = pairs  ? chains_bf16(400000) * 64
+                          : wide ? chains_avx512(400000) * 32
+                                 : chains_avx2(400000) * 16;
             if (rate > best) best = rate;
         }
         sum += best;
@@ -98,14 +101,18 @@ static crank_view view(bench *b, crank_dtype type, int rank, const int64_t *dims
     v.data = b->device->alloc(b->context, b->device, crank_view_bytes(&v) + 64, "bench");
     if (!v.data) stop(crank_message(b->context));
     crank_stream stream = crank_stream_make(1, CRANK_RANDOM_TEST, 0);
-    size_t       size = crank_dtype_bits(type) / 8, count = (size_t)crank_view_count(&v);
-    float        drawn[1024]; /* repeated: random digits, not random matrices */
+    size_t size = crank_dtype_bits(type) / 8, count = (size_t)crank_view_count(&v);
+    float drawn[1024]; /* repeated: random digits, not random matrices */
     for (int i = 0; i < 1024; i++) drawn[i] = crank_draw_uniform(stream, b->draw++) * 2 - 1;
     for (size_t i = 0; i < count; i += 1021)
         crank_convert((char *)v.data + i * size, type, drawn, CRANK_F32, count - i < 1021 ? count - i : 1021);
     return v;
 }
-#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                                      \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                                       \
+    {                                                                                                                  \
+        __VA_ARGS__                                                                                                    \
+    }
 
 static crank_view ids(bench *b, const int64_t *values, int64_t stride, int64_t count)
 {
@@ -120,13 +127,19 @@ static const crank_view absent = {.rank = -1};
 
 /* ---- one line ---- */
 
-static void line(bench *b, const char *label, const char *operation, crank_view *in, int inputs, crank_view *out, int outputs,
-                 const void *attributes, double flop)
+static void line(bench *b, const char *label, const char *operation, crank_view *in, int inputs, crank_view *out,
+                 int outputs, const void *attributes, double flop)
 {
     void *slot = NULL;
     void (*slot_free)(void *) = NULL;
-    crank_call call = {.device = b->device, .in = in, .inputs = inputs, .out = out, .outputs = outputs, .attributes = attributes,
-                       .slot = &slot, .slot_free = &slot_free};
+    crank_call call = {.device = b->device,
+                       .in = in,
+                       .inputs = inputs,
+                       .out = out,
+                       .outputs = outputs,
+                       .attributes = attributes,
+                       .slot = &slot,
+                       .slot_free = &slot_free};
     crank_body body;
     if (!b->only || strstr(label, b->only)) {
         if (!b->device->find(b->device, operation, &call, &body)) stop("no body");
@@ -139,8 +152,8 @@ static void line(bench *b, const char *label, const char *operation, crank_view 
             double took = seconds() - start;
             if (took < best) best = took;
         }
-        printf("%-34s %-24s %10.1f us %8.1f GFLOP/s %5.1f %%   workspace %.1f MiB\n", label, body.name, best * 1e6, flop / best * 1e-9,
-               100 * flop / best * 1e-9 / b->peak, (double)body.workspace / 1048576);
+        printf("%-34s %-24s %10.1f us %8.1f GFLOP/s %5.1f %%   workspace %.1f MiB\n", label, body.name, best * 1e6,
+               flop / best * 1e-9, 100 * flop / best * 1e-9 / b->peak, (double)body.workspace / 1048576);
         fflush(stdout);
         if (slot) slot_free(slot);
         b->device->free(b->device, call.workspace);
@@ -155,7 +168,7 @@ static void product(bench *b, const char *what, bool trans_a, bool trans_b, int6
 {
     char label[64];
     snprintf(label, sizeof label, "%s %lldx%lldx%lld", what, (long long)m, (long long)n, (long long)k);
-    crank_dtype             out_type = trans_a ? CRANK_F32 : b->type; /* gradients of weights are f32 */
+    crank_dtype out_type = trans_a ? CRANK_F32 : b->type; /* gradients of weights are f32 */
     crank_matmul_attributes attributes = {trans_a, trans_b, 1};
     crank_view in[4] = {trans_a ? view(b, b->type, DIMS(k, m)) : view(b, b->type, DIMS(m, k)),
                         trans_b ? view(b, b->type, DIMS(n, k)) : view(b, b->type, DIMS(k, n)), absent, absent};
@@ -186,21 +199,24 @@ static void low_rank(bench *b, int64_t tokens, int64_t inputs, int64_t outputs, 
 static void attention(bench *b, const model *m)
 {
     int64_t n = m->tokens, h = m->heads, d = m->hidden / m->heads, segments = n / m->segment;
-    double  pairs = (double)n * (double)m->segment * (m->causal ? 0.5 : 1) * (double)h, product_flop = 2 * pairs * (double)d;
+    double pairs = (double)n * (double)m->segment * (m->causal ? 0.5 : 1) * (double)h,
+           product_flop = 2 * pairs * (double)d;
     crank_attention_attributes attributes = {m->causal ? CRANK_MASK_CAUSAL : CRANK_MASK_NONE, 0, 0.125};
-    crank_view in[4] = {view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)),
-                        ids(b, NULL, m->segment, segments + 1)};
+    crank_view in[4] = {view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)),
+                        view(b, b->type, DIMS(n, h, d)), ids(b, NULL, m->segment, segments + 1)};
     crank_view out[2] = {view(b, b->type, DIMS(n, h, d)), view(b, CRANK_F32, DIMS(h, n))};
     line(b, "attention forward", "attention", in, 4, out, 2, &attributes, 2 * product_flop);
-    crank_view back[7] = {view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)),
-                          view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)), view(b, CRANK_F32, DIMS(h, n)),
+    crank_view back[7] = {view(b, b->type, DIMS(n, h, d)),       view(b, b->type, DIMS(n, h, d)),
+                          view(b, b->type, DIMS(n, h, d)),       view(b, b->type, DIMS(n, h, d)),
+                          view(b, b->type, DIMS(n, h, d)),       view(b, CRANK_F32, DIMS(h, n)),
                           ids(b, NULL, m->segment, segments + 1)};
     for (int64_t i = 0; i < h * n; i++) ((float *)back[5].data)[i] = 8;
-    crank_view grads[3] = {view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d))};
+    crank_view grads[3] = {view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)),
+                           view(b, b->type, DIMS(n, h, d))};
     line(b, "attention reverse", "attention_backward", back, 7, grads, 3, &attributes, 5 * product_flop);
     if (!m->causal) return;
-    crank_view one[4] = {view(b, b->type, DIMS(1, h, d)), view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)),
-                         ids(b, (int64_t[]){n - 1}, 0, 1)};
+    crank_view one[4] = {view(b, b->type, DIMS(1, h, d)), view(b, b->type, DIMS(n, h, d)),
+                         view(b, b->type, DIMS(n, h, d)), ids(b, (int64_t[]){n - 1}, 0, 1)};
     crank_view o[1] = {view(b, b->type, DIMS(1, h, d))};
     line(b, "attention of 1 cached token", "attention_cached", one, 4, o, 1, &attributes, 4.0 * (double)(n * h * d));
 }
@@ -208,17 +224,19 @@ static void attention(bench *b, const model *m)
 static void head(bench *b, const model *m)
 {
     int64_t n = m->tokens, d = m->hidden, V = m->vocabulary;
-    double  flop = 2.0 * (double)n * (double)d * (double)V;
+    double flop = 2.0 * (double)n * (double)d * (double)V;
     crank_head_attributes attributes = {0};
     for (int kind = 0; kind < 4; kind++) {
-        bool       entropy = kind >= 2, grads = kind == 1 || kind == 3;
+        bool entropy = kind >= 2, grads = kind == 1 || kind == 3;
         crank_view x = view(b, b->type, DIMS(n, d)), w = view(b, b->type, DIMS(V, d)), targets = ids(b, NULL, 31, n);
         crank_view logp = view(b, CRANK_F32, DIMS(n)), other = view(b, CRANK_F32, DIMS(n));
-        crank_view dx = kind ? view(b, b->type, DIMS(n, d)) : absent, dw = grads ? view(b, CRANK_F32, DIMS(V, d)) : absent;
+        crank_view dx = kind ? view(b, b->type, DIMS(n, d)) : absent,
+                   dw = grads ? view(b, CRANK_F32, DIMS(V, d)) : absent;
         if (entropy) {
-            crank_view in[5] = {x, w, absent, targets, other}, out[5] = {view(b, CRANK_F32, 0, NULL), logp, dx, dw, absent};
-            line(b, grads ? "head_cross_entropy, dx dw" : "head_cross_entropy, dx", "head_cross_entropy", in, 5, out, 5, &attributes,
-                 (grads ? 3 : 2) * flop);
+            crank_view in[5] = {x, w, absent, targets, other},
+                       out[5] = {view(b, CRANK_F32, 0, NULL), logp, dx, dw, absent};
+            line(b, grads ? "head_cross_entropy, dx dw" : "head_cross_entropy, dx", "head_cross_entropy", in, 5, out, 5,
+                 &attributes, (grads ? 3 : 2) * flop);
         } else if (grads) {
             crank_view in[6] = {logp, x, w, absent, targets, other}, out[3] = {dx, dw, absent};
             for (int64_t i = 0; i < n; i++) ((float *)other.data)[i] = 20;
@@ -232,8 +250,9 @@ static void head(bench *b, const model *m)
 
 static void bench_model(bench *b, const model *m)
 {
-    printf("-- %s: hidden %lld, heads %lld, ffn %lld, vocabulary %lld, %lld tokens in segments of %lld\n", m->name, (long long)m->hidden,
-           (long long)m->heads, (long long)m->ffn, (long long)m->vocabulary, (long long)m->tokens, (long long)m->segment);
+    printf("-- %s: hidden %lld, heads %lld, ffn %lld, vocabulary %lld, %lld tokens in segments of %lld\n", m->name,
+           (long long)m->hidden, (long long)m->heads, (long long)m->ffn, (long long)m->vocabulary, (long long)m->tokens,
+           (long long)m->segment);
     linear(b, "attention in", m->tokens, m->hidden, m->hidden);
     linear(b, "ffn in", m->tokens, m->hidden, m->ffn);
     linear(b, "ffn out", m->tokens, m->ffn, m->hidden);
@@ -250,22 +269,31 @@ static void bench_model(bench *b, const model *m)
 int main(int count, char **arguments)
 {
     const char *level = NULL, *only_model = NULL, *names[8];
-    bench       b = {.context = crank_context_new(), .type = CRANK_F32};
-    int         threads = 0;
+    bench b = {.context = crank_context_new(), .type = CRANK_F32};
+    int threads = 0;
     for (int i = 1; i + 1 < count; i += 2) {
         const char *key = arguments[i], *text = arguments[i + 1];
-        if (strcmp(key, "--threads") == 0) threads = atoi(text);
-        else if (strcmp(key, "--bodies") == 0) level = text;
-        else if (strcmp(key, "--type") == 0 && crank_dtype_parse(text, &b.type)) continue;
-        else if (strcmp(key, "--model") == 0) only_model = text;
-        else if (strcmp(key, "--only") == 0) b.only = text;
-        else stop("usage: bench_cpu_kernels [--threads N] [--bodies LEVEL] [--type f32|bf16] [--model 15m|110m|minilm] [--only TEXT]");
+        if (strcmp(key, "--threads") == 0)
+            threads = atoi(text);
+        else if (strcmp(key, "--bodies") == 0)
+            level = text;
+        else if (strcmp(key, "--type") == 0 && crank_dtype_parse(text, &b.type))
+            continue;
+        else if (strcmp(key, "--model") == 0)
+            only_model = text;
+        else if (strcmp(key, "--only") == 0)
+            b.only = text;
+        else
+            stop("usage: bench_cpu_kernels [--threads N] [--bodies LEVEL] [--type f32|bf16] [--model 15m|110m|minilm] "
+                 "[--only TEXT]");
     }
     crank_set_threads(b.context, threads);
     b.threads = crank_threads(b.context);
     if (b.threads == 1) clock_of = CLOCK_THREAD_CPUTIME_ID;
-    if (level) setenv("CRANK_BODIES", level, 1);
-    else level = names[crank_cpu_levels(names, 8) - 1];
+    if (level)
+        setenv("CRANK_BODIES", level, 1);
+    else
+        level = names[crank_cpu_levels(names, 8) - 1];
     b.device = crank_device_cpu(b.context, NULL);
     if (!b.device) stop(crank_message(b.context));
     b.peak = measure_peak(level, b.type, b.threads);

@@ -10,7 +10,7 @@
 /* The exit code of this program started again with CRANK_BODIES=level. */
 static inline int run_level(const char *level)
 {
-    int   status = 0;
+    int status = 0;
     pid_t child = fork();
     if (child == 0) {
         setenv("CRANK_BODIES", level, 1);
@@ -25,8 +25,8 @@ static inline int run_level(const char *level)
 #define LEVELS_MAIN(tests)                                                                                             \
     int main(void)                                                                                                     \
     {                                                                                                                  \
-        const char *names[8], *level = getenv("CRANK_BODIES");                                                        \
-        int         count = crank_cpu_levels(names, 8), failed = 0;                                                   \
+        const char *names[8], *level = getenv("CRANK_BODIES");                                                         \
+        int count = crank_cpu_levels(names, 8), failed = 0;                                                            \
         if (level && *level) return cmocka_run_group_tests_name(level, tests, NULL, NULL);                             \
         for (int i = 1; i < count; i++) failed |= run_level(names[i]);                                                 \
         return failed;                                                                                                 \

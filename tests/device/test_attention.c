@@ -1,13 +1,14 @@
-/* Fast attention equals the plain one: packed segments, masks, windows, grouped heads, odd head dims, caches; at every level. */
+/* Fast attention equals the plain one: packed segments, masks, windows, grouped heads, odd head dims, caches; at every
+ * level. */
 #include "levels.h"
 
 typedef struct attention_case {
-    int64_t         hq, hk, d, gap;
+    int64_t hq, hk, d, gap;
     crank_mask_kind mask;
-    int64_t         window;
-    double          range; /* of q and k */
-    int             lengths[12]; /* of the segments; -1 ends; the first is skipped tokens, as is what remains of n */
-    int64_t         n;
+    int64_t window;
+    double range;    /* of q and k */
+    int lengths[12]; /* of the segments; -1 ends; the first is skipped tokens, as is what remains of n */
+    int64_t n;
 } attention_case;
 
 static const attention_case cases[] = {
@@ -32,21 +33,27 @@ enum { CASES = sizeof cases / sizeof *cases };
 /* First token of each segment, and the end. */
 static crank_view segments_of(bench *b, const attention_case *p)
 {
-    double  first[16] = {0};
+    double first[16] = {0};
     int64_t count = 0, token = 0;
     for (int i = 0; p->lengths[i] >= 0; i++) first[count++] = (double)(token += p->lengths[i]);
     return given(b, CRANK_I32, first, DIMS(count ? count : 1));
 }
 
-static double tolerance(crank_dtype type) { return type == CRANK_F32 ? 1e-5 : 1e-2; }
+static double tolerance(crank_dtype type)
+{
+    return type == CRANK_F32 ? 1e-5 : 1e-2;
+}
 
-/* Relative to the norm of `want`, or to values of 0.01 where it is all but zero (dq of a token that sees itself alone). */
+/* Relative to the norm of `want`, or to values of 0.01 where it is all but zero (dq of a token that sees itself alone).
+ */
 static void expect_near(const crank_view *got, const crank_view *want, crank_dtype type, const char *what, int number)
 {
     double norm = 0;
     for (int64_t i = 0; i < crank_view_count(want); i++) norm += value(want, i) * value(want, i);
-    double error = distance(got, want) * fmin(1, fmax(sqrt(norm), 1e-30) / (0.01 * sqrt((double)crank_view_count(want))));
-    if (!(error <= tolerance(type))) fail_msg("case %d, %s: %s is off by %g", number, crank_dtype_name(type), what, error);
+    double error =
+        distance(got, want) * fmin(1, fmax(sqrt(norm), 1e-30) / (0.01 * sqrt((double)crank_view_count(want))));
+    if (!(error <= tolerance(type)))
+        fail_msg("case %d, %s: %s is off by %g", number, crank_dtype_name(type), what, error);
 }
 
 static crank_view heads(bench *b, crank_dtype type, const attention_case *p, int64_t n, int64_t h, double range)
@@ -60,13 +67,14 @@ static void attention_equals_plain_attention(void **state)
 {
     (void)state;
     for (int i = 0; i < CASES * 3; i++) {
-        bench                 fast = bench_open(NULL), plain = bench_open("plain");
+        bench fast = bench_open(NULL), plain = bench_open("plain");
         const attention_case *p = &cases[i / 3];
-        crank_dtype           type = types[i % 3];
+        crank_dtype type = types[i % 3];
         crank_view q = heads(&plain, type, p, p->n, p->hq, p->range), k = heads(&plain, type, p, p->n, p->hk, p->range);
         crank_view v = heads(&plain, type, p, p->n, p->hk, 1), segments = segments_of(&plain, p);
         crank_view o[2] = {fresh(&plain, type, DIMS(p->n, p->hq, p->d)), heads(&plain, type, p, p->n, p->hq, 1)};
-        crank_view lse[2] = {fresh(&plain, CRANK_F32, DIMS(p->hq, p->n)), fresh_rows(&plain, CRANK_F32, 3, DIMS(p->hq, p->n))};
+        crank_view lse[2] = {fresh(&plain, CRANK_F32, DIMS(p->hq, p->n)),
+                             fresh_rows(&plain, CRANK_F32, 3, DIMS(p->hq, p->n))};
         crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d)};
         apply(&plain, "attention", VIEWS(q, k, v, segments), VIEWS(o[0], lse[0]), &attributes);
         apply(&fast, "attention", VIEWS(q, k, v, segments), VIEWS(o[1], lse[1]), &attributes);
@@ -95,10 +103,10 @@ static void reverse_equals_plain_reverse(void **state)
 {
     (void)state;
     for (int i = 0; i < CASES * 3; i++) {
-        bench                 fast = bench_open(NULL), plain = bench_open("plain");
+        bench fast = bench_open(NULL), plain = bench_open("plain");
         const attention_case *p = &cases[i / 3];
-        crank_dtype           type = types[i % 3];
-        crank_view            in[7], want[3], got[3];
+        crank_dtype type = types[i % 3];
+        crank_view in[7], want[3], got[3];
         static const char *const names[3] = {"dq", "dk", "dv"};
         crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d)};
         reverse_operands(&plain, p, type, in);
@@ -129,9 +137,9 @@ static void bits_do_not_depend_on_the_number_of_threads(void **state)
     (void)state;
     for (int i = 0; i < 3 * CASES; i++) {
         const attention_case *p = &cases[i / 3];
-        crank_dtype           type = types[i % 3];
-        bench                 one = bench_of_threads(1), many = bench_of_threads(7);
-        crank_view            in[7], out[2][5];
+        crank_dtype type = types[i % 3];
+        bench one = bench_of_threads(1), many = bench_of_threads(7);
+        crank_view in[7], out[2][5];
         crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d)};
         reverse_operands(&one, p, type, in);
         for (int k = 0; k < 2; k++) {
@@ -150,15 +158,17 @@ static void bits_do_not_depend_on_the_number_of_threads(void **state)
 static void cached_attention_equals_plain_attention(void **state)
 {
     (void)state;
-    static const int64_t tokens[][3] = {{1, 0, 4}, {1, 37, 40}, {1, 1300, 1301}, {5, 20, 40}, {130, 70, 200}, {2, 511, 600}};
+    static const int64_t tokens[][3] = {{1, 0, 4},   {1, 37, 40},    {1, 1300, 1301},
+                                        {5, 20, 40}, {130, 70, 200}, {2, 511, 600}};
     for (size_t i = 0; i < 3 * CASES * sizeof tokens / sizeof *tokens; i++) {
         const attention_case *p = &cases[i / 3 % CASES];
-        const int64_t        *t = tokens[i / 3 / CASES];
-        crank_dtype           type = types[i % 3];
+        const int64_t *t = tokens[i / 3 / CASES];
+        crank_dtype type = types[i % 3];
         if (t[1] > 1000 && i / 3 % CASES > 5) continue; /* the plain body takes its time */
         bench fast = bench_open(NULL), plain = bench_open("plain");
         crank_view q = heads(&plain, type, p, t[0], p->hq, p->range), k = heads(&plain, type, p, t[2], p->hk, p->range);
-        crank_view v = heads(&plain, type, p, t[2], p->hk, 1), position = given(&plain, CRANK_I32, (double[]){(double)t[1]}, DIMS(1));
+        crank_view v = heads(&plain, type, p, t[2], p->hk, 1),
+                   position = given(&plain, CRANK_I32, (double[]){(double)t[1]}, DIMS(1));
         crank_view o[2] = {fresh(&plain, type, DIMS(t[0], p->hq, p->d)), heads(&plain, type, p, t[0], p->hq, 1)};
         crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d)};
         apply(&plain, "attention_cached", VIEWS(q, k, v, position), VIEWS(o[0]), &attributes);
@@ -172,7 +182,7 @@ static void cached_attention_equals_plain_attention(void **state)
 static void cache_keeps_its_other_rows(void **state)
 {
     (void)state;
-    bench      b = bench_open(NULL);
+    bench b = bench_open(NULL);
     crank_view x = drawn(&b, CRANK_BF16, -1, 1, DIMS(3, 2, 5)), cache = drawn(&b, CRANK_BF16, -1, 1, DIMS(9, 2, 5));
     crank_view before = copied(&b, &cache, CRANK_BF16), other = fresh(&b, CRANK_BF16, DIMS(9, 2, 5));
     crank_view position = GIVEN(&b, CRANK_I32, DIMS(1), 4);
@@ -184,19 +194,23 @@ static void cache_keeps_its_other_rows(void **state)
         assert_true(value(&other, i) == value(&cache, i));
     }
     crank_view late = GIVEN(&b, CRANK_I32, DIMS(1), 7);
-    assert_int_equal(crank_run_once(b.context, b.device, "cache_write", VIEWS(x, late, cache), VIEWS(cache), NULL), CRANK_USAGE);
+    assert_int_equal(crank_run_once(b.context, b.device, "cache_write", VIEWS(x, late, cache), VIEWS(cache), NULL),
+                     CRANK_USAGE);
     bench_close(&b);
 }
 
 static void attention_refuses_segments_out_of_order(void **state)
 {
     (void)state;
-    bench      b = bench_open(NULL);
-    crank_view x = drawn(&b, CRANK_F32, -1, 1, DIMS(8, 1, 8)), o = fresh(&b, CRANK_F32, DIMS(8, 1, 8)), lse = fresh(&b, CRANK_F32, DIMS(1, 8));
+    bench b = bench_open(NULL);
+    crank_view x = drawn(&b, CRANK_F32, -1, 1, DIMS(8, 1, 8)), o = fresh(&b, CRANK_F32, DIMS(8, 1, 8)),
+               lse = fresh(&b, CRANK_F32, DIMS(1, 8));
     crank_view bad[2] = {GIVEN(&b, CRANK_I32, DIMS(3), 0, 5, 4), GIVEN(&b, CRANK_I32, DIMS(2), 0, 9)};
     crank_attention_attributes attributes = {CRANK_MASK_CAUSAL, 0, 1};
     for (int i = 0; i < 2; i++)
-        assert_int_equal(crank_run_once(b.context, b.device, "attention", VIEWS(x, x, x, bad[i]), VIEWS(o, lse), &attributes), CRANK_USAGE);
+        assert_int_equal(
+            crank_run_once(b.context, b.device, "attention", VIEWS(x, x, x, bad[i]), VIEWS(o, lse), &attributes),
+            CRANK_USAGE);
     bench_close(&b);
 }
 

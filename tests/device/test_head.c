@@ -1,18 +1,19 @@
-/* The vocabulary head's fast bodies equal the plain ones: every operation, level, type and optional operand, odd sizes, chunks
- * that do not divide the rows, rows without targets. */
+/* The vocabulary head's fast bodies equal the plain ones: every operation, level, type and optional operand, odd sizes,
+ * chunks that do not divide the rows, rows without targets. */
 #include "levels.h"
 
 typedef struct head_case {
     int64_t n, d, vocabulary, chunk, gap;
-    int     ignored; /* a row in so many has no target; 1: none has */
-    bool    bias;
-    double  range; /* of x */
+    int ignored; /* a row in so many has no target; 1: none has */
+    bool bias;
+    double range; /* of x */
 } head_case;
 
 static const head_case cases[] = {
-    {1, 1, 1, 0, 0, 0, false, 1},      {7, 63, 65, 0, 0, 0, true, 1},       {65, 8, 500, 16, 0, 3, false, 1}, {33, 17, 257, 5, 3, 2, true, 1},
-    {40, 32, 300, 40, 0, 2, true, 1},  {12, 24, 48, 4, 0, 0, false, 8},     {9, 16, 40, 2, 1, 1, true, 1},     {50, 24, 1300, 0, 0, 0, true, 3},
-    {150, 8, 300, 64, 5, 7, true, 1}, {8, 300, 701, 0, 0, 5, false, 0.3}, {1, 20, 900, 0, 0, 0, false, 1},   {530, 4, 40, 0, 0, 0, true, 1},
+    {1, 1, 1, 0, 0, 0, false, 1},       {7, 63, 65, 0, 0, 0, true, 1},    {65, 8, 500, 16, 0, 3, false, 1},
+    {33, 17, 257, 5, 3, 2, true, 1},    {40, 32, 300, 40, 0, 2, true, 1}, {12, 24, 48, 4, 0, 0, false, 8},
+    {9, 16, 40, 2, 1, 1, true, 1},      {50, 24, 1300, 0, 0, 0, true, 3}, {150, 8, 300, 64, 5, 7, true, 1},
+    {8, 300, 701, 0, 0, 5, false, 0.3}, {1, 20, 900, 0, 0, 0, false, 1},  {530, 4, 40, 0, 0, 0, true, 1},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -23,7 +24,8 @@ typedef struct operands {
 static operands draw(bench *b, const head_case *h, crank_dtype type)
 {
     operands o = {.x = draw_into(b, fresh_rows(b, type, h->gap, DIMS(h->n, h->d)), -h->range, h->range),
-                  .w = draw_into(b, fresh_rows(b, type, h->gap, DIMS(h->vocabulary, h->d)), -1, 1), .bias = ABSENT};
+                  .w = draw_into(b, fresh_rows(b, type, h->gap, DIMS(h->vocabulary, h->d)), -1, 1),
+                  .bias = ABSENT};
     if (h->bias) o.bias = drawn(b, type, -1, 1, DIMS(h->vocabulary));
     o.weights = drawn(b, CRANK_F32, -1, 1, DIMS(h->n));
     o.targets = drawn(b, CRANK_I32, 0, (double)h->vocabulary - 1e-3, DIMS(h->n));
@@ -35,10 +37,10 @@ static operands draw(bench *b, const head_case *h, crank_dtype type)
 }
 
 /* The same call on both devices with the outputs of `like` whose bit in `which` is set. */
-static void expect_equal(bench *fast, bench *plain, const char *operation, const crank_view *in, int inputs, const crank_view *like,
-                         int outputs, unsigned which, int64_t chunk, int number)
+static void expect_equal(bench *fast, bench *plain, const char *operation, const crank_view *in, int inputs,
+                         const crank_view *like, int outputs, unsigned which, int64_t chunk, int number)
 {
-    crank_view            got[5], want[5];
+    crank_view got[5], want[5];
     crank_head_attributes attributes = {chunk};
     for (int i = 0; i < outputs; i++) {
         bool wanted = which >> i & 1;
@@ -52,9 +54,12 @@ static void expect_equal(bench *fast, bench *plain, const char *operation, const
         double norm = 0, error = distance(&got[i], &want[i]);
         for (int64_t j = 0; j < crank_view_count(&want[i]); j++) norm += value(&want[i], j) * value(&want[i], j);
         if (sqrt(norm) < 1e-4) error *= sqrt(norm); /* a gradient that is zero but for rounding */
-        double tolerance = in[1].dtype == CRANK_F32 && in[0].dtype == CRANK_F32 && (inputs < 6 || in[2].dtype == CRANK_F32) ? 1e-5 : 1e-2;
+        double tolerance =
+            in[1].dtype == CRANK_F32 && in[0].dtype == CRANK_F32 && (inputs < 6 || in[2].dtype == CRANK_F32) ? 1e-5
+                                                                                                             : 1e-2;
         if (!(error <= tolerance))
-            fail_msg("case %d, %s, %s: output %d of %x is off by %g", number, operation, crank_dtype_name(in[1].dtype), i, which, error);
+            fail_msg("case %d, %s, %s: output %d of %x is off by %g", number, operation, crank_dtype_name(in[1].dtype),
+                     i, which, error);
     }
 }
 
@@ -71,11 +76,14 @@ static void over_cases(void (*check)(bench *fast, bench *plain, const head_case 
     }
 }
 
-static crank_view like(crank_dtype type, int rank, const int64_t *dims) { return crank_view_make(NULL, type, rank, dims); }
+static crank_view like(crank_dtype type, int rank, const int64_t *dims)
+{
+    return crank_view_make(NULL, type, rank, dims);
+}
 
 static void check_cross_entropy(bench *fast, bench *plain, const head_case *h, crank_dtype type, int number)
 {
-    operands   o = draw(plain, h, type);
+    operands o = draw(plain, h, type);
     crank_view in[5] = {o.x, o.w, o.bias, o.targets, o.weights};
     crank_view out[5] = {like(CRANK_F32, SCALAR), like(CRANK_F32, DIMS(h->n)), like(type, DIMS(h->n, h->d)),
                          like(CRANK_F32, DIMS(h->vocabulary, h->d)), like(type, DIMS(h->vocabulary))};
@@ -92,7 +100,7 @@ static void cross_entropies_equal_plain_ones(void **state)
 
 static void check_logprob(bench *fast, bench *plain, const head_case *h, crank_dtype type, int number)
 {
-    operands   o = draw(plain, h, type);
+    operands o = draw(plain, h, type);
     crank_view in[4] = {o.x, o.w, o.bias, o.targets};
     crank_view out[3] = {like(CRANK_F32, DIMS(h->n)), like(CRANK_F32, DIMS(h->n)), like(type, DIMS(h->n, h->d))};
     expect_equal(fast, plain, "head_logprob", in, 4, out, 3, 3, h->chunk, number);
@@ -106,12 +114,13 @@ static void log_probabilities_equal_plain_ones(void **state)
 
 static void check_reverse(bench *fast, bench *plain, const head_case *h, crank_dtype type, int number)
 {
-    operands              o = draw(plain, h, type);
-    crank_view            logp = fresh(plain, CRANK_F32, DIMS(h->n)), lse = fresh(plain, CRANK_F32, DIMS(h->n));
+    operands o = draw(plain, h, type);
+    crank_view logp = fresh(plain, CRANK_F32, DIMS(h->n)), lse = fresh(plain, CRANK_F32, DIMS(h->n));
     crank_head_attributes attributes = {0};
     apply(plain, "head_logprob", VIEWS(o.x, o.w, o.bias, o.targets), VIEWS(logp, lse, ABSENT), &attributes);
     crank_view in[6] = {o.weights, o.x, o.w, o.bias, o.targets, lse};
-    crank_view out[3] = {like(type, DIMS(h->n, h->d)), like(CRANK_F32, DIMS(h->vocabulary, h->d)), like(type, DIMS(h->vocabulary))};
+    crank_view out[3] = {like(type, DIMS(h->n, h->d)), like(CRANK_F32, DIMS(h->vocabulary, h->d)),
+                         like(type, DIMS(h->vocabulary))};
     for (unsigned mask = 1; mask < (h->bias ? 8 : 4); mask += mask == 4 ? 3 : 1)
         expect_equal(fast, plain, "head_logprob_backward", in, 6, out, 3, mask, h->chunk, number);
     out[1].dtype = type;
@@ -127,20 +136,26 @@ static void reverses_equal_plain_ones(void **state)
 static void a_kept_head_serves_other_targets(void **state)
 {
     (void)state;
-    bench      b = bench_open(NULL), plain = bench_open("plain");
-    head_case  h = {100, 24, 333, 0, 0, 4, false, 1};
-    operands   o = draw(&plain, &h, CRANK_F32);
+    bench b = bench_open(NULL), plain = bench_open("plain");
+    head_case h = {100, 24, 333, 0, 0, 4, false, 1};
+    operands o = draw(&plain, &h, CRANK_F32);
     crank_view in[5] = {o.x, o.w, ABSENT, o.targets, o.weights};
-    void      *slot = NULL;
+    void *slot = NULL;
     void (*slot_free)(void *) = NULL;
     crank_head_attributes attributes = {0};
-    crank_body            body = {0};
+    crank_body body = {0};
     for (int time = 0; time < 3; time++) {
-        crank_view got[5] = {fresh(&b, CRANK_F32, SCALAR), fresh(&b, CRANK_F32, DIMS(100)), fresh(&b, CRANK_F32, DIMS(100, 24)),
-                             fresh(&b, CRANK_F32, DIMS(333, 24)), ABSENT};
-        crank_view want[5] = {fresh(&b, CRANK_F32, SCALAR), fresh(&b, CRANK_F32, DIMS(100)), fresh(&b, CRANK_F32, DIMS(100, 24)),
-                              fresh(&b, CRANK_F32, DIMS(333, 24)), ABSENT};
-        crank_call call = {.device = b.device, .in = in, .inputs = 5, .out = got, .outputs = 5, .attributes = &attributes, .slot = &slot,
+        crank_view got[5] = {fresh(&b, CRANK_F32, SCALAR), fresh(&b, CRANK_F32, DIMS(100)),
+                             fresh(&b, CRANK_F32, DIMS(100, 24)), fresh(&b, CRANK_F32, DIMS(333, 24)), ABSENT};
+        crank_view want[5] = {fresh(&b, CRANK_F32, SCALAR), fresh(&b, CRANK_F32, DIMS(100)),
+                              fresh(&b, CRANK_F32, DIMS(100, 24)), fresh(&b, CRANK_F32, DIMS(333, 24)), ABSENT};
+        crank_call call = {.device = b.device,
+                           .in = in,
+                           .inputs = 5,
+                           .out = got,
+                           .outputs = 5,
+                           .attributes = &attributes,
+                           .slot = &slot,
                            .slot_free = &slot_free};
         assert_true(b.device->find(b.device, "head_cross_entropy", &call, &body));
         call.workspace = b.device->alloc(b.context, b.device, body.workspace, "a test");
@@ -159,9 +174,9 @@ static void a_kept_head_serves_other_targets(void **state)
 static void the_same_call_gives_the_same_bits(void **state)
 {
     (void)state;
-    bench      b = bench_open(NULL);
-    head_case  h = {90, 40, 1500, 32, 0, 3, true, 1};
-    operands   o = draw(&b, &h, CRANK_BF16);
+    bench b = bench_open(NULL);
+    head_case h = {90, 40, 1500, 32, 0, 3, true, 1};
+    operands o = draw(&b, &h, CRANK_BF16);
     crank_view out[2][5];
     crank_head_attributes attributes = {h.chunk};
     for (int k = 0; k < 2; k++) {
@@ -175,8 +190,8 @@ static void the_same_call_gives_the_same_bits(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(cross_entropies_equal_plain_ones), cmocka_unit_test(log_probabilities_equal_plain_ones),
-    cmocka_unit_test(reverses_equal_plain_ones),        cmocka_unit_test(a_kept_head_serves_other_targets),
+    cmocka_unit_test(cross_entropies_equal_plain_ones),  cmocka_unit_test(log_probabilities_equal_plain_ones),
+    cmocka_unit_test(reverses_equal_plain_ones),         cmocka_unit_test(a_kept_head_serves_other_targets),
     cmocka_unit_test(the_same_call_gives_the_same_bits),
 };
 LEVELS_MAIN(tests)

@@ -1,7 +1,7 @@
 /* attention_avx512.c - attention at this level: see attention_simd.h and the files that it names. */
 #define LEVEL_NAME "avx512"
-#include "device/cpu/attention_decode_simd.h"
 #include "device/cpu/attention_backward_simd.h"
+#include "device/cpu/attention_decode_simd.h"
 #include "device/cpu/attention_find_simd.h"
 
 bool attention_avx512_find(const char *operation, const crank_call *call, int threads, crank_body *body)

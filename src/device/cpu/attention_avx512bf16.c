@@ -1,8 +1,8 @@
 /* attention_avx512bf16.c - attention at this level: see attention_simd.h and the files that it names. */
 #define PAIRS
 #define LEVEL_NAME "avx512bf16"
-#include "device/cpu/attention_cached_simd.h"
 #include "device/cpu/attention_backward_simd.h"
+#include "device/cpu/attention_cached_simd.h"
 #include "device/cpu/attention_find_simd.h"
 
 bool attention_avx512bf16_find(const char *operation, const crank_call *call, int threads, crank_body *body)

@@ -3,31 +3,31 @@
  *     D_i = do_i o_i;  p_ij = e^(scale q_i k_j - lse_i);  ds_ij = scale p_ij (do_i v_j - D_i)
  *     dv_j = sum_i p_ij do_i;  dk_j = sum_i ds_ij q_i;  dq_i = sum_j ds_ij k_j
  *
- * The probabilities are computed again, tile by tile: a block of query rows meets a block of KEY_ROWS keys. Work is shared out
- * in one of two ways that give the same bits for any number of threads, because every sum has one owner and one order:
- *     whole    a task is a segment and key head: five products a tile
- *     split    for fewer such tasks than threads: first tasks of key blocks (dk, dv), then of query blocks (dq): seven
- *              products a tile, but many tasks */
+ * The probabilities are computed again, tile by tile: a block of query rows meets a block of KEY_ROWS keys. Work is
+ * shared out in one of two ways that give the same bits for any number of threads, because every sum has one owner and
+ * one order: whole    a task is a segment and key head: five products a tile split    for fewer such tasks than
+ * threads: first tasks of key blocks (dk, dv), then of query blocks (dq): seven products a tile, but many tasks */
 #include "device/cpu/attention_simd.h"
 
 enum { KEY_ROWS = 96 }; /* of STRIPE, and whole panels */
 
 typedef struct reverse {
-    attention         a;
+    attention a;
     const crank_view *dout, *o, *lse, *dq, *dk, *dv;
-    float            *delta;  /* D [hq][n] */
-    float            *dq_sum; /* [n][hq][padded] where dq is not f32 */
+    float *delta;  /* D [hq][n] */
+    float *dq_sum; /* [n][hq][padded] where dq is not f32 */
 } reverse;
 
 /* One thread's memory. */
 typedef struct reverse_room {
-    word  *key_columns, *value_columns, *key_rows; /* [KEY_ROWS / PANEL][words][PANEL] twice, [KEY_ROWS / PER_WORD][padded] */
-    word  *q, *dout;                               /* [rows][padded], read along d */
-    word  *q_rows, *dout_rows;                     /* [rows / PER_WORD][padded], read along rows (f32: the same memory) */
-    float *s, *dp;                                 /* [rows][KEY_ROWS]; f32: they become p and ds */
-    word  *p, *ds, *ds_rows;                       /* pairs: [rows / 2][KEY_ROWS] twice along rows, [rows][KEY_ROWS / 2] along keys */
-    float *dk, *dv, *dq;                           /* [KEY_ROWS][padded] twice, [rows][padded] */
-    float *lse, *delta;                            /* [rows]; lse in units of log2 */
+    word *key_columns, *value_columns,
+        *key_rows;            /* [KEY_ROWS / PANEL][words][PANEL] twice, [KEY_ROWS / PER_WORD][padded] */
+    word *q, *dout;           /* [rows][padded], read along d */
+    word *q_rows, *dout_rows; /* [rows / PER_WORD][padded], read along rows (f32: the same memory) */
+    float *s, *dp;            /* [rows][KEY_ROWS]; f32: they become p and ds */
+    word *p, *ds, *ds_rows;   /* pairs: [rows / 2][KEY_ROWS] twice along rows, [rows][KEY_ROWS / 2] along keys */
+    float *dk, *dv, *dq;      /* [KEY_ROWS][padded] twice, [rows][padded] */
+    float *lse, *delta;       /* [rows]; lse in units of log2 */
 } reverse_room;
 
 static int64_t reverse_room_floats(const attention *a, reverse_room *r, float *memory)
@@ -86,7 +86,8 @@ static void load_queries(const reverse *g, const reverse_room *r, int64_t token,
 }
 
 /* p and ds of LANES keys from j on of one row that sees columns first .. last - 1. */
-ALWAYS_INLINE void tile_lanes(const reverse *g, const reverse_room *r, int64_t row, int64_t j, int64_t first, int64_t last, vec *p, vec *ds)
+ALWAYS_INLINE void tile_lanes(const reverse *g, const reverse_room *r, int64_t row, int64_t j, int64_t first,
+                              int64_t last, vec *p, vec *ds)
 {
     int64_t at = row * KEY_ROWS + j;
     if (j + LANES <= first || j >= last) {
@@ -138,13 +139,20 @@ static range columns_seen(const attention *a, const place *at, int64_t row)
 static void probabilities(const reverse *g, const reverse_room *r, const place *at)
 {
     const attention *a = &g->a;
-    int64_t          rows = at->queries * a->group;
+    int64_t rows = at->queries * a->group;
     for (int64_t row = 0; row < rows; row += STRIPE) {
         int64_t last_row = row + STRIPE < rows ? row + STRIPE : rows;
-        range   first = columns_seen(a, at, row), last = columns_seen(a, at, last_row - 1);
+        range first = columns_seen(a, at, row), last = columns_seen(a, at, last_row - 1);
         for (int64_t j = first.first / PANEL * PANEL; j < last.last; j += PANEL) {
-            tile_product p = {.a = r->q + row * a->padded, .a_row = a->padded, .a_k = 1, .b = r->key_columns + j * a->words,
-                              .b_k = PANEL, .c = r->s + row * KEY_ROWS + j, .c_row = KEY_ROWS, .k = a->words, .start = TILE_SET};
+            tile_product p = {.a = r->q + row * a->padded,
+                              .a_row = a->padded,
+                              .a_k = 1,
+                              .b = r->key_columns + j * a->words,
+                              .b_k = PANEL,
+                              .c = r->s + row * KEY_ROWS + j,
+                              .c_row = KEY_ROWS,
+                              .k = a->words,
+                              .start = TILE_SET};
             multiply_tiles(&p, last_row - row, PANEL / LANES);
             p.a = r->dout + row * a->padded;
             p.b = r->value_columns + j * a->words;
@@ -161,16 +169,26 @@ static void add_key_gradients(const reverse *g, const reverse_room *r, const pla
 {
     const attention *a = &g->a;
     for (int64_t j = 0; j < at->keys; j += STRIPE) {
-        int64_t first = at->k0 + j, last = first + STRIPE, from = 0, to = at->queries; /* queries that see a key of them */
-        if (a->causal) from = first - at->i0;
-        else if (a->window) from = first - a->window + 1 - at->i0;
+        int64_t first = at->k0 + j, last = first + STRIPE, from = 0,
+                to = at->queries; /* queries that see a key of them */
+        if (a->causal)
+            from = first - at->i0;
+        else if (a->window)
+            from = first - a->window + 1 - at->i0;
         if (a->window) to = last - 1 + a->window - at->i0;
         from = from < 0 ? 0 : from * a->group / PER_WORD;
         to = (to < at->queries ? to : at->queries) * a->group;
         to = (to + PER_WORD - 1) / PER_WORD;
         if (from >= to) continue;
-        tile_product p = {.a = r->ds + from * KEY_ROWS + j, .a_row = 1, .a_k = KEY_ROWS, .b = r->q_rows + from * a->padded,
-                          .b_k = a->padded, .c = r->dk + j * a->padded, .c_row = a->padded, .k = to - from, .start = TILE_ADD};
+        tile_product p = {.a = r->ds + from * KEY_ROWS + j,
+                          .a_row = 1,
+                          .a_k = KEY_ROWS,
+                          .b = r->q_rows + from * a->padded,
+                          .b_k = a->padded,
+                          .c = r->dk + j * a->padded,
+                          .c_row = a->padded,
+                          .k = to - from,
+                          .start = TILE_ADD};
         multiply_tiles(&p, STRIPE, a->padded / LANES);
         p.a = r->p + from * KEY_ROWS + j;
         p.b = r->dout_rows + from * a->padded;
@@ -189,19 +207,26 @@ static float *dq_row(const reverse *g, int64_t token, int64_t h)
 static void add_query_gradients(const reverse *g, const reverse_room *r, const place *at, int64_t token, int64_t head)
 {
     const attention *a = &g->a;
-    int64_t          rows = at->queries * a->group;
+    int64_t rows = at->queries * a->group;
     for (int64_t row = 0; row < rows; row += STRIPE) {
         int64_t last_row = row + STRIPE < rows ? row + STRIPE : rows;
-        int64_t begin = columns_seen(a, at, row).first / PANEL * PANEL, end = round_up(columns_seen(a, at, last_row - 1).last, PANEL);
+        int64_t begin = columns_seen(a, at, row).first / PANEL * PANEL,
+                end = round_up(columns_seen(a, at, last_row - 1).last, PANEL);
         if (begin >= end) continue;
-        tile_product p = {.a = r->ds_rows + (row * KEY_ROWS + begin) / PER_WORD, .a_row = KEY_ROWS / PER_WORD, .a_k = 1,
-                          .b = r->key_rows + begin / PER_WORD * a->padded, .b_k = a->padded, .c = r->dq, .c_row = a->padded,
-                          .k = (end - begin) / PER_WORD, .start = TILE_SET};
+        tile_product p = {.a = r->ds_rows + (row * KEY_ROWS + begin) / PER_WORD,
+                          .a_row = KEY_ROWS / PER_WORD,
+                          .a_k = 1,
+                          .b = r->key_rows + begin / PER_WORD * a->padded,
+                          .b_k = a->padded,
+                          .c = r->dq,
+                          .c_row = a->padded,
+                          .k = (end - begin) / PER_WORD,
+                          .start = TILE_SET};
         multiply_tiles(&p, last_row - row, a->padded / LANES);
         for (int64_t i = row; i < last_row; i++) {
-            float       *to = dq_row(g, token + i / a->group, head * a->group + i % a->group);
+            float *to = dq_row(g, token + i / a->group, head * a->group + i % a->group);
             const float *from = r->dq + (i - row) * a->padded;
-            int64_t      c = 0;
+            int64_t c = 0;
             for (; c + LANES <= a->d; c += LANES) vec_store(to + c, vec_add(vec_load(to + c), vec_load(from + c)));
             int rest = (int)(a->d - c);
             if (rest) vec_store_part(to + c, vec_add(vec_load_part(to + c, rest), vec_load_part(from + c, rest)), rest);
@@ -217,7 +242,9 @@ static bool next_queries(const attention *a, place *at, int64_t i)
     for (; i < at->segment; i += a->queries) {
         at->i0 = i;
         at->queries = at->segment - i < a->queries ? at->segment - i : a->queries;
-        if (seen(a, i + at->queries - 1, at->segment).last > at->k0 && seen(a, i, at->segment).first < at->k0 + at->keys) return true;
+        if (seen(a, i + at->queries - 1, at->segment).last > at->k0 &&
+            seen(a, i, at->segment).first < at->k0 + at->keys)
+            return true;
     }
     return false;
 }
@@ -225,7 +252,8 @@ static bool next_queries(const attention *a, place *at, int64_t i)
 static void zero_queries(const reverse *g, int64_t first, int64_t last, int64_t head)
 {
     for (int64_t i = first; i < last; i++)
-        for (int64_t h = head * g->a.group; h < (head + 1) * g->a.group; h++) memset(dq_row(g, i, h), 0, (size_t)g->a.d * sizeof(float));
+        for (int64_t h = head * g->a.group; h < (head + 1) * g->a.group; h++)
+            memset(dq_row(g, i, h), 0, (size_t)g->a.d * sizeof(float));
 }
 
 static void write_queries(const reverse *g, int64_t first, int64_t last, int64_t head)
@@ -236,7 +264,8 @@ static void write_queries(const reverse *g, int64_t first, int64_t last, int64_t
 }
 
 /* dk and dv of keys k0 .. of the segment at `start`, and with `queries` their part of dq. */
-static void reverse_keys(const reverse *g, const reverse_room *r, int64_t start, int64_t segment, int64_t k0, int64_t head, bool queries)
+static void reverse_keys(const reverse *g, const reverse_room *r, int64_t start, int64_t segment, int64_t k0,
+                         int64_t head, bool queries)
 {
     const attention *a = &g->a;
     place at = {.k0 = k0, .keys = segment - k0 < KEY_ROWS ? segment - k0 : KEY_ROWS, .segment = segment};
@@ -267,7 +296,8 @@ static void reverse_queries(const reverse *g, const reverse_room *r, const block
     place at = {.i0 = b->first - b->start, .queries = b->last - b->first, .segment = b->end - b->start};
     zero_queries(g, b->first, b->last, head);
     load_queries(g, r, b->first, at.queries, head);
-    int64_t from = seen(&g->a, at.i0, at.segment).first / KEY_ROWS * KEY_ROWS, to = seen(&g->a, at.i0 + at.queries - 1, at.segment).last;
+    int64_t from = seen(&g->a, at.i0, at.segment).first / KEY_ROWS * KEY_ROWS,
+            to = seen(&g->a, at.i0 + at.queries - 1, at.segment).last;
     for (at.k0 = from; at.k0 < to; at.k0 += KEY_ROWS) {
         at.keys = at.segment - at.k0 < KEY_ROWS ? at.segment - at.k0 : KEY_ROWS;
         load_keys(g, r, b->start + at.k0, at.keys, head);
@@ -283,7 +313,7 @@ static void row_products(const reverse *g, int64_t i)
     const attention *a = &g->a;
     for (int64_t h = 0; h < a->q->dims[1]; h++) {
         const void *x = element(g->dout, i, h), *y = element(g->o, i, h);
-        vec         sum = vec_zero();
+        vec sum = vec_zero();
         for (int64_t c = 0; c < a->d; c += LANES) sum = vec_fma(read_lanes(a, x, c), read_lanes(a, y, c), sum);
         g->delta[h * a->q->dims[0] + i] = vec_sum(sum);
     }
@@ -293,7 +323,7 @@ static void row_products(const reverse *g, int64_t i)
 static bool splits(const crank_view *segments, int64_t heads, int threads)
 {
     const int32_t *at = segments->data;
-    double         total = 0, largest = 0, tasks = 0;
+    double total = 0, largest = 0, tasks = 0;
     for (int64_t s = 1; s < segments->dims[0]; s++) {
         double length = at[s * segments->strides[0]] - at[(s - 1) * segments->strides[0]];
         total += length * length * (double)heads;
@@ -306,20 +336,25 @@ static bool splits(const crank_view *segments, int64_t heads, int threads)
 
 static crank_status run_backward(crank_context *context, const crank_call *call)
 {
-    reverse g = {.a = attention_of(call, 1), .dout = &call->in[0], .o = &call->in[4], .lse = &call->in[5], .dq = &call->out[0],
-                 .dk = &call->out[1], .dv = &call->out[2]};
+    reverse g = {.a = attention_of(call, 1),
+                 .dout = &call->in[0],
+                 .o = &call->in[4],
+                 .lse = &call->in[5],
+                 .dq = &call->out[0],
+                 .dk = &call->out[1],
+                 .dv = &call->out[2]};
     const crank_view *segments = &call->in[6];
-    reverse_room      unused;
-    int               threads = cpu_threads(call);
-    int64_t           n = g.a.q->dims[0], hk = g.a.hk, room = reverse_room_floats(&g.a, &unused, NULL);
+    reverse_room unused;
+    int threads = cpu_threads(call);
+    int64_t n = g.a.q->dims[0], hk = g.a.hk, room = reverse_room_floats(&g.a, &unused, NULL);
     g.delta = (float *)call->workspace + threads * room;
     g.dq_sum = g.delta + round_up(n * g.a.q->dims[1], 16);
-    block  *keys = (block *)(void *)(g.dq_sum + (g.a.type == CRANK_F32 ? 0 : n * g.a.q->dims[1] * g.a.padded));
-    block  *queries = keys + most_blocks(n, KEY_ROWS, segments->dims[0]);
+    block *keys = (block *)(void *)(g.dq_sum + (g.a.type == CRANK_F32 ? 0 : n * g.a.q->dims[1] * g.a.padded));
+    block *queries = keys + most_blocks(n, KEY_ROWS, segments->dims[0]);
     int64_t key_blocks = list_blocks(context, segments, n, KEY_ROWS, keys);
     if (key_blocks < 0) return CRANK_USAGE;
     int64_t query_blocks = list_blocks(context, segments, n, g.a.queries, queries);
-    bool    split = splits(segments, hk, threads);
+    bool split = splits(segments, hk, threads);
     for (int i = 0; i < 3; i++) zero_outside(segments, &call->out[i]);
 #pragma omp parallel num_threads(threads)
     {
@@ -334,7 +369,8 @@ static crank_status run_backward(crank_context *context, const crank_call *call)
                 reverse_keys(&g, &r, b->start, b->end - b->start, b->first - b->start, task % hk, false);
             }
 #pragma omp for schedule(dynamic)
-            for (int64_t task = query_blocks * hk - 1; task >= 0; task--) reverse_queries(&g, &r, &queries[task / hk], task % hk);
+            for (int64_t task = query_blocks * hk - 1; task >= 0; task--)
+                reverse_queries(&g, &r, &queries[task / hk], task % hk);
         } else {
 #pragma omp for schedule(dynamic, heads_in_a_row((segments->dims[0] - 1) * hk, threads))
             for (int64_t task = 0; task < (segments->dims[0] - 1) * hk; task++) {
@@ -349,8 +385,9 @@ static crank_status run_backward(crank_context *context, const crank_call *call)
 static size_t backward_workspace(const crank_call *call, const attention *a, int threads)
 {
     reverse_room unused;
-    int64_t      n = a->q->dims[0], hq = a->q->dims[1], segments = call->in[6].dims[0];
-    int64_t      floats = threads * reverse_room_floats(a, &unused, NULL) + round_up(n * hq, 16) + (a->type == CRANK_F32 ? 0 : n * hq * a->padded);
-    int64_t      blocks = most_blocks(n, KEY_ROWS, segments) + most_blocks(n, a->queries, segments);
+    int64_t n = a->q->dims[0], hq = a->q->dims[1], segments = call->in[6].dims[0];
+    int64_t floats = threads * reverse_room_floats(a, &unused, NULL) + round_up(n * hq, 16) +
+                     (a->type == CRANK_F32 ? 0 : n * hq * a->padded);
+    int64_t blocks = most_blocks(n, KEY_ROWS, segments) + most_blocks(n, a->queries, segments);
     return (size_t)floats * sizeof(float) + (size_t)blocks * sizeof(block);
 }

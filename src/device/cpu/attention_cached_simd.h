@@ -6,8 +6,8 @@ static int64_t cache_position(crank_context *context, const crank_view *position
 {
     int64_t first = ((const int32_t *)position->data)[0];
     if (first >= 0 && first <= capacity - n) return first;
-    crank_fail(context, CRANK_USAGE, "attention cache: %lld tokens at position %lld, the cache holds %lld", (long long)n,
-               (long long)first, (long long)capacity);
+    crank_fail(context, CRANK_USAGE, "attention cache: %lld tokens at position %lld, the cache holds %lld",
+               (long long)n, (long long)first, (long long)capacity);
     return -1;
 }
 
@@ -21,15 +21,15 @@ static attention cached_attention_of(const crank_call *call)
 static crank_status run_cached(crank_context *context, const crank_call *call)
 {
     attention a = cached_attention_of(call);
-    int64_t   n = a.q->dims[0], origin = cache_position(context, &call->in[3], n, a.k->dims[0]);
-    int64_t   tasks = (n + a.queries - 1) / a.queries * a.hk;
-    int       threads = cpu_threads(call);
-    size_t    room = forward_room_bytes(&a);
+    int64_t n = a.q->dims[0], origin = cache_position(context, &call->in[3], n, a.k->dims[0]);
+    int64_t tasks = (n + a.queries - 1) / a.queries * a.hk;
+    int threads = cpu_threads(call);
+    size_t room = forward_room_bytes(&a);
     if (origin < 0) return CRANK_USAGE;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t task = tasks - 1; task >= 0; task--) {
-        int64_t      first = task / a.hk * a.queries, count = n - first < a.queries ? n - first : a.queries;
-        meeting      m = {first, count, origin + first, 0, origin + n};
+        int64_t first = task / a.hk * a.queries, count = n - first < a.queries ? n - first : a.queries;
+        meeting m = {first, count, origin + first, 0, origin + n};
         forward_room r = forward_room_at(&a, (char *)call->workspace + (size_t)omp_get_thread_num() * room);
         forward_block(&a, &r, &m, task % a.hk, &call->out[0], NULL);
     }

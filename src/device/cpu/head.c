@@ -5,28 +5,32 @@
 #include "device/operations.h"
 
 enum {
-    BLOCK_BYTES = 640 << 10,  /* of W that should stay in a core's cache between two products */
-    STORED_BYTES = 60 << 20,  /* of e that a chunk may keep */
+    BLOCK_BYTES = 640 << 10, /* of W that should stay in a core's cache between two products */
+    STORED_BYTES = 60 << 20, /* of e that a chunk may keep */
     MOST_ROWS = 512,
     LEAST_ROWS = 16,
     MOST_COLUMNS = 512,
     LEAST_COLUMNS = 256 /* fewer would read and write the sums of u too often */
 };
 
-static const crank_view *present(const crank_view *view) { return view_present(view) ? view : NULL; }
+static const crank_view *present(const crank_view *view)
+{
+    return view_present(view) ? view : NULL;
+}
 
 /* Which operand stands where. */
 bool head_plan_read(const char *operation, const crank_call *call, head_plan *p)
 {
     const crank_view *in = call->in, *out = call->out;
-    bool              backward = strcmp(operation, "head_logprob_backward") == 0;
+    bool backward = strcmp(operation, "head_logprob_backward") == 0;
     if (strcmp(operation, "head_logprob") == 0) {
         p->kind = HEAD_LOGPROB;
         p->logp = &out[0], p->lse = &out[1], p->dx = present(&out[2]);
     } else if (strcmp(operation, "head_cross_entropy") == 0) {
         p->kind = HEAD_CROSS_ENTROPY;
         p->factors = &in[4];
-        p->numerator = &out[0], p->logp = &out[1], p->dx = present(&out[2]), p->dw = present(&out[3]), p->dbias = present(&out[4]);
+        p->numerator = &out[0], p->logp = &out[1], p->dx = present(&out[2]), p->dw = present(&out[3]),
+        p->dbias = present(&out[4]);
     } else if (backward) {
         p->kind = HEAD_BACKWARD;
         p->factors = &in[0], p->lse_in = &in[5];
@@ -41,7 +45,8 @@ bool head_plan_read(const char *operation, const crank_call *call, head_plan *p)
 
 static product_matrix matrix(crank_dtype type, int64_t rows, int64_t columns, int64_t row_stride)
 {
-    return (product_matrix){.type = type, .batch = 1, .rows = rows, .columns = columns, .row_stride = row_stride, .column_stride = 1};
+    return (product_matrix){
+        .type = type, .batch = 1, .rows = rows, .columns = columns, .row_stride = row_stride, .column_stride = 1};
 }
 
 static product_matrix transposed(product_matrix m)
@@ -59,10 +64,13 @@ product_spec head_product_spec(const head_plan *p, head_product kind, int size, 
     product_matrix z = matrix(CRANK_F32, rows, columns, p->columns), u = matrix(CRANK_F32, rows, p->d, p->d);
     product_matrix w = matrix(p->work, columns, p->d, p->widened ? p->d : p->w->strides[0]);
     product_matrix dw = matrix(CRANK_F32, columns, p->d, p->dw && p->dw->dtype == CRANK_F32 ? p->dw->strides[0] : p->d);
-    product_spec   s = {.alpha = 1, .threads = 1, .lanes = p->threads};
-    if (kind == HEAD_LOGITS) s.a = x, s.b = transposed(w), s.c = z;
-    else if (kind == HEAD_UNIT) s.a = e, s.b = w, s.c = u, s.start = PRODUCT_SUM;
-    else s.a = transposed(e), s.b = x, s.c = dw, s.start = kind == HEAD_WEIGHT_ADD ? PRODUCT_SUM : PRODUCT_SET;
+    product_spec s = {.alpha = 1, .threads = 1, .lanes = p->threads};
+    if (kind == HEAD_LOGITS)
+        s.a = x, s.b = transposed(w), s.c = z;
+    else if (kind == HEAD_UNIT)
+        s.a = e, s.b = w, s.c = u, s.start = PRODUCT_SUM;
+    else
+        s.a = transposed(e), s.b = x, s.c = dw, s.start = kind == HEAD_WEIGHT_ADD ? PRODUCT_SUM : PRODUCT_SET;
     return s;
 }
 
@@ -71,7 +79,7 @@ static bool products_serve(head_plan *p)
     for (int kind = 0; kind < HEAD_PRODUCTS; kind++)
         for (int size = 0; size < p->sizes; size++)
             for (int last = 0; last < 2; last++) {
-                size_t       scratch = 0;
+                size_t scratch = 0;
                 product_spec spec = head_product_spec(p, (head_product)kind, size, last);
                 if (kind == HEAD_UNIT ? !p->dx : kind != HEAD_LOGITS && !p->dw) continue;
                 if (!product_serves(&spec, &scratch)) return false;
@@ -84,12 +92,14 @@ static bool products_serve(head_plan *p)
 static void choose_sizes(head_plan *p, int64_t chunk)
 {
     int64_t bytes = p->work == CRANK_F32 ? 4 : 2, rows = MOST_ROWS, columns = BLOCK_BYTES / (p->d * bytes) / 16 * 16;
-    if (p->stored && rows > STORED_BYTES / (p->vocabulary * bytes)) rows = STORED_BYTES / (p->vocabulary * bytes) / LEAST_ROWS * LEAST_ROWS;
+    if (p->stored && rows > STORED_BYTES / (p->vocabulary * bytes))
+        rows = STORED_BYTES / (p->vocabulary * bytes) / LEAST_ROWS * LEAST_ROWS;
     if (rows < LEAST_ROWS) rows = LEAST_ROWS;
-    int64_t chunks = (p->n + rows - 1) / rows;
-    rows = ((p->n + chunks - 1) / chunks + LEAST_ROWS - 1) / LEAST_ROWS * LEAST_ROWS; /* equal chunks where all rows take part */
+    int64_t chunks = (p->n + rows - 1) / rows; /* equal ones where all rows take part */
+    rows = ((p->n + chunks - 1) / chunks + LEAST_ROWS - 1) / LEAST_ROWS * LEAST_ROWS;
     if (chunk > 0) rows = chunk < p->n ? chunk : p->n;
-    for (p->sizes = 0; p->sizes < HEAD_SIZES && (p->sizes == 0 || rows >= LEAST_ROWS); rows = (rows + 1) / 2) p->rows[p->sizes++] = rows;
+    for (p->sizes = 0; p->sizes < HEAD_SIZES && (p->sizes == 0 || rows >= LEAST_ROWS); rows = (rows + 1) / 2)
+        p->rows[p->sizes++] = rows;
     columns = columns > MOST_COLUMNS ? MOST_COLUMNS : columns < LEAST_COLUMNS ? LEAST_COLUMNS : columns;
     int64_t share = (p->vocabulary + p->threads - 1) / p->threads, pieces = (share + columns - 1) / columns;
     p->columns = ((share + pieces - 1) / pieces + 15) / 16 * 16;
@@ -105,9 +115,10 @@ static size_t place(size_t *bytes, size_t count, size_t size)
 
 static void place_all(head_plan *p)
 {
-    size_t rows = (size_t)p->rows[0], columns = (size_t)p->columns, d = (size_t)p->d, V = (size_t)p->vocabulary, n = (size_t)p->n;
+    size_t rows = (size_t)p->rows[0], columns = (size_t)p->columns, d = (size_t)p->d, V = (size_t)p->vocabulary,
+           n = (size_t)p->n;
     size_t work = p->work == CRANK_F32 ? 4 : 2, in = 0;
-    bool   weights = p->dw || p->dbias;
+    bool weights = p->dw || p->dbias;
     p->bytes = 0;
     p->at_list = place(&p->bytes, n, 8);
     p->at_lse = place(&p->bytes, rows, 4);
@@ -149,8 +160,8 @@ bool head_plan_make(const char *operation, const crank_call *call, int threads, 
     return true;
 }
 
-bool head_find(const char *operation, const crank_call *call, int threads, const head_kernels *kernels, crank_kernel *run,
-               crank_body *body)
+bool head_find(const char *operation, const crank_call *call, int threads, const head_kernels *kernels,
+               crank_kernel *run, crank_body *body)
 {
     head_plan p;
     if (strncmp(operation, "head_", 5) != 0 || !head_plan_make(operation, call, threads, &p)) return false;

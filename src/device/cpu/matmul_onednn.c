@@ -3,9 +3,9 @@
  * Three ways, chosen from types and sizes alone:
  *     direct   oneDNN has the types: f32, and bf16 where the processor multiplies it
  *     widened  16-bit operands are copied to f32 in the workspace, multiplied there, and the result is narrowed
- *     turned   c has few columns and k is long (dy^T t of a low-rank branch): oneDNN fills its registers with columns, so
- *              c^T is computed into the workspace and its few rows are written out as columns
- * A prepared product stays in the node's slot; the first call of an alias pattern (c0 is c, or not) makes it. */
+ *     turned   c has few columns and k is long (dy^T t of a low-rank branch): oneDNN fills its registers with columns,
+ * so c^T is computed into the workspace and its few rows are written out as columns A prepared product stays in the
+ * node's slot; the first call of an alias pattern (c0 is c, or not) makes it. */
 #include <string.h>
 
 #include "device/cpu/product.h"
@@ -14,18 +14,19 @@
 enum { TURN_AT_MOST = 32, TURN_AT_MOST_AVX2 = 8, PIECES = 6 };
 
 typedef struct plan {
-    product_spec   spec;
-    bool           widened, turned, narrowed; /* narrowed: the product goes to the workspace first */
-    product_matrix a, b, c, c0;               /* as the call gives them; c0 with c0.rows > 0 */
-    size_t       start[PIECES]; /* bytes in the workspace where each piece begins */
-    size_t       bytes;
+    product_spec spec;
+    bool widened, turned, narrowed; /* narrowed: the product goes to the workspace first */
+    product_matrix a, b, c, c0;     /* as the call gives them; c0 with c0.rows > 0 */
+    size_t start[PIECES];           /* bytes in the workspace where each piece begins */
+    size_t bytes;
 } plan;
 enum { PIECE_A, PIECE_B, PIECE_BIAS, PIECE_C, PIECE_SCRATCH };
 
 static product_matrix matrix_of(const crank_view *view, bool transposed)
 {
-    int            last = view->rank - 1;
-    product_matrix m = {.type = view->dtype, .batch = last == 2 ? view->dims[0] : 1, .batch_stride = last == 2 ? view->strides[0] : 0};
+    int last = view->rank - 1;
+    product_matrix m = {
+        .type = view->dtype, .batch = last == 2 ? view->dims[0] : 1, .batch_stride = last == 2 ? view->strides[0] : 0};
     m.rows = view->dims[transposed ? last : last - 1];
     m.columns = view->dims[transposed ? last - 1 : last];
     m.row_stride = transposed ? 1 : view->strides[last - 1];
@@ -65,7 +66,10 @@ static product_matrix dense(product_matrix m)
     return m;
 }
 
-static int64_t elements(const product_matrix *m) { return m->batch * m->rows * m->columns; }
+static int64_t elements(const product_matrix *m)
+{
+    return m->batch * m->rows * m->columns;
+}
 
 static void piece(plan *p, int which, size_t bytes)
 {
@@ -77,7 +81,7 @@ static void piece(plan *p, int which, size_t bytes)
 static bool scratch_for(plan *p, size_t *scratch)
 {
     product_spec spec = p->spec;
-    size_t       other = 0;
+    size_t other = 0;
     if (!product_serves(&spec, scratch)) return false;
     if (spec.start != PRODUCT_ADD) return true;
     spec.start = PRODUCT_SUM;
@@ -89,8 +93,9 @@ static bool scratch_for(plan *p, size_t *scratch)
 static bool make_plan(const crank_call *call, int threads, plan *p)
 {
     const crank_matmul_attributes *attributes = call->attributes;
-    const crank_view              *c0 = &call->in[3];
-    *p = (plan){.a = matrix_of(&call->in[0], attributes->trans_a), .b = matrix_of(&call->in[1], attributes->trans_b),
+    const crank_view *c0 = &call->in[3];
+    *p = (plan){.a = matrix_of(&call->in[0], attributes->trans_a),
+                .b = matrix_of(&call->in[1], attributes->trans_b),
                 .c = matrix_of(&call->out[0], false)};
     if (view_present(c0)) p->c0 = matrix_of(c0, false);
     if (p->a.type == CRANK_F64 || !elements(&p->a) || !elements(&p->b) || !elements(&p->c)) return false;
@@ -100,16 +105,26 @@ static bool make_plan(const crank_call *call, int threads, plan *p)
 
     p->widened = p->a.type == CRANK_F16 || (p->a.type == CRANK_BF16 && !product_has_bf16());
     product_matrix a = p->widened ? dense(p->a) : p->a, b = p->widened ? dense(p->b) : p->b;
-    int64_t        most = product_has_avx512() ? TURN_AT_MOST : TURN_AT_MOST_AVX2;
+    int64_t most = product_has_avx512() ? TURN_AT_MOST : TURN_AT_MOST_AVX2;
     p->turned = p->c.batch == 1 && a.column_stride != 1 && p->c.columns <= most && p->c.rows >= 2 * p->c.columns;
     p->narrowed = p->turned || (p->widened && p->c.type != CRANK_F32);
-    p->spec = (product_spec){.a = a, .b = b, .c = p->narrowed ? dense(p->c) : p->c, .c0 = p->c0,
-                             .bias = view_present(&call->in[2]), .alpha = attributes->alpha, .threads = threads, .lanes = 1};
+    p->spec = (product_spec){.a = a,
+                             .b = b,
+                             .c = p->narrowed ? dense(p->c) : p->c,
+                             .c0 = p->c0,
+                             .bias = view_present(&call->in[2]),
+                             .alpha = attributes->alpha,
+                             .threads = threads,
+                             .lanes = 1};
     if (p->turned) {
         p->spec.a = turned(b);
         p->spec.b = turned(a);
-        p->spec.c = (product_matrix){.type = CRANK_F32, .batch = 1, .rows = p->c.columns, .columns = p->c.rows,
-                                     .row_stride = p->c.rows, .column_stride = 1};
+        p->spec.c = (product_matrix){.type = CRANK_F32,
+                                     .batch = 1,
+                                     .rows = p->c.columns,
+                                     .columns = p->c.rows,
+                                     .row_stride = p->c.rows,
+                                     .column_stride = 1};
         p->spec.bias = false; /* it and c0 are added on the way back */
     } else if (p->c0.rows)
         p->spec.start = p->narrowed ? PRODUCT_SUM : PRODUCT_ADD;
@@ -128,8 +143,11 @@ static bool make_plan(const crank_call *call, int threads, plan *p)
     return true;
 }
 
-static size_t type_bytes(crank_dtype type) { return type == CRANK_F32 ? 4 : 2; }
-static char  *row_at(void *data, const product_matrix *m, int64_t row)
+static size_t type_bytes(crank_dtype type)
+{
+    return type == CRANK_F32 ? 4 : 2;
+}
+static char *row_at(void *data, const product_matrix *m, int64_t row)
 {
     int64_t offset = (m->batch > 1 ? row / m->rows * m->batch_stride : 0) + row % m->rows * m->row_stride;
     return (char *)data + offset * (int64_t)type_bytes(m->type);
@@ -141,10 +159,12 @@ static void copy_matrix(void *to, const product_matrix *tm, const void *from, co
     int64_t rows = tm->batch * tm->rows, n = tm->columns;
 #pragma omp parallel for num_threads(threads) schedule(static) if (rows * n > 20000)
     for (int64_t r = 0; r < rows; r++) {
-        char       *t = row_at(to, tm, r);
+        char *t = row_at(to, tm, r);
         const char *f = row_at((void *)(uintptr_t)from, fm, r);
-        if (tm->type == fm->type) memcpy(t, f, (size_t)n * type_bytes(tm->type));
-        else crank_convert(t, tm->type, f, fm->type, (size_t)n);
+        if (tm->type == fm->type)
+            memcpy(t, f, (size_t)n * type_bytes(tm->type));
+        else
+            crank_convert(t, tm->type, f, fm->type, (size_t)n);
     }
 }
 
@@ -160,18 +180,20 @@ static void widen_operand(float *to, const void *from, product_matrix m, int thr
 static void turn_back(const crank_call *call, const plan *p, const float *ct, const float *bias, int threads)
 {
     const product_matrix *c = &p->c;
-    int64_t               m = c->rows, n = c->columns;
-    const bool            add = p->c0.rows > 0;
+    int64_t m = c->rows, n = c->columns;
+    const bool add = p->c0.rows > 0;
 #pragma omp parallel for num_threads(threads) schedule(static) if (m * n > 20000)
     for (int64_t i = 0; i < m; i++) {
-        float  row[TURN_AT_MOST], before[TURN_AT_MOST];
-        char  *to = row_at(call->out[0].data, c, i);
+        float row[TURN_AT_MOST], before[TURN_AT_MOST];
+        char *to = row_at(call->out[0].data, c, i);
         float *values = c->type == CRANK_F32 ? (float *)to : row;
         const float *added = before;
         if (add) {
             const char *from = row_at(call->in[3].data, &p->c0, i);
-            if (c->type == CRANK_F32) added = (const float *)from;
-            else crank_convert(before, CRANK_F32, from, c->type, (size_t)n);
+            if (c->type == CRANK_F32)
+                added = (const float *)from;
+            else
+                crank_convert(before, CRANK_F32, from, c->type, (size_t)n);
         }
         for (int64_t j = 0; j < n; j++) values[j] = ct[j * m + i] + (bias ? bias[j] : 0) + (add ? added[j] : 0);
         if (c->type != CRANK_F32) crank_convert(to, c->type, row, CRANK_F32, (size_t)n);
@@ -180,7 +202,7 @@ static void turn_back(const crank_call *call, const plan *p, const float *ct, co
 
 /* What a node keeps. */
 typedef struct prepared {
-    plan     plan;
+    plan plan;
     product *as[PRODUCT_ADD + 1]; /* by how the product starts */
 } prepared;
 
@@ -193,14 +215,16 @@ static void free_prepared(void *memory)
 
 static crank_status multiply(crank_context *context, const crank_call *call, prepared *ready)
 {
-    const plan       *p = &ready->plan;
-    int               threads = p->spec.threads;
-    char             *work = call->workspace;
+    const plan *p = &ready->plan;
+    int threads = p->spec.threads;
+    char *work = call->workspace;
     const crank_view *c0 = &call->in[3], *c = &call->out[0];
-    const void       *a = call->in[0].data, *b = call->in[1].data, *bias = p->spec.bias || p->turned ? call->in[2].data : NULL;
-    float            *wide_c = (float *)(void *)(work + p->start[PIECE_C]), *wide_bias = (float *)(void *)(work + p->start[PIECE_BIAS]);
-    product_spec      spec = p->spec;
-    bool              same = p->c0.rows && c0->data == c->data && p->c0.row_stride == p->c.row_stride && p->c0.batch == p->c.batch;
+    const void *a = call->in[0].data, *b = call->in[1].data,
+               *bias = p->spec.bias || p->turned ? call->in[2].data : NULL;
+    float *wide_c = (float *)(void *)(work + p->start[PIECE_C]),
+          *wide_bias = (float *)(void *)(work + p->start[PIECE_BIAS]);
+    product_spec spec = p->spec;
+    bool same = p->c0.rows && c0->data == c->data && p->c0.row_stride == p->c.row_stride && p->c0.batch == p->c.batch;
     if (!view_present(&call->in[2])) bias = NULL;
     if (spec.start == PRODUCT_ADD && same) spec.start = PRODUCT_SUM;
     product **slot = &ready->as[spec.start];
@@ -222,8 +246,10 @@ static crank_status multiply(crank_context *context, const crank_call *call, pre
     const void *first = p->turned ? b : a, *second = p->turned ? a : b;
     if (!product_run(*slot, 0, first, second, p->turned ? NULL : bias, c0->data, to, work + p->start[PIECE_SCRATCH]))
         return crank_fail(context, CRANK_FAILED, "oneDNN failed in a product that it had prepared");
-    if (p->turned) turn_back(call, p, wide_c, bias, threads);
-    else if (p->narrowed) copy_matrix(c->data, &p->c, wide_c, &spec.c, threads);
+    if (p->turned)
+        turn_back(call, p, wide_c, bias, threads);
+    else if (p->narrowed)
+        copy_matrix(c->data, &p->c, wide_c, &spec.c, threads);
     return CRANK_OK;
 }
 
@@ -251,7 +277,9 @@ bool matmul_onednn_find(const char *operation, const crank_call *call, int threa
 {
     plan p;
     if (strcmp(operation, "matmul") != 0 || !make_plan(call, threads, &p)) return false;
-    const char *name = p.widened ? p.turned ? "onednn widened turned" : "onednn widened" : p.turned ? "onednn turned" : "onednn";
+    const char *name = p.widened  ? p.turned ? "onednn widened turned" : "onednn widened"
+                       : p.turned ? "onednn turned"
+                                  : "onednn";
     *body = (crank_body){.name = name, .run = run, .workspace = p.bytes};
     return true;
 }

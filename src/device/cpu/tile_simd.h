@@ -3,9 +3,9 @@
  *     c [rows, vectors * LANES] (=, +=, or scaled by row and +=) a [rows, k] b [k, vectors * LANES]
  *
  * Operands are made of 32-bit words: a float, or with PAIRS two bf16 that stand behind each other along k, which one
- * instruction multiplies and adds in f32. k counts words. An accumulator tile of TILE_ROWS(nv) rows and nv vectors stays in
- * registers over the whole k. c, and a where it is read by rows, hold a multiple of STRIPE rows: what lies behind the last
- * row is computed too and means nothing. */
+ * instruction multiplies and adds in f32. k counts words. An accumulator tile of TILE_ROWS(nv) rows and nv vectors
+ * stays in registers over the whole k. c, and a where it is read by rows, hold a multiple of STRIPE rows: what lies
+ * behind the last row is computed too and means nothing. */
 #ifndef CRANK_DEVICE_CPU_TILE_SIMD_H
 #define CRANK_DEVICE_CPU_TILE_SIMD_H
 
@@ -26,7 +26,10 @@ ALWAYS_INLINE vec word_fma(const word *a, vec b, vec c)
 #else
 typedef float word;
 enum { PER_WORD = 1 };
-ALWAYS_INLINE vec word_fma(const word *a, vec b, vec c) { return vec_fma(vec_set(*a), b, c); }
+ALWAYS_INLINE vec word_fma(const word *a, vec b, vec c)
+{
+    return vec_fma(vec_set(*a), b, c);
+}
 #endif
 
 #if defined(__AVX512F__)
@@ -37,23 +40,23 @@ ALWAYS_INLINE vec word_fma(const word *a, vec b, vec c) { return vec_fma(vec_set
 
 typedef struct tile_product {
     const word *a;
-    int64_t     a_row, a_k; /* words between rows and between steps of k */
+    int64_t a_row, a_k; /* words between rows and between steps of k */
     const word *b;
-    int64_t     b_k;
-    float      *c;
-    int64_t     c_row, k;
-    tile_start  start;
+    int64_t b_k;
+    float *c;
+    int64_t c_row, k;
+    tile_start start;
     const float *scale; /* of TILE_SCALE, a row */
 } tile_product;
 
 ALWAYS_INLINE void tile(const tile_product *p, int nv, int64_t row, int64_t column)
 {
     enum { MOST_ROWS = 12, MOST_VECTORS = 4 };
-    const int   mr = TILE_ROWS(nv);
-    vec         sum[MOST_ROWS][MOST_VECTORS];
+    const int mr = TILE_ROWS(nv);
+    vec sum[MOST_ROWS][MOST_VECTORS];
     const word *a = p->a + row * p->a_row, *b = p->b + column;
-    float      *c = p->c + row * p->c_row + column;
-    int64_t     a_row = p->a_row, a_k = p->a_k, b_k = p->b_k;
+    float *c = p->c + row * p->c_row + column;
+    int64_t a_row = p->a_row, a_k = p->a_k, b_k = p->b_k;
 #pragma GCC unroll 12
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 4
@@ -88,7 +91,7 @@ ALWAYS_INLINE void tile(const tile_product *p, int nv, int64_t row, int64_t colu
 }
 
 #define TILES(nv)                                                                                                      \
-    static void tiles_##nv(const tile_product *p, int64_t rows, int64_t column)                                       \
+    static void tiles_##nv(const tile_product *p, int64_t rows, int64_t column)                                        \
     {                                                                                                                  \
         for (int64_t row = 0; row < rows; row += TILE_ROWS(nv)) tile(p, nv, row, column);                              \
     }
@@ -102,10 +105,14 @@ static void multiply_tiles(const tile_product *p, int64_t rows, int64_t vectors)
     int64_t column = 0;
     while (vectors > 0) {
         int64_t nv = vectors == 5 || vectors == 6 ? 3 : vectors < 4 ? vectors : 4;
-        if (nv == 1) tiles_1(p, rows, column);
-        else if (nv == 2) tiles_2(p, rows, column);
-        else if (nv == 3) tiles_3(p, rows, column);
-        else tiles_4(p, rows, column);
+        if (nv == 1)
+            tiles_1(p, rows, column);
+        else if (nv == 2)
+            tiles_2(p, rows, column);
+        else if (nv == 3)
+            tiles_3(p, rows, column);
+        else
+            tiles_4(p, rows, column);
         vectors -= nv;
         column += nv * LANES;
     }
@@ -116,7 +123,7 @@ ALWAYS_INLINE vec load_words(const void *row, crank_dtype type, int64_t w, int64
 {
 #if defined(PAIRS)
     (void)type;
-    int64_t   left = d - 2 * w;
+    int64_t left = d - 2 * w;
     __mmask32 mask = left >= 32 ? 0xffffffffu : left <= 0 ? 0 : (1u << left) - 1;
     return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, (const uint16_t *)row + 2 * w));
 #else
