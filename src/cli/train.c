@@ -5,16 +5,19 @@
 
 #include "base/json.h"
 #include "cli/cli.h"
+#include "task/start.h"
 #include "task/train.h"
 
 typedef struct options {
-    bool profile, dry_run, print_recipe;
+    bool        profile, dry_run, print_recipe;
+    const char *start;
 } options;
 
 static const crank_option option_table[] = {
     CRANK_BOOL(options, profile, false, "print the roofline table of the training step at the end"),
     CRANK_BOOL(options, dry_run, false, "print the memory plan and stop"),
     CRANK_BOOL(options, print_recipe, false, "print the effective recipe and stop"),
+    CRANK_STRING(options, start, NULL, "write the values before step 1 and all batches (batches.jsonl) into this folder and stop"),
     CRANK_END
 };
 
@@ -86,8 +89,8 @@ static crank_status run(cli_call *cli)
     task_recipe   *recipe = task_recipe_load(cli->context, path, (const char *const *)cli->words + first, (size_t)(cli->word_count - first));
     if (!recipe) return crank_last_status(cli->context);
     if (cli->common.threads && !recipe->train->threads) recipe->train->threads = cli->common.threads;
-    if (o->print_recipe) {
-        crank_status status = print_recipe(cli, recipe);
+    if (o->print_recipe || o->start) {
+        crank_status status = o->start ? start_write(cli->context, recipe, o->start) : print_recipe(cli, recipe);
         task_recipe_free(recipe);
         return status;
     }

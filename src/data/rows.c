@@ -266,7 +266,7 @@ static crank_status find_columns(crank_context *context, table_reader *table, ch
     const char            *text = options->text_field, *label = options->label_field;
     *has_header = column_of(text, header, count) >= 0 && !number_parse_int(text, &(int64_t){0});
     if (!*has_header && !strcmp(text, "text")) { /* the usual names of public sets */
-        static const char *const usual[] = {"sentence", "text", "question"};
+        static const char *const usual[] = {"sentence", "content", "question"};
         for (int i = 0; i < 3 && !*has_header; i++)
             for (int k = 0; k < count; k++)
                 if (!strcmp(header[k], usual[i])) text = usual[i], *has_header = true;
