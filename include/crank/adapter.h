@@ -11,6 +11,9 @@ extern "C" {
 /* Loads an adapter folder onto a model (method, ranks, patterns, targets from its config; crank's own methods from crank.json).
  * Every tensor must match: a missing, unexpected or misshapen one is CRANK_BAD_DATA with a table. `name`: of the attachment. */
 CRANK_API crank_attachment *crank_adapter_load(crank_context *context, crank_model *model, const char *folder, const char *name);
+/* What the folder tells of the classification head that was trained with it, for crank_model_options: its outputs (0: none) and how
+ * sequences were pooled ("": not told). */
+CRANK_API crank_status crank_adapter_head(crank_context *context, const char *folder, int64_t *labels, char pooling[16]);
 /* Writes the attachment: PEFT's own layout where PEFT knows the method, else crank.json + safetensors. `base`: what
  * base_model_name_or_path says. Written beside and renamed. */
 CRANK_API crank_status crank_adapter_save(crank_context *context, crank_model *model, crank_attachment *attachment,

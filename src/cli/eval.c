@@ -41,11 +41,27 @@ static task_recipe *evaluation_recipe(cli_call *cli, const options *o, const cra
     return recipe;
 }
 
+/* data.key=value words behind the model. */
+static crank_status read_words(cli_call *cli, dataset_options *data)
+{
+    for (int i = 1; i < cli->word_count; i++) {
+        char *equals = strchr(cli->words[i], '=');
+        if (!equals || strncmp(cli->words[i], "data.", 5))
+            return crank_fail(cli->context, CRANK_USAGE, "`%s` is not data.key=value: one model is evaluated at a time", cli->words[i]);
+        char        *key = crank_format(cli->context, "%.*s", (int)(equals - cli->words[i] - 5), cli->words[i] + 5);
+        crank_status status = key ? crank_options_set(cli->context, dataset_option_table, data, key, equals + 1, "command line") : CRANK_FAILED;
+        crank_free(key);
+        if (status != CRANK_OK) return status;
+    }
+    return CRANK_OK;
+}
+
 static data_set *open_set(cli_call *cli, const options *o, const loaded *l, const task_recipe *recipe, dataset_options *data)
 {
     const crank_model_config *config = crank_model_config_of(l->model);
     data->eval = o->text ? o->text : o->data;
     if (o->text && crank_options_set(cli->context, dataset_option_table, data, "format", "text", "command line") != CRANK_OK) return NULL;
+    if (read_words(cli, data) != CRANK_OK) return NULL;
     data->context = o->seq ? o->seq : config->context < 1024 ? config->context : 1024;
     dataset_request request = {.fields = recipe->objective->fields, .batch = o->batch, .context = config->context, .labels = config->labels, .slots = 1};
     return dataset_open(cli->context, l->tokenizer, data, &request, DATASET_EVAL);
@@ -124,12 +140,13 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_eval = {
     .name = "eval",
-    .usage = "MODEL [-a ADAPTER] --text FILE [--seq N] | --data FILE | --choices FILE | --ids IDS.json --logits OUT.safetensors",
+    .usage = "MODEL [-a ADAPTER] --text FILE [--seq N] | --data FILE [data.key=value ...] | --choices FILE | --ids IDS.json --logits OUT.safetensors",
     .summary = "loss, perplexity or accuracy of a model, or its logits",
+    .details = "Rows are read as in training: `crank help data` lists the keys. A classification head comes with the adapter.",
     .letters = "a=adapter",
     .options = option_table,
     .options_size = sizeof(options),
     .words_low = 1,
-    .words_high = 1,
+    .words_high = -1,
     .run = run,
 };

@@ -8,11 +8,14 @@ crank_status load_model(cli_call *cli, const char *folder, const char *adapter, 
 {
     model_section       section = {.compute = compute, .weights = "auto"};
     crank_model_options options = {0};
+    char                pooling[16];
     *out = (loaded){.device = crank_device_cpu(cli->context, NULL)};
     if (!out->device) return crank_last_status(cli->context);
     crank_status status = task_precision(cli->context, &section, out->device, &options.compute, &options.weights);
     char *place = status == CRANK_OK ? hub_resolve(cli->context, folder) : NULL, *above = place && adapter ? hub_resolve(cli->context, adapter) : NULL;
     if (status == CRANK_OK && (!place || (adapter && !above))) status = crank_last_status(cli->context);
+    if (status == CRANK_OK && adapter) status = crank_adapter_head(cli->context, above, &options.labels, pooling);
+    if (adapter && status == CRANK_OK && *pooling) options.pooling = pooling;
     if (status == CRANK_OK) {
         out->model = crank_model_load(cli->context, out->device, place, &options);
         if (!out->model) status = crank_last_status(cli->context);

@@ -2,7 +2,8 @@
  *
  *   adapter_config.json         PEFT's config, keys sorted, indent 2 (methods that PEFT knows)
  *   crank.json                  method, options and targets (crank's own methods)
- *   adapter_model.safetensors   metadata format = pt, crank_base = fingerprint of the base weights
+ *   adapter_model.safetensors   metadata format = pt, crank_base = fingerprint of the base weights, and with a classification head
+ *                               crank_pooling = how sequences were pooled
  *   README.md                   a model card
  *
  * The folder is written beside the old one and renamed. The frozen table of an adapted embedding is not written: readers have it
@@ -354,13 +355,16 @@ static void saving_free(saving *s)
 static crank_status write_in(crank_context *context, const saving *s, const char *folder)
 {
     char         base[65] = "";
-    const char  *metadata[] = { "format", "pt", "crank_base", base };
+    const char  *metadata[6] = { "format", "pt" };
+    size_t       pairs = 1;
     char        *config = file_join(context, folder, s->peft ? "adapter_config.json" : "crank.json");
     char        *tensors = file_join(context, folder, "adapter_model.safetensors"), *card = file_join(context, folder, "README.md");
     crank_status status = config && tensors && card ? CRANK_OK : CRANK_FAILED;
     /* Merged weights are no base that anybody else has. */
     if (status == CRANK_OK && !s->attachment->merged) status = adapter_base(context, s->attachment, base);
-    if (status == CRANK_OK) status = crank_safetensors_write(context, tensors, s->views, s->count, metadata, *base ? 2 : 1);
+    if (*base) metadata[2] = "crank_base", metadata[3] = base, pairs = 2;
+    if (s->model->config.labels > 0) metadata[2 * pairs] = "crank_pooling", metadata[2 * pairs + 1] = model_pooling_label(s->model), pairs++;
+    if (status == CRANK_OK) status = crank_safetensors_write(context, tensors, s->views, s->count, metadata, pairs);
     if (status == CRANK_OK) status = s->peft ? write_peft_config(context, s, config) : write_own_config(context, s, base, config);
     if (status == CRANK_OK) status = write_card(context, s, card);
     crank_free(config);

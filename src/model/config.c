@@ -255,6 +255,8 @@ static crank_status read_labels(crank_model *model)
 static const char *const pooling_names[] = {
     [POOL_MEAN] = "mean", [POOL_CLS] = "cls", [POOL_LAST] = "last", [POOL_POOLER] = "pooler"};
 
+const char *model_pooling_label(const crank_model *model) { return pooling_names[model->pooling]; }
+
 /* What a sentence-transformers folder says in 1_Pooling/config.json. */
 static crank_status read_pooling_file(crank_context *context, crank_model *model, const char *folder, bool *found)
 {

@@ -116,6 +116,7 @@ const model_family *family_at(size_t i); /* NULL past the end */
 /* Reads what all families share (family, architecture, task, labels, pooling), then the family's own numbers. `folder`
  * may be NULL: config.json came as text. */
 crank_status model_configure(crank_context *context, crank_model *model, const char *folder);
+const char  *model_pooling_label(const crank_model *model); /* "mean", "cls", "last", "pooler" */
 
 /* Largest sizes that a config may state: products of two of them stay far below 2^63. */
 enum {

@@ -249,6 +249,23 @@ static void a_head_that_was_trained_beside_the_adapter_is_saved_with_it(void **s
     fixture_close(&f);
 }
 
+static void a_folder_tells_of_its_head_before_a_model_is_loaded(void **state)
+{
+    (void)state;
+    crank_context *context = crank_context_new();
+    int64_t        labels;
+    char           pooling[16];
+    assert_ok(context, crank_adapter_head(context, written("headed"), &labels, pooling)); /* of the test above */
+    assert_int_equal(labels, 3);
+    assert_string_equal(pooling, "pooler");
+    assert_ok(context, crank_adapter_head(context, adapter_folder("roberta_classify"), &labels, pooling)); /* PEFT's own */
+    assert_true(labels > 0);
+    assert_string_equal(pooling, "");
+    assert_ok(context, crank_adapter_head(context, adapter_folder("llama_lora"), &labels, pooling));
+    assert_int_equal(labels, 0);
+    crank_context_free(context);
+}
+
 static void a_method_of_bounded_rank_is_written_as_plain_lora(void **state)
 {
     (void)state;
@@ -480,6 +497,7 @@ int main(void)
         cmocka_unit_test(several_adapters_of_one_model_add_and_switch),
         cmocka_unit_test(an_adapter_is_the_same_base_in_another_type_and_no_other_base),
         cmocka_unit_test(a_head_that_was_trained_beside_the_adapter_is_saved_with_it),
+        cmocka_unit_test(a_folder_tells_of_its_head_before_a_model_is_loaded),
         cmocka_unit_test(a_method_of_bounded_rank_is_written_as_plain_lora),
         cmocka_unit_test(a_method_of_its_own_goes_through_crank_json),
         cmocka_unit_test(what_does_not_fit_is_refused_with_a_table),
