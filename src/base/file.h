@@ -46,4 +46,6 @@ crank_status file_put(crank_context *context, int descriptor, const char *path, 
 crank_status file_folder_replace(crank_context *context, const char *from, const char *to);
 crank_status file_folder_recover(crank_context *context, const char *to);
 crank_status file_folder_remove(crank_context *context, const char *path);
+/* Removes what killed programs left in the folder: files and folders "NAME.tmp.PID" whose process is gone. A missing folder is empty. */
+crank_status file_folder_sweep(crank_context *context, const char *path);
 #endif

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -62,6 +63,32 @@ crank_status file_folder_remove(crank_context *context, const char *path)
     int failure = descriptor < 0 ? errno : empty_folder(descriptor, 0);
     if (failure == 0 && rmdir(path) != 0) failure = errno;
     return failure ? crank_fail(context, CRANK_FAILED, "%s: the folder cannot be removed: %s", path, strerror(failure)) : CRANK_OK;
+}
+
+/* "NAME.tmp.PID" of a process that is no more */
+static bool is_left_over(const char *name)
+{
+    const char *at = NULL, *mark = ".tmp.";
+    for (const char *next = strstr(name, mark); next; next = strstr(next + 1, mark)) at = next + strlen(mark);
+    if (!at || !*at || at[strspn(at, "0123456789")]) return false;
+    long number = strtol(at, NULL, 10);
+    return number > 0 && kill((pid_t)number, 0) != 0 && errno == ESRCH;
+}
+
+crank_status file_folder_sweep(crank_context *context, const char *path)
+{
+    DIR           *folder = opendir(path);
+    crank_status   status = CRANK_OK;
+    struct dirent *entry;
+    if (!folder) return errno == ENOENT ? CRANK_OK : crank_fail(context, CRANK_FAILED, "%s: cannot be read: %s", path, strerror(errno));
+    while (status == CRANK_OK && (entry = readdir(folder))) {
+        if (!is_left_over(entry->d_name) || unlinkat(dirfd(folder), entry->d_name, 0) == 0) continue;
+        char *inner = file_join(context, path, entry->d_name);
+        status = inner ? file_folder_remove(context, inner) : CRANK_FAILED;
+        crank_free(inner);
+    }
+    closedir(folder);
+    return status;
 }
 
 /* "path" without slashes at its end, then ".old" */

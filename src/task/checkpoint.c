@@ -214,12 +214,20 @@ crank_status checkpoint_write(crank_context *context, const char *folder, const 
     char *beside = crank_format(context, "%s.new", folder);
     char *tensors = beside ? file_join(context, beside, "state.safetensors") : NULL;
     char *json = beside ? file_join(context, beside, "checkpoint.json") : NULL;
-    crank_status status = tensors && json ? file_make_folder(context, beside) : CRANK_FAILED;
+    crank_status status = tensors && json ? file_folder_remove(context, beside) : CRANK_FAILED; /* what a kill left */
+    if (status == CRANK_OK) status = file_make_folder(context, beside);
     if (status == CRANK_OK) status = write_tensors(context, tensors, trainer, params, true);
     if (status == CRANK_OK) status = write_json(context, json, state, origin);
     if (status == CRANK_OK) status = file_folder_replace(context, beside, folder);
+    if (status != CRANK_OK) {
+        crank_fail_in(context, "writing the checkpoint");
+        char *message = crank_strdup(context, crank_message(context));
+        if (beside) file_folder_remove(context, beside); /* a full disk needs its space */
+        if (message) crank_fail(context, status, "%s", message);
+        crank_free(message);
+    }
     crank_free(beside), crank_free(tensors), crank_free(json);
-    return status == CRANK_OK ? CRANK_OK : crank_fail_in(context, "writing the checkpoint");
+    return status;
 }
 
 crank_status checkpoint_read(crank_context *context, const char *folder, const task_trainer *trainer, crank_params *params,

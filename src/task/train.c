@@ -18,7 +18,7 @@
 #include "task/report.h"
 #include "task/session.h"
 
-enum { SKIPS_IN_A_ROW = 10, TIMES = 512, WARM_STEPS = 3 };
+enum { SKIPS_IN_A_ROW = 10, LOST = 64, TIMES = 512, WARM_STEPS = 3 };
 
 typedef struct run {
     crank_context      *context;
@@ -36,11 +36,23 @@ typedef struct run {
     const data_batch  **window;
     double              times[TIMES]; /* of the last steps of this process, behind the first WARM_STEPS */
     int64_t             timed;
+    int64_t             lost[LOST]; /* steps behind the last checkpoint that are left out, rising */
+    int                 lost_count;
 } run;
 
 static char *in_output(run *r, const char *name) { return file_join(r->context, r->recipe->output->path, name); }
 
 /* ---- opening ---- */
+
+/* Temporary files of a run that was killed. */
+static crank_status sweep(run *r)
+{
+    char        *model = in_output(r, "model");
+    crank_status status = model ? file_folder_sweep(r->context, r->recipe->output->path) : CRANK_FAILED;
+    if (status == CRANK_OK) status = file_folder_sweep(r->context, model);
+    crank_free(model);
+    return status;
+}
 
 static crank_status open_logs(run *r)
 {
@@ -52,6 +64,14 @@ static crank_status open_logs(run *r)
         status = crank_last_status(r->context);
     crank_free(metrics), crank_free(events);
     return status;
+}
+
+static void close_logs(run *r)
+{
+    if (r->metrics) metrics_log_close(r->metrics);
+    if (r->events) event_log_close(r->events);
+    r->metrics = NULL;
+    r->events = NULL;
 }
 
 static crank_status resume(run *r)
@@ -82,6 +102,7 @@ static crank_status open_run(run *r)
     if (!r->origin.base) return crank_last_status(context);
     if (r->how->dry) return CRANK_OK;
     status = file_make_folder(context, r->recipe->output->path);
+    if (status == CRANK_OK) status = sweep(r);
     if (status == CRANK_OK) status = resume(r);
     if (status == CRANK_OK) status = open_logs(r);
     char *copy = in_output(r, "recipe.yaml");
@@ -96,8 +117,7 @@ static crank_status open_run(run *r)
 static void close_run(run *r)
 {
     if (r->line) progress_close(r->line);
-    if (r->metrics) metrics_log_close(r->metrics);
-    if (r->events) event_log_close(r->events);
+    close_logs(r);
     session_close(&r->session);
     crank_free(r->recipe_text), crank_free(r->checkpoint_folder), crank_free(r->best_path), crank_free(r->window);
 }
@@ -153,24 +173,47 @@ static crank_status due_evaluation(run *r, bool *stop)
     return CRANK_OK;
 }
 
+/* Updates inside the backward pass cannot be taken back: the run returns to its last checkpoint and leaves the step out when it comes
+ * to it again, since the same bits would fail again. Logs are cut back too. */
+static crank_status go_back(run *r)
+{
+    checkpoint counts = r->state;
+    if (!checkpoint_exists(r->context, r->checkpoint_folder))
+        return crank_fail(r->context, CRANK_FAILED, "step %lld cannot be taken back and there is no checkpoint yet: lower train.lr, or set train.save_every",
+                          (long long)r->state.step);
+    crank_status status = checkpoint_read(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
+    if (status != CRANK_OK) return status;
+    int kept = 0;
+    for (int i = 0; i < r->lost_count; i++)
+        if (r->lost[i] > r->state.step) r->lost[kept++] = r->lost[i];
+    if (kept == LOST) return crank_fail(r->context, CRANK_FAILED, "%d steps behind the checkpoint of step %lld could not be taken back: lower train.lr", LOST, (long long)r->state.step);
+    r->lost[kept++] = counts.step;
+    r->lost_count = kept;
+    crank_log(r->context, CRANK_WARNING, "went back to the checkpoint of step %lld", (long long)r->state.step);
+    r->state.skipped_run = counts.skipped_run;
+    r->state.skipped = counts.skipped;
+    close_logs(r);
+    return open_logs(r);
+}
+
+static bool is_lost(const run *r, int64_t step)
+{
+    for (int i = 0; i < r->lost_count; i++)
+        if (r->lost[i] == step) return true;
+    return false;
+}
+
 /* A step that changed nothing, or that a later one must not build on. */
 static crank_status note_skip(run *r, const trainer_result *result)
 {
+    bool half_done = r->recipe->train->inside && isfinite(result->loss); /* some updates may have run before the gradient was seen */
     r->state.skipped++;
     r->state.skipped_run++;
-    crank_log(r->context, CRANK_WARNING, "step %lld: the %s is not finite%s", (long long)r->state.step,
-              isfinite(result->loss) ? "gradient" : "loss", r->recipe->train->inside ? "" : "; nothing was changed");
+    crank_log(r->context, CRANK_WARNING, "step %lld: the %s is not finite%s", (long long)r->state.step, isfinite(result->loss) ? "gradient" : "loss",
+              half_done ? "" : "; nothing was changed");
     if (r->state.skipped_run >= SKIPS_IN_A_ROW)
         return crank_fail(r->context, CRANK_FAILED, "%d steps in a row had a non-finite loss or gradient: lower train.lr, or check the data", SKIPS_IN_A_ROW);
-    if (!r->recipe->train->inside || !isfinite(result->loss)) return CRANK_OK;
-    int64_t run_length = r->state.skipped_run, skipped = r->state.skipped; /* updates cannot be taken back: the last checkpoint is good */
-    if (!checkpoint_exists(r->context, r->checkpoint_folder))
-        return crank_fail(r->context, CRANK_FAILED, "step %lld cannot be taken back and there is no checkpoint yet", (long long)r->state.step);
-    crank_status status = checkpoint_read(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
-    if (status == CRANK_OK) crank_log(r->context, CRANK_WARNING, "went back to the checkpoint of step %lld", (long long)r->state.step);
-    r->state.skipped_run = run_length;
-    r->state.skipped = skipped;
-    return status;
+    return half_done ? go_back(r) : CRANK_OK;
 }
 
 static crank_status one_step(run *r, trainer_result *result)
@@ -179,6 +222,12 @@ static crank_status one_step(run *r, trainer_result *result)
     crank_status status = trainer_period(r->context, r->session.trainer, step);
     for (int64_t i = 0; i < accumulate && status == CRANK_OK; i++)
         status = dataset_batch(r->context, r->session.train, (step - 1) * accumulate + i, (int)i, &r->window[i]);
+    if (status == CRANK_OK && is_lost(r, step)) { /* counted when it was lost */
+        *result = (trainer_result){.loss = NAN, .norm = NAN, .skipped = true};
+        r->state.step = step;
+        r->state.batches = step * accumulate;
+        return CRANK_OK;
+    }
     double start = clock_seconds();
     if (status == CRANK_OK) status = trainer_step(r->context, r->session.trainer, step, r->window, (int)accumulate, result);
     if (status != CRANK_OK) return status;
@@ -190,7 +239,7 @@ static crank_status one_step(run *r, trainer_result *result)
     r->state.batches = step * accumulate;
     r->state.tokens += result->tokens;
     if (result->skipped) return note_skip(r, result);
-    r->state.skipped_run = 0;
+    if (!r->lost_count || step > r->lost[r->lost_count - 1]) r->state.skipped_run = 0; /* steps done again are no new ones */
     return CRANK_OK;
 }
 
@@ -207,8 +256,10 @@ static crank_status loop(run *r, train_outcome *outcome)
     double       units = 0;
     while (r->state.step < r->session.total && !stop && status == CRANK_OK) {
         trainer_result result;
+        int64_t        step = r->state.step + 1;
         status = one_step(r, &result);
         if (status != CRANK_OK) break;
+        if (r->state.step != step) continue; /* went back */
         units += (double)result.tokens;
         outcome->train_loss = result.loss;
         progress_update(r->line, r->state.step, units, result.loss);
