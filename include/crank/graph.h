@@ -192,6 +192,7 @@ CRANK_API crank_tensor *crank_view_of(crank_tensor *tensor, int rank, const int6
 
 typedef struct crank_plan_options {
     size_t memory_limit;     /* bytes that this graph's arena may take; 0: no limit */
+    size_t memory_all;       /* bytes that arena, workspace and inputs may take together; 0: no limit */
     bool   no_fusion;        /* tests: planner on and off give the same numbers */
     bool   no_recompute;     /* never compute cheap operations again */
     bool   dry;              /* sizes only: nothing is allocated, the graph cannot run */

@@ -185,10 +185,21 @@ static crank_status too_large(crank_graph *graph, const crank_plan_options *opti
                       (double)graph->arena / 1048576.0, (double)options->memory_limit / 1048576.0);
 }
 
-crank_status crank_plan(crank_graph *graph, const crank_plan_options *options, crank_plan_summary *summary)
+/* What `memory_all` leaves to the arena. Computing blocks again adds nodes of bodies that are there already. False: message set. */
+static bool limit_arena(crank_graph *graph, crank_plan_options *options)
 {
-    static const crank_plan_options defaults;
-    if (!options) options = &defaults;
+    if (!options->memory_all) return true;
+    if (!choose_bodies(graph)) return false;
+    size_t beside = graph->workspace + input_bytes(graph), left = options->memory_all > beside ? options->memory_all - beside : 1;
+    if (!options->memory_limit || left < options->memory_limit) options->memory_limit = left;
+    drop_steps(graph);
+    return true;
+}
+
+crank_status crank_plan(crank_graph *graph, const crank_plan_options *wanted, crank_plan_summary *summary)
+{
+    crank_plan_options  own = wanted ? *wanted : (crank_plan_options){0};
+    crank_plan_options *options = &own;
     if (graph->status != CRANK_OK) return crank_graph_status(graph);
     if (graph->planned) return crank_fail(graph->context, CRANK_USAGE, "the graph is planned already");
     memset(&graph->summary, 0, sizeof graph->summary);
@@ -196,6 +207,7 @@ crank_status crank_plan(crank_graph *graph, const crank_plan_options *options, c
     graph->dry = options->dry;
     if (!plan_remove_dead(graph) || !decompose(graph) || (!options->no_fusion && !plan_fuse(graph)) || !plan_remove_dead(graph))
         return graph->status != CRANK_OK ? crank_graph_status(graph) : crank_last_status(graph->context);
+    if (!limit_arena(graph, options)) return crank_last_status(graph->context);
     int  blocks = 0;
     bool cheap = !options->no_recompute && graph->differentiated && saves_enough(arena_with(graph, 0, false), arena_with(graph, 0, true));
     if (options->memory_limit && graph->differentiated && arena_with(graph, 0, cheap) > options->memory_limit) {

@@ -153,13 +153,16 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
     if (s->eval && dataset_largest_sequences(s->eval) > sequences) sequences = dataset_largest_sequences(s->eval);
     size_t left = recipe->memory->limit > 0 ? (total > held ? total - held : 1) : total; /* what is loaded already counts against a limit only */
     crank_status status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), left, &m);
+    if (status == CRANK_FAILED)
+        return crank_fail(context, status, "%s (train.batch is %lld, data.context %lld)", crank_message(context), (long long)recipe->train->batch,
+                          (long long)s->data->context);
+    if (status != CRANK_OK) return status;
     s->planned = m.weights + m.mapped + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs + data;
     crank_log(context, CRANK_INFO,
               "memory plan: weights %.1f MiB (%.1f mapped), method %.1f, optimiser %.1f, gradient sums %.1f, activations %.1f (%.1f kept for the "
               "reverse pass), workspace %.1f, inputs %.1f, data %.1f; peak %.1f MiB%s",
               mib(m.weights + m.mapped), mib(m.mapped), mib(m.method), mib(m.state), mib(m.buffers), mib(m.arena), mib(m.kept), mib(m.workspace),
               mib(m.inputs), mib(data), mib(s->planned), m.recomputed_blocks ? "; layers are computed again in the reverse pass" : "");
-    if (status != CRANK_OK) return status;
     if (recipe->memory->limit > 0 ? s->planned > total : m.arena + m.workspace + m.inputs > total)
         return crank_fail(context, CRANK_FAILED,
                           "the run needs %.1f MiB and %.1f MiB are allowed: lower train.batch (now %lld), lower data.context, or raise memory.limit",

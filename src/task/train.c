@@ -178,9 +178,6 @@ static crank_status due_evaluation(run *r, bool *stop)
 static crank_status go_back(run *r)
 {
     checkpoint counts = r->state;
-    if (!checkpoint_exists(r->context, r->checkpoint_folder))
-        return crank_fail(r->context, CRANK_FAILED, "step %lld cannot be taken back and there is no checkpoint yet: lower train.lr, or set train.save_every",
-                          (long long)r->state.step);
     crank_status status = checkpoint_read(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
     if (status != CRANK_OK) return status;
     int kept = 0;
@@ -347,6 +344,8 @@ static crank_status whole_run(run *r, train_outcome *outcome)
     if (r->session.eval && r->state.step == 0) status = evaluate_now(r, &r->before);
     if (status == CRANK_OK && r->session.eval && r->state.step == 0 && !r->before.classified)
         crank_log(r->context, CRANK_INFO, "before: held-out loss %.4f nats a token", r->before.loss);
+    /* The first step, too, needs a state to go back to. */
+    if (status == CRANK_OK && r->recipe->train->inside && !checkpoint_exists(r->context, r->checkpoint_folder)) status = save_checkpoint(r);
     if (r->how->profile) trainer_profile(r->session.trainer, true);
     if (status == CRANK_OK) status = loop(r, outcome);
     fill_outcome(r, outcome);

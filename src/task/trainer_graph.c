@@ -120,6 +120,35 @@ static void record_before_step(const task_trainer *trainer, shaped *shape, crank
             gradients[i] = crank_gradient_of(shape->graph, trainer->units[i].param);
 }
 
+typedef struct arrival {
+    crank_tensor *gradient;
+    int           unit;
+} arrival;
+
+static int by_arrival(const void *a, const void *b) { return ((const arrival *)a)->gradient->id - ((const arrival *)b)->gradient->id; }
+
+/* Updates in the order in which the reverse pass yields gradients, each behind a look at its own gradient: a non-finite one stops this
+ * update and all later ones. In any other order an update would wait for gradients that come after its own. */
+static void record_updates_inside(const task_trainer *trainer, shaped *shape, crank_tensor **gradients)
+{
+    int      count = 0;
+    arrival *order = calloc((size_t)trainer->unit_count + 1, sizeof *order);
+    if (!order) {
+        crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording updates");
+        return;
+    }
+    for (int i = 0; i < trainer->unit_count; i++)
+        if (gradients[i] && !trainer->units[i].param->moved) order[count++] = (arrival){gradients[i], i};
+    qsort(order, (size_t)count, sizeof *order, by_arrival);
+    for (int k = 0; k < count; k++) {
+        crank_tensor *g = order[k].gradient;
+        crank_unit   *unit = &trainer->units[order[k].unit];
+        crank_check_finite(crank_reduce(CRANK_SUM_SQUARES, g, (1u << g->rank) - 1, false));
+        unit->optimizer->update(shape->graph, unit, g);
+    }
+    free(order);
+}
+
 static void record_updates(task_trainer *trainer, shaped *shape, crank_tensor **gradients)
 {
     crank_graph   *graph = shape->graph;
@@ -134,8 +163,11 @@ static void record_updates(task_trainer *trainer, shaped *shape, crank_tensor **
     record_before_step(trainer, shape, gradients);
     for (int i = 0; i < trainer->unit_count; i++)
         if (gradients[i]) arriving[count++] = gradients[i];
-    if (!trainer->recipe->train->inside) shape->norm = crank_keep(crank_clip_scale(arriving, count, trainer->recipe->train->clip, graph));
-    for (int i = 0; i < trainer->unit_count; i++)
+    if (trainer->recipe->train->inside)
+        record_updates_inside(trainer, shape, gradients);
+    else
+        shape->norm = crank_keep(crank_clip_scale(arriving, count, trainer->recipe->train->clip, graph));
+    for (int i = 0; i < trainer->unit_count && !trainer->recipe->train->inside; i++)
         if (gradients[i] && !trainer->units[i].param->moved)
             trainer->units[i].optimizer->update(graph, &trainer->units[i], gradients[i]);
     crank_linears_update(graph, crank_model_linears(trainer->model));
@@ -195,8 +227,8 @@ static void record_training(task_trainer *trainer, shaped *shape)
     free(gradients);
 }
 
-/* What the limit leaves for an arena beside the buffers, which exist once a graph that adds to them is recorded. */
-static size_t arena_limit(const task_trainer *trainer)
+/* What the limit leaves for a run beside the buffers, which exist once a graph that adds to them is recorded. */
+static size_t run_limit(const task_trainer *trainer)
 {
     size_t taken = 0;
     if (!trainer->limit) return 0;
@@ -220,7 +252,7 @@ static crank_status record(crank_context *context, task_trainer *trainer, shaped
     else
         record_forward(trainer, shape);
     if (reverse) record_training(trainer, shape);
-    crank_plan_options options = {.memory_limit = arena_limit(trainer)};
+    crank_plan_options options = {.memory_all = run_limit(trainer)};
     crank_status       status = crank_plan(shape->graph, &options, summary);
     if (status == CRANK_OK && trainer->profile) crank_graph_profile(shape->graph, true);
     return status;
