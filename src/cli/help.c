@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "data/dataset.h"
 #include "task/recipe.h"
+#include "task/rules.h"
 
 #include "crank/model.h"
 
@@ -123,8 +124,19 @@ static crank_status print_overview(void)
         printf("  crank help %-12s %s%s%s%s\n", kind->name, kind->summary, kind->recipe ? " (recipe: " : "", kind->recipe ? kind->recipe : "",
                kind->recipe ? ")" : "");
     }
+    printf("  crank help %-12s what excludes each other, and why\n", "matrix");
     printf("\nrecipe sections (crank help NAME):\n");
     for (const help_section *section = help_sections; section->name; section++) printf("  %-12s %s\n", section->name, section->summary);
+    return CRANK_OK;
+}
+
+static crank_status print_matrix(void)
+{
+    printf("base weights, methods, optimisers, objectives, families and precisions combine freely, but for these rules:\n");
+    for (size_t i = 0; rules_at(i); i++) {
+        const combination_rule *rule = rules_at(i);
+        printf("\n%s (%s)\n  %s\n  instead: %s\n", rule->name, rule->pair, rule->because, rule->instead);
+    }
     return CRANK_OK;
 }
 
@@ -148,6 +160,7 @@ static crank_status run(cli_call *cli)
     if (o->completion) return print_text(help_completion(cli->context, o->completion));
     if (!cli->word_count) return print_overview();
     const char     *name = cli->words[0];
+    if (!strcmp(name, "matrix")) return print_matrix();
     const cli_verb *verb = cli_find(name);
     bool            found = verb != NULL;
     crank_status    status = verb ? print_text(cli_verb_help(cli->context, verb)) : CRANK_OK;
@@ -168,7 +181,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_help = {
     .name = "help",
-    .usage = "[VERB | METHOD | OPTIMIZER | OBJECTIVE | SECTION | methods | optimizers | objectives | families]",
+    .usage = "[VERB | METHOD | OPTIMIZER | OBJECTIVE | SECTION | methods | optimizers | objectives | families | matrix]",
     .summary = "what there is, and the options of everything",
     .options = option_table,
     .options_size = sizeof(options),

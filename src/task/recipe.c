@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "task/rules.h"
+
 const crank_option model_options[] = {
     CRANK_STRING(model_section, path, NULL, "folder of the base model (Hugging Face layout)"),
     CRANK_STRING(model_section, config, NULL, "config.json of a new model with random weights, instead of path"),
@@ -137,16 +139,11 @@ static crank_status choose_objective(crank_context *context, task_recipe *recipe
 
 static crank_status check_combination(crank_context *context, const task_recipe *recipe)
 {
-    const train_section *train = recipe->train;
     if (!recipe->model->path && !recipe->model->config)
         return crank_fail(context, CRANK_USAGE, "the recipe names no model: set model.path to a model folder, or model.config to a config.json");
     if (recipe->model->path && recipe->model->config)
         return crank_fail(context, CRANK_USAGE, "model.path and model.config exclude each other: a folder is fine-tuned, a config starts a new model");
-    if (train->inside && train->clip > 0)
-        return crank_fail(context, CRANK_USAGE, "train.inside updates before the global norm is known: set train.clip to 0");
-    if (recipe->objective->coupled && train->accumulate > 1)
-        return crank_fail(context, CRANK_USAGE, "objective `%s` couples the rows of a batch: train.accumulate must be 1", recipe->objective->name);
-    return CRANK_OK;
+    return rules_check(context, &(rule_case){.recipe = recipe});
 }
 
 task_recipe *task_recipe_load(crank_context *context, const char *path, const char *const *overrides, size_t count)

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "data/hub.h"
 #include "crank/adapter.h"
+#include "task/rules.h"
 
 const char *session_base(const task_recipe *recipe) { return recipe->model->path; }
 
@@ -34,18 +35,6 @@ static crank_status open_model(crank_context *context, const task_recipe *recipe
     if (!s->model) return crank_last_status(context);
     crank_log(context, CRANK_INFO, "model %s: %s computes in %s, weights in %s", section->path ? section->path : section->config,
               s->device->name, crank_dtype_name(options.compute), crank_dtype_name(options.weights));
-    return CRANK_OK;
-}
-
-static crank_status check_objective(crank_context *context, const task_recipe *recipe, const session *s)
-{
-    const crank_model_config *config = crank_model_config_of(s->model);
-    unsigned                  scores = recipe->objective->scores;
-    if ((scores & (CRANK_SCORES_NLL | CRANK_SCORES_LOGPROB)) && !config->causal)
-        return crank_fail(context, CRANK_USAGE, "objective `%s` needs a language model, and %s is an encoder: choose loss.objective: classification",
-                          recipe->objective->name, config->architecture);
-    if ((scores & CRANK_SCORES_OUTPUTS) && config->labels < 1)
-        return crank_fail(context, CRANK_USAGE, "objective `%s` needs a classification head: set model.labels to the number of classes", recipe->objective->name);
     return CRANK_OK;
 }
 
@@ -131,6 +120,10 @@ static int64_t steps_of(const task_recipe *recipe, const session *s)
 
 /* ---- memory ---- */
 
+/* Pages of the program and its libraries that a run touches, the tokenizer, code that products are compiled to, graphs: measured as the
+ * difference of peak and plan over recipes of every kind (tests/task/test_memory_plan.c). */
+static const size_t PROGRAM = (size_t)14 << 20;
+
 static double mib(size_t bytes) { return (double)bytes / 1048576.0; }
 
 /* What the run may take in all beyond what it has now. */
@@ -157,12 +150,14 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
         return crank_fail(context, status, "%s (train.batch is %lld, data.context %lld)", crank_message(context), (long long)recipe->train->batch,
                           (long long)s->data->context);
     if (status != CRANK_OK) return status;
-    s->planned = m.weights + m.mapped + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs + data;
+    s->planned = m.weights + m.mapped + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs + data + PROGRAM;
+    if (memory_peak() > (int64_t)s->at_start && s->planned < (size_t)memory_peak() - s->at_start)
+        s->planned = (size_t)memory_peak() - s->at_start; /* rows and their tokens at once took more */
     crank_log(context, CRANK_INFO,
               "memory plan: weights %.1f MiB (%.1f mapped), method %.1f, optimiser %.1f, gradient sums %.1f, activations %.1f (%.1f kept for the "
-              "reverse pass), workspace %.1f, inputs %.1f, data %.1f; peak %.1f MiB%s",
+              "reverse pass), workspace %.1f, inputs %.1f, data %.1f, program %.1f; peak %.1f MiB%s",
               mib(m.weights + m.mapped), mib(m.mapped), mib(m.method), mib(m.state), mib(m.buffers), mib(m.arena), mib(m.kept), mib(m.workspace),
-              mib(m.inputs), mib(data), mib(s->planned), m.recomputed_blocks ? "; layers are computed again in the reverse pass" : "");
+              mib(m.inputs), mib(data), mib(PROGRAM), mib(s->planned), m.recomputed_blocks ? "; layers are computed again in the reverse pass" : "");
     if (recipe->memory->limit > 0 ? s->planned > total : m.arena + m.workspace + m.inputs > total)
         return crank_fail(context, CRANK_FAILED,
                           "the run needs %.1f MiB and %.1f MiB are allowed: lower train.batch (now %lld), lower data.context, or raise memory.limit",
@@ -176,7 +171,7 @@ crank_status session_open(crank_context *context, const task_recipe *recipe, ses
     if (recipe->train->threads) crank_set_threads(context, (int)recipe->train->threads);
     s->device = crank_device_cpu(context, recipe->model->bodies);
     crank_status status = s->device ? open_model(context, recipe, s) : crank_last_status(context);
-    if (status == CRANK_OK) status = check_objective(context, recipe, s);
+    if (status == CRANK_OK) status = rules_check(context, &(rule_case){.recipe = recipe, .config = crank_model_config_of(s->model)});
     if (status == CRANK_OK) status = open_data(context, recipe, s);
     if (status == CRANK_OK) status = attach_method(context, recipe, s);
     if (status == CRANK_OK) {

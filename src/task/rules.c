@@ -1,0 +1,50 @@
+/* rules.c - the table of combinations that are refused. */
+#include "task/rules.h"
+
+#include <string.h>
+
+static bool encoder_without_next_token(const rule_case *about)
+{
+    return about->config && (about->recipe->objective->scores & (CRANK_SCORES_NLL | CRANK_SCORES_LOGPROB)) && !about->config->causal;
+}
+
+static bool no_head(const rule_case *about) { return about->config && (about->recipe->objective->scores & CRANK_SCORES_OUTPUTS) && about->config->labels < 1; }
+
+static bool many_outputs(const rule_case *about)
+{
+    return about->config && about->recipe->objective == crank_objective_find("regression") && about->config->labels > 1;
+}
+
+static bool inside_with_clip(const rule_case *about) { return about->recipe->train->inside && about->recipe->train->clip > 0; }
+
+static bool coupled_windows(const rule_case *about) { return about->recipe->objective->coupled && about->recipe->train->accumulate > 1; }
+
+static bool zeroth_inside(const rule_case *about) { return about->recipe->train->inside && about->recipe->optimizer->propose; }
+
+static const combination_rule table[] = {
+    {"next-token", "objective, family",
+     "a loss over next tokens, L = -sum_t log p(x_t | x_<t), needs a causal model: an encoder sees x_t itself",
+     "set loss.objective to classification or regression, or take a language model", encoder_without_next_token},
+    {"outputs", "objective, head", "the loss is a function of a head's outputs, and the model has none",
+     "set model.labels to the number of outputs (classes; 1 for regression)", no_head},
+    {"one-output", "objective, head", "(output - value)^2 has one output a sequence", "set model.labels to 1", many_outputs},
+    {"inside-clip", "train.inside, train.clip",
+     "an update inside the backward pass runs before the global norm sqrt(sum |g|^2) of the later gradients is known", "set train.clip to 0", inside_with_clip},
+    {"inside-trials", "train.inside, optimiser", "an optimiser without gradients has no backward pass", "set train.inside to false", zeroth_inside},
+    {"coupled", "objective, train.accumulate", "the loss couples the rows of a batch: it is no sum over micro-batches", "set train.accumulate to 1", coupled_windows},
+};
+
+const combination_rule *rules_at(size_t i) { return i < sizeof table / sizeof table[0] ? &table[i] : NULL; }
+
+crank_status rules_check(crank_context *context, const rule_case *about)
+{
+    const task_recipe *recipe = about->recipe;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        const combination_rule *rule = &table[i];
+        if (!rule->forbids(about)) continue;
+        return crank_fail(context, CRANK_USAGE, "objective `%s`, optimiser `%s`%s%s: %s: %s (rule `%s`; `crank help matrix`)", recipe->objective->name,
+                          recipe->optimizer->name, about->config ? ", " : "", about->config ? about->config->architecture : "", rule->because, rule->instead,
+                          rule->name);
+    }
+    return CRANK_OK;
+}
