@@ -139,7 +139,7 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
     trainer_memory m = {0};
     size_t         data = dataset_bytes(s->train) + (s->eval ? dataset_bytes(s->eval) : 0);
     crank_params  *params = crank_model_params(s->model);
-    size_t         held = data, total = allowed(recipe);
+    size_t         held = data + PROGRAM, total = allowed(recipe);
     for (size_t i = 0; i < crank_params_count(params); i++) held += crank_view_bytes(&crank_params_at(params, i)->view);
     int64_t tokens = dataset_largest_tokens(s->train), sequences = dataset_largest_sequences(s->train);
     if (s->eval && dataset_largest_tokens(s->eval) > tokens) tokens = dataset_largest_tokens(s->eval);
@@ -151,8 +151,8 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
                           (long long)s->data->context);
     if (status != CRANK_OK) return status;
     s->planned = m.weights + m.mapped + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs + data + PROGRAM;
-    if (memory_peak() > (int64_t)s->at_start && s->planned < (size_t)memory_peak() - s->at_start)
-        s->planned = (size_t)memory_peak() - s->at_start; /* rows and their tokens at once took more */
+    int64_t peak = memory_peak(); /* rows and their tokens at once may have taken more */
+    if (peak > s->peak_at_start && peak > (int64_t)(s->at_start + s->planned)) s->planned = (size_t)peak - s->at_start;
     crank_log(context, CRANK_INFO,
               "memory plan: weights %.1f MiB (%.1f mapped), method %.1f, optimiser %.1f, gradient sums %.1f, activations %.1f (%.1f kept for the "
               "reverse pass), workspace %.1f, inputs %.1f, data %.1f, program %.1f; peak %.1f MiB%s",
@@ -167,7 +167,7 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
 
 crank_status session_open(crank_context *context, const task_recipe *recipe, session *s)
 {
-    *s = (session){.at_start = memory_resident() > 0 ? (size_t)memory_resident() : 0};
+    *s = (session){.at_start = memory_resident() > 0 ? (size_t)memory_resident() : 0, .peak_at_start = memory_peak()};
     if (recipe->train->threads) crank_set_threads(context, (int)recipe->train->threads);
     s->device = crank_device_cpu(context, recipe->model->bodies);
     crank_status status = s->device ? open_model(context, recipe, s) : crank_last_status(context);

@@ -18,6 +18,7 @@ typedef struct session {
     task_trainer     *trainer;
     int64_t           total;        /* optimiser steps of the run */
     size_t            at_start;     /* resident bytes before anything was loaded */
+    int64_t           peak_at_start; /* largest resident bytes before that: of earlier work of the process */
     size_t            planned;      /* peak of the plan, beyond that */
 } session;
 
