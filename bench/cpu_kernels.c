@@ -1,6 +1,7 @@
 /* cpu_kernels.c - rates of the compute-bound operations on the CPU, for the shapes of three models.
  *
  * usage: bench_cpu_kernels [--threads N] [--bodies LEVEL] [--type f32|bf16] [--model 15m|110m|minilm] [--only TEXT]
+ * [--seconds S]
  *
  * One line a shape: body, time of the fastest of many runs, GFLOP/s, and the share of the peak, which is what a loop of
  * multiply-adds on registers reaches on the same threads at the same level. Causal attention counts the seen half. */
@@ -33,6 +34,7 @@ typedef struct bench {
     int threads;
     double peak; /* GFLOP/s */
     const char *only;
+    double seconds; /* that one shape is measured */
     uint64_t draw;
 } bench;
 
@@ -146,7 +148,7 @@ static void line(bench *b, const char *label, const char *operation, crank_view 
         call.workspace = b->device->alloc(b->context, b->device, body.workspace + 64, "bench");
         if (!call.workspace) stop(crank_message(b->context));
         double best = 1e30, begin = seconds();
-        for (int run = 0; run < 3 || (seconds() - begin < 0.25 && run < 1000); run++) {
+        for (int run = 0; run < 3 || (seconds() - begin < b->seconds && run < 1000); run++) {
             double start = seconds();
             if (body.run(b->context, &call) != CRANK_OK) stop(crank_message(b->context));
             double took = seconds() - start;
@@ -269,7 +271,7 @@ static void bench_model(bench *b, const model *m)
 int main(int count, char **arguments)
 {
     const char *level = NULL, *only_model = NULL, *names[8];
-    bench b = {.context = crank_context_new(), .type = CRANK_F32};
+    bench b = {.context = crank_context_new(), .type = CRANK_F32, .seconds = 0.25};
     int threads = 0;
     for (int i = 1; i + 1 < count; i += 2) {
         const char *key = arguments[i], *text = arguments[i + 1];
@@ -283,9 +285,11 @@ int main(int count, char **arguments)
             only_model = text;
         else if (strcmp(key, "--only") == 0)
             b.only = text;
+        else if (strcmp(key, "--seconds") == 0)
+            b.seconds = atof(text);
         else
             stop("usage: bench_cpu_kernels [--threads N] [--bodies LEVEL] [--type f32|bf16] [--model 15m|110m|minilm] "
-                 "[--only TEXT]");
+                 "[--only TEXT] [--seconds S]");
     }
     crank_set_threads(b.context, threads);
     b.threads = crank_threads(b.context);
