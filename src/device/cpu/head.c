@@ -6,7 +6,7 @@
 
 enum {
     BLOCK_BYTES = 640 << 10, /* of W that should stay in a core's cache between two products */
-    STORED_BYTES = 60 << 20, /* of e that a chunk may keep */
+    CHUNK_BYTES = 58 << 20,  /* of all that grows with the rows of a chunk */
     MOST_ROWS = 512,
     LEAST_ROWS = 16,
     MOST_COLUMNS = 512,
@@ -88,22 +88,30 @@ static bool products_serve(head_plan *p)
     return true;
 }
 
-/* Rows of a chunk and columns of a block. Each thread gets the same number of blocks, as far as it goes. */
+/* Bytes that one row of a chunk takes: its e, and in each thread its logits, its sums and its scaled x. */
+static int64_t row_bytes(const head_plan *p)
+{
+    int64_t bytes = p->work == CRANK_F32 ? 4 : 2, block = p->columns * (p->work == CRANK_F32 ? 4 : 6);
+    int64_t thread = block + (p->dx ? p->d * 4 : 0) + (p->stored ? p->d * bytes : 0);
+    return (p->stored ? p->blocks * p->columns * bytes : 0) + p->threads * thread + 2 * p->d * bytes;
+}
+
+/* Columns of a block and rows of a chunk. Each thread gets the same number of blocks, as far as it goes. */
 static void choose_sizes(head_plan *p, int64_t chunk)
 {
-    int64_t bytes = p->work == CRANK_F32 ? 4 : 2, rows = MOST_ROWS, columns = BLOCK_BYTES / (p->d * bytes) / 16 * 16;
-    if (p->stored && rows > STORED_BYTES / (p->vocabulary * bytes))
-        rows = STORED_BYTES / (p->vocabulary * bytes) / LEAST_ROWS * LEAST_ROWS;
-    if (rows < LEAST_ROWS) rows = LEAST_ROWS;
+    int64_t bytes = p->work == CRANK_F32 ? 4 : 2, columns = BLOCK_BYTES / (p->d * bytes) / 16 * 16;
+    columns = columns > MOST_COLUMNS ? MOST_COLUMNS : columns < LEAST_COLUMNS ? LEAST_COLUMNS : columns;
+    int64_t share = (p->vocabulary + p->threads - 1) / p->threads, pieces = (share + columns - 1) / columns;
+    p->columns = ((share + pieces - 1) / pieces + 15) / 16 * 16;
+    p->blocks = (p->vocabulary + p->columns - 1) / p->columns;
+
+    int64_t rows = CHUNK_BYTES / row_bytes(p) / LEAST_ROWS * LEAST_ROWS;
+    rows = rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
     int64_t chunks = (p->n + rows - 1) / rows; /* equal ones where all rows take part */
     rows = ((p->n + chunks - 1) / chunks + LEAST_ROWS - 1) / LEAST_ROWS * LEAST_ROWS;
     if (chunk > 0) rows = chunk < p->n ? chunk : p->n;
     for (p->sizes = 0; p->sizes < HEAD_SIZES && (p->sizes == 0 || rows >= LEAST_ROWS); rows = (rows + 1) / 2)
         p->rows[p->sizes++] = rows;
-    columns = columns > MOST_COLUMNS ? MOST_COLUMNS : columns < LEAST_COLUMNS ? LEAST_COLUMNS : columns;
-    int64_t share = (p->vocabulary + p->threads - 1) / p->threads, pieces = (share + columns - 1) / columns;
-    p->columns = ((share + pieces - 1) / pieces + 15) / 16 * 16;
-    p->blocks = (p->vocabulary + p->columns - 1) / p->columns;
 }
 
 static size_t place(size_t *bytes, size_t count, size_t size)
