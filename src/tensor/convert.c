@@ -1,5 +1,5 @@
 /* convert.c - conversions of arrays between any two of f32, bf16, f16 and f64. */
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__clang__)
 #include <cpuid.h>
 #endif
 
@@ -34,9 +34,12 @@ const convert_loops convert_loops_plain = {from_bf16, from_f16, to_bf16, to_f16}
 
 static const convert_loops *best_loops(void)
 {
-#if defined(__x86_64__)
-    unsigned a, b, c = 0, d; /* clang's __builtin_cpu_supports does not know f16c */
+#if defined(__x86_64__) && defined(__clang__)
+    unsigned a, b, c = 0, d; /* clang's __builtin_cpu_supports does not know f16c; asking the processor costs microseconds in
+                                a virtual machine */
     if (__builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C)) return &convert_loops_avx2;
+#elif defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) return &convert_loops_avx2;
 #endif
     return &convert_loops_plain;
 }
