@@ -216,6 +216,7 @@ typedef struct crank_pool crank_pool;
 CRANK_API crank_pool *crank_pool_new(crank_context *context, crank_device *device);
 CRANK_API void        crank_pool_free(crank_pool *pool);
 CRANK_API size_t      crank_pool_bytes(const crank_pool *pool);
+CRANK_API void        crank_pool_release(crank_pool *pool); /* gives the memory back until the next run; results in it are gone */
 CRANK_API void        crank_graph_set_pool(crank_graph *graph, crank_pool *pool);
 
 /* ---- run ---- */

@@ -21,9 +21,16 @@ crank_pool *crank_pool_new(crank_context *context, crank_device *device)
 void crank_pool_free(crank_pool *pool)
 {
     if (!pool) return;
+    crank_pool_release(pool);
+    crank_free(pool);
+}
+
+void crank_pool_release(crank_pool *pool)
+{
     if (pool->arena) pool->device->free(pool->device, pool->arena);
     if (pool->workspace) pool->device->free(pool->device, pool->workspace);
-    crank_free(pool);
+    pool->arena = pool->workspace = NULL;
+    pool->arena_bytes = pool->workspace_bytes = 0;
 }
 
 size_t crank_pool_bytes(const crank_pool *pool)

@@ -83,6 +83,7 @@ static crank_status read_tensors(crank_context *context, const char *path, const
             status = crank_fail(context, CRANK_BAD_DATA, "%s: tensor `%s` has another type or shape; it was made by another recipe", path, param->name);
         else
             status = crank_param_write(context, param, view.data, view.dtype);
+        if (status == CRANK_OK) crank_safetensors_release(file, &view); /* the plan has no room for the file's pages beside the values */
         found++;
     }
     if (status == CRANK_OK && found != crank_safetensors_count(file))

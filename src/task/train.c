@@ -288,6 +288,7 @@ static crank_status save_result(run *r, train_outcome *outcome)
     if (status != CRANK_OK) return status;
     outcome->result = in_output(r, r->session.attachment ? "adapter" : "model");
     if (!outcome->result) return CRANK_FAILED;
+    trainer_release(r->session.trainer); /* writing turns and converts weights: that takes the place of gradients and activations */
     if (r->session.attachment) return crank_adapter_save(context, model, r->session.attachment, outcome->result, session_base(r->recipe));
     crank_dtype dtype = CRANK_F32;
     crank_dtype_parse(r->recipe->output->dtype, &dtype);

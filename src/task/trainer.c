@@ -365,6 +365,8 @@ crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t
     return CRANK_OK;
 }
 
+void trainer_release(task_trainer *trainer) { crank_pool_release(trainer->pool); }
+
 void trainer_profile(task_trainer *trainer, bool on)
 {
     trainer->profile = on;

@@ -53,6 +53,8 @@ crank_status trainer_evaluate(crank_context *context, task_trainer *trainer, con
 bool trainer_saves(const task_trainer *trainer, const crank_param *param);
 /* Between steps: hooks of methods and optimisers that act between runs. Step 0: the heaviest state, for the plan. */
 crank_status trainer_period(crank_context *context, task_trainer *trainer, int64_t step);
+/* Gives the arena back until the next step or evaluation. */
+void trainer_release(task_trainer *trainer);
 /* Profile of the graphs that have run so far; malloc'd text. */
 void  trainer_profile(task_trainer *trainer, bool on);
 char *trainer_table(task_trainer *trainer, double flop_rate, double byte_rate);

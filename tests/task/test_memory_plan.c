@@ -7,7 +7,7 @@ static unsigned draw_state = 20240607;
 static int draw(int n)
 {
     draw_state = draw_state * 1664525u + 1013904223u;
-    return (int)((draw_state >> 12) % (unsigned)n);
+    return (int)(((uint64_t)draw_state * (unsigned)n) >> 32);
 }
 
 /* Memory of the program before it does anything, from `crank doctor --json`. */
@@ -120,11 +120,31 @@ static void large_data_are_planned(void **state)
     assert_true(close_enough("large data", m));
 }
 
+/* State is read from its file without holding the file's pages. */
+static void resumed_runs_keep_to_the_plan(void **state)
+{
+    (void)state;
+    double idle = idle_memory();
+    runs_write_model("resumed", "llama", 768, 2, 4096, 128);
+    for (int steps = 2; steps <= 3; steps++) {
+        char more[256];
+        snprintf(more, sizeof more, "lowrank.method=none train.steps=%d train.batch=2 model.compute=f32 --json", steps);
+        run_words    w = words_of("resumed", "text.txt", "again", more);
+        child_result r = child_run("train", &w, 0);
+        if (r.code) fail_msg("%s", r.err);
+        measured m = {json_number_of(r.out, "planned_bytes"), (double)r.peak - idle};
+        assert_true(m.planned >= 200.0 * 1048576);
+        assert_true(close_enough(steps == 2 ? "full training" : "  resumed", m));
+        child_free(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(planned_peaks_are_what_the_system_reports),
         cmocka_unit_test(large_data_are_planned),
+        cmocka_unit_test(resumed_runs_keep_to_the_plan),
     };
     return cmocka_run_group_tests(tests, runs_setup, runs_teardown);
 }
