@@ -1,6 +1,6 @@
 """Fine-tuning the bundled base model with LoRA: held-out losses of crank and of PyTorch + PEFT at every evaluation.
 
-usage: lm_parity.py --data FOLDER [--crank PATH] [--python PATH] [--rows N] [--steps N] [--threads N]
+usage: lm_parity.py --data FOLDER [--crank PATH] [--python PATH] [--rows N] [--steps N] [--threads N] [--recipes NAME,..]
 FOLDER holds gsm8k-{train,test}.jsonl.gz and wikitext2-{valid,test}.txt.gz. --rows limits the held-out lines (0: all). Both sides compute
 in float32 from the same factors on the same batches. Ends with status 1 where a difference is above the tolerance (nats a token).
 """
@@ -10,6 +10,7 @@ from both_sides import Sides
 p = argparse.ArgumentParser()
 p.add_argument("--data", required=True); p.add_argument("--crank", default="build/crank"); p.add_argument("--python", default=sys.executable)
 p.add_argument("--rows", type=int, default=0); p.add_argument("--steps", type=int, default=60); p.add_argument("--every", type=int, default=20)
+p.add_argument("--recipes", default="gsm8k-lora,wikitext2-lora")
 p.add_argument("--threads", type=int, default=2); p.add_argument("--tolerance", type=float, default=2e-3)
 a = p.parse_args()
 
@@ -23,6 +24,8 @@ def head(name, work):
 
 worst = 0.0
 for recipe, train, held_out in [("gsm8k-lora", "gsm8k-train.jsonl.gz", "gsm8k-test.jsonl.gz"), ("wikitext2-lora", "wikitext2-valid.txt.gz", "wikitext2-test.txt.gz")]:
+    if recipe not in a.recipes.split(","):
+        continue
     work = tempfile.mkdtemp()
     sides = Sides(a.crank, a.python, f"recipes/{recipe}.yaml", [f"data.train={os.path.join(a.data, train)}", f"data.eval={head(held_out, work)}",
                   f"train.steps={a.steps}", f"train.eval_every={a.every}"], work, a.threads)
