@@ -249,7 +249,7 @@ static crank_status log_step(run *r, const trainer_result *result)
 static crank_status loop(run *r, train_outcome *outcome)
 {
     crank_status status = CRANK_OK;
-    bool         stop = false;
+    bool         stop = r->recipe->train->patience && r->state.waited >= r->recipe->train->patience; /* it stopped early before */
     double       units = 0;
     while (r->state.step < r->session.total && !stop && status == CRANK_OK) {
         trainer_result result;

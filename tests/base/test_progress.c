@@ -33,7 +33,10 @@ static int open_terminal(int *inner)
 {
     struct winsize size = {.ws_row = 24, .ws_col = columns};
     int            outer = posix_openpt(O_RDWR | O_NOCTTY);
-    assert_true(outer >= 0 && grantpt(outer) == 0 && unlockpt(outer) == 0);
+    if (outer < 0 || grantpt(outer) != 0 || unlockpt(outer) != 0) {
+        print_message("no pseudo-terminals here (/dev/pts is not mounted)\n");
+        skip();
+    }
     *inner = open(ptsname(outer), O_RDWR | O_NOCTTY);
     assert_true(*inner >= 0);
     ioctl(*inner, TIOCSWINSZ, &size);
