@@ -87,6 +87,11 @@ CRANK_API crank_status crank_safetensors_write(crank_context *context, const cha
 /* The same as shards of at most `shard_bytes` with an index when there is more than one (0: one file). */
 CRANK_API crank_status crank_weights_write(crank_context *context, const char *folder, const crank_named_view *tensors,
                                            size_t count, uint64_t shard_bytes);
+/* The same for tensors whose values are made as they are written, so that one at a time is in memory: `tensors` gives names, types
+ * and shapes; `fetch` gives the values of tensor i, which live until its next call. */
+typedef crank_status crank_fetch(crank_context *context, void *user, size_t i, crank_view *values);
+CRANK_API crank_status crank_weights_write_from(crank_context *context, const char *folder, const crank_named_view *tensors,
+                                                size_t count, uint64_t shard_bytes, crank_fetch *fetch, void *user);
 
 #ifdef __cplusplus
 }

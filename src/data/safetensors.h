@@ -17,4 +17,9 @@
 size_t safetensors_type_bits(const char *name, crank_dtype *dtype);
 /* The format's name of a type, and its place in the order in which files hold tensors (highest first): NULL when it has none. */
 const char *safetensors_type_name(crank_dtype dtype, int *order);
+
+/* crank_safetensors_write with values from `fetch` (NULL: the views' own); it is asked for number first + i. */
+crank_status safetensors_write_from(crank_context *context, const char *path, const crank_named_view *tensors, size_t count,
+                                    const char *const *metadata, size_t metadata_count, crank_fetch *fetch, void *user,
+                                    size_t first);
 #endif

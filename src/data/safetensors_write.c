@@ -99,8 +99,26 @@ static void put_header(text_buffer *out, const item *items, size_t count, const 
     while (out->length % 8 && !out->failed) text_putc(out, ' ');
 }
 
+typedef struct {
+    const crank_named_view *tensors;
+    crank_fetch            *fetch;
+    void                   *user;
+    size_t                  first;
+} source;
+
+static crank_status write_values(crank_context *context, file_writer *writer, const crank_named_view *tensor, const source *from)
+{
+    crank_view view = tensor->view;
+    size_t     bytes = crank_view_bytes(&view);
+    if (from->fetch) {
+        crank_status status = from->fetch(context, from->user, from->first + (size_t)(tensor - from->tensors), &view);
+        if (status != CRANK_OK) return status;
+    }
+    return file_writer_write(context, writer, view.data, bytes);
+}
+
 static crank_status write_file(crank_context *context, const char *path, const text_buffer *header, const item *items,
-                               size_t count)
+                               size_t count, const source *from)
 {
     uint8_t      length[8];
     file_writer *writer = file_writer_open(context, path);
@@ -109,7 +127,7 @@ static crank_status write_file(crank_context *context, const char *path, const t
     crank_status status = file_writer_write(context, writer, length, sizeof length);
     if (status == CRANK_OK) status = file_writer_write(context, writer, header->bytes, header->length);
     for (size_t i = 0; i < count && status == CRANK_OK; i++)
-        status = file_writer_write(context, writer, items[i].tensor->view.data, crank_view_bytes(&items[i].tensor->view));
+        status = write_values(context, writer, items[i].tensor, from);
     if (status == CRANK_OK) return file_writer_commit(context, writer);
     file_writer_abort(writer);
     return status;
@@ -118,6 +136,14 @@ static crank_status write_file(crank_context *context, const char *path, const t
 crank_status crank_safetensors_write(crank_context *context, const char *path, const crank_named_view *tensors, size_t count,
                                      const char *const *metadata, size_t metadata_count)
 {
+    return safetensors_write_from(context, path, tensors, count, metadata, metadata_count, NULL, NULL, 0);
+}
+
+crank_status safetensors_write_from(crank_context *context, const char *path, const crank_named_view *tensors, size_t count,
+                                    const char *const *metadata, size_t metadata_count, crank_fetch *fetch, void *user,
+                                    size_t first)
+{
+    const source from = {tensors, fetch, user, first};
     for (size_t i = 0; i < 2 * metadata_count; i++)
         if (!is_utf8(metadata[i])) return crank_fail(context, CRANK_USAGE, "%s: metadata are not UTF-8", path);
     item *items = sorted_items(context, path, tensors, count);
@@ -129,7 +155,7 @@ crank_status crank_safetensors_write(crank_context *context, const char *path, c
     else if (header.length > SAFETENSORS_LARGEST_HEADER)
         status = crank_fail(context, CRANK_USAGE, "%s: names and shapes take %zu bytes; the format allows %llu", path,
                             header.length, (unsigned long long)SAFETENSORS_LARGEST_HEADER);
-    else status = write_file(context, path, &header, items, count);
+    else status = write_file(context, path, &header, items, count, &from);
     text_clear(&header);
     crank_free(items);
     return status;

@@ -10,7 +10,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "crank/tensor.h"
+#include "data/safetensors.h"
 
 static const char *const metadata[] = {"format", "pt"}; /* transformers asks for it */
 
@@ -39,7 +39,7 @@ static void file_name(char *out, size_t size, size_t shard, size_t shards)
 
 /* Writes the tensors of shard `which`; they stand next to each other. */
 static crank_status write_shard(crank_context *context, const char *folder, const crank_named_view *tensors, size_t count,
-                                const size_t *shard, size_t which, size_t shards)
+                                const size_t *shard, size_t which, size_t shards, crank_fetch *fetch, void *user)
 {
     char   name[64];
     size_t first = 0, last;
@@ -47,7 +47,7 @@ static crank_status write_shard(crank_context *context, const char *folder, cons
     for (last = first; last < count && shard[last] == which;) last++;
     file_name(name, sizeof name, which, shards);
     char        *path = file_join(context, folder, name);
-    crank_status status = path ? crank_safetensors_write(context, path, tensors + first, last - first, metadata, 1) : CRANK_FAILED;
+    crank_status status = path ? safetensors_write_from(context, path, tensors + first, last - first, metadata, 1, fetch, user, first) : CRANK_FAILED;
     crank_free(path);
     return status;
 }
@@ -122,6 +122,12 @@ static crank_status remove_stale(crank_context *context, const char *folder, siz
 crank_status crank_weights_write(crank_context *context, const char *folder, const crank_named_view *tensors, size_t count,
                                  uint64_t shard_bytes)
 {
+    return crank_weights_write_from(context, folder, tensors, count, shard_bytes, NULL, NULL);
+}
+
+crank_status crank_weights_write_from(crank_context *context, const char *folder, const crank_named_view *tensors, size_t count,
+                                      uint64_t shard_bytes, crank_fetch *fetch, void *user)
+{
     crank_status status = file_make_folder(context, folder);
     size_t      *shard = status == CRANK_OK ? crank_alloc(context, count, sizeof *shard, "the order of shards") : NULL;
     if (!shard) return crank_last_status(context);
@@ -130,7 +136,7 @@ crank_status crank_weights_write(crank_context *context, const char *folder, con
     if (shards > 99999) status = crank_fail(context, CRANK_USAGE, "%s: %zu shards; at most 99999 are written", folder, shards);
     else if (shards > 1 && !index) status = crank_last_status(context);
     for (size_t i = 0; i < shards && status == CRANK_OK; i++)
-        status = write_shard(context, folder, tensors, count, shard, i, shards);
+        status = write_shard(context, folder, tensors, count, shard, i, shards, fetch, user);
     if (status == CRANK_OK && index) status = write_index(context, folder, index);
     if (status == CRANK_OK) status = remove_stale(context, folder, shards);
     json_decref(index);

@@ -56,20 +56,41 @@ static crank_status turn(crank_context *context, crank_view *view, void **own)
     return CRANK_OK;
 }
 
+/* The values of one weight at a time, as crank_weights_write_from asks for them. */
+typedef struct weight_source {
+    const crank_model *model;
+    crank_dtype        dtype;
+    void              *own; /* of the weight asked for last */
+} weight_source;
+
+static crank_status fetch_weight(crank_context *context, void *user, size_t i, crank_view *values)
+{
+    weight_source *source = user;
+    crank_free(source->own);
+    crank_status status = host_values(context, source->model, &source->model->list[i], source->dtype, values, &source->own);
+    return status == CRANK_OK && source->model->list[i].transposed ? turn(context, values, &source->own) : status;
+}
+
+/* The shape that a weight has in the file. */
+static crank_view file_shape(const model_weight *weight, crank_dtype dtype)
+{
+    const crank_linear *linear = weight->linear;
+    const crank_param *param = linear ? linear->weight : weight->param;
+    int64_t dims[2] = {linear ? linear->out : 0, linear ? linear->in : 0};
+    crank_view view = param ? crank_view_make(NULL, dtype, param->view.rank, param->view.dims) : crank_view_make(NULL, dtype, 2, dims);
+    return weight->transposed ? crank_view_make(NULL, dtype, 2, (int64_t[]){view.dims[1], view.dims[0]}) : view;
+}
+
 static crank_status save_weights(crank_context *context, const crank_model *model, const char *folder,
                                  crank_dtype dtype)
 {
+    weight_source source = {model, dtype, NULL};
     crank_named_view *views = crank_alloc(context, model->count, sizeof *views, "the tensors of a model");
-    void **own = crank_alloc(context, model->count, sizeof *own, "the tensors of a model");
-    crank_status status = views && own ? CRANK_OK : CRANK_FAILED;
-    for (size_t i = 0; i < model->count && status == CRANK_OK; i++) {
-        views[i].name = model->list[i].name;
-        status = host_values(context, model, &model->list[i], dtype, &views[i].view, &own[i]);
-        if (status == CRANK_OK && model->list[i].transposed) status = turn(context, &views[i].view, &own[i]);
-    }
-    if (status == CRANK_OK) status = crank_weights_write(context, folder, views, model->count, SHARD_BYTES);
-    for (size_t i = 0; own && i < model->count; i++) crank_free(own[i]);
-    crank_free(own);
+    if (!views) return CRANK_FAILED;
+    for (size_t i = 0; i < model->count; i++)
+        views[i] = (crank_named_view){model->list[i].name, file_shape(&model->list[i], dtype)};
+    crank_status status = crank_weights_write_from(context, folder, views, model->count, SHARD_BYTES, fetch_weight, &source);
+    crank_free(source.own);
     crank_free(views);
     return status;
 }
