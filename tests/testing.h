@@ -42,6 +42,13 @@ static inline double relative_error(const float *a, const float *b, size_t n)
     return sqrt(difference) / fmax(sqrt(norm), 1e-30);
 }
 
+/* What the system reports of a sanitized program's memory is not the program's: tests of it skip there. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+
 #define assert_ok(context, status)                                                                                     \
     do {                                                                                                               \
         if ((status) != CRANK_OK) fail_msg("%s", crank_message(context));                                              \

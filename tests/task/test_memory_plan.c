@@ -85,6 +85,7 @@ static bool close_enough(const char *told, measured m)
 static void planned_peaks_are_what_the_system_reports(void **state)
 {
     (void)state;
+    if (SANITIZED) skip();
     bool   bf16 = has_bf16();
     double idle = idle_memory(), largest = 0;
     int    count = runs_long() ? 30 : 6, wrong = 0;
@@ -110,6 +111,7 @@ static void planned_peaks_are_what_the_system_reports(void **state)
 static void large_data_are_planned(void **state)
 {
     (void)state;
+    if (SANITIZED) skip();
     char  line[64];
     FILE *file = fopen(runs_path("large.txt"), "w");
     for (int i = 0; i < 600000; i++) snprintf(line, sizeof line, "the rank of a matrix %d\n", i), fputs(line, file);
@@ -124,6 +126,7 @@ static void large_data_are_planned(void **state)
 static void resumed_runs_keep_to_the_plan(void **state)
 {
     (void)state;
+    if (SANITIZED) skip();
     double idle = idle_memory();
     runs_write_model("resumed", "llama", 768, 2, 4096, 128);
     for (int steps = 2; steps <= 3; steps++) {
