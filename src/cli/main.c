@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "base/signals.h"
@@ -171,8 +172,18 @@ static int usage(FILE *out, int code)
     return code;
 }
 
+/* By default threads of libgomp that wait spin for milliseconds, which makes a program on a busy machine several times slower. The
+ * library reads the limit when it is loaded, so the program starts itself once more with a limit of some tens of microseconds;
+ * what the user has set stays. */
+static void limit_spinning(char **argv)
+{
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "20000", 1) != 0) return;
+    execv("/proc/self/exe", argv); /* where it fails, the program goes on as it is */
+}
+
 int main(int argc, char **argv)
 {
+    limit_spinning(argv);
     if (argc < 2) return usage(stderr, CRANK_USAGE);
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
         printf("crank %s\n", crank_version());
