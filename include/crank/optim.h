@@ -20,6 +20,7 @@ typedef struct crank_optimizer crank_optimizer;
 typedef struct crank_unit {
     const crank_optimizer *optimizer;
     crank_param *param;
+    const char  *name;        /* first part of the names of its state; NULL: the parameter's name */
     double       rate_factor; /* multiplies the rate of the step */
     double       decay;       /* decoupled weight decay of this unit (0 for no_decay parameters) */
     const void  *options;
@@ -66,7 +67,7 @@ struct crank_optimizer {
     void (*release)(crank_unit *unit);
 };
 
-/* State of a unit, named "<param>.<optimiser>.<name>", in the param's set. */
+/* State of a unit, named "<unit or param>.<optimiser>.<name>", in the param's set. */
 CRANK_API crank_param *crank_unit_param(crank_context *context, crank_unit *unit, const char *name, crank_dtype dtype, int rank,
                                         const int64_t *dims);
 

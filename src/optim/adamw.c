@@ -6,7 +6,6 @@
  *
  * The second placement is that of older transformers releases, with which GaLore, Fira and others report: there epsilon is
  * not divided by the correction. It is recorded from base operations; the first is one fused operation. */
-#include <math.h>
 #include <string.h>
 
 #include "optim/optim.h"
@@ -34,44 +33,27 @@ static crank_status attach(crank_context *context, crank_unit *unit)
 {
     const options *opt = unit->options;
     state         *st = unit->state;
-    if (strcmp(opt->placement, "hf") == 0 && (opt->l2 || unit->param->view.dtype == CRANK_BF16))
-        return crank_fail(context, CRANK_USAGE, "%s: placement hf takes f32 weights and no l2", unit->param->name);
+    if (strcmp(opt->placement, "hf") == 0 && opt->l2)
+        return crank_fail(context, CRANK_USAGE, "%s: placement hf decays weights, not gradients: leave l2 out", unit->param->name);
     st->m = optim_like(context, unit, "m");
     st->v = optim_like(context, unit, "v");
     return st->m && st->v ? CRANK_OK : crank_last_status(context);
-}
-
-/* 1 - b^t = -expm1(t ln b) = -2 T / (1 - T) with T = tanh(t ln(b) / 2): no digits are lost where b^t is near 1. */
-static crank_tensor *correction(crank_tensor *t, double b)
-{
-    if (b == 0) return crank_affine(t, 0, 1);
-    crank_tensor *T = crank_unary(CRANK_TANH, crank_scale(t, log(b) / 2));
-    return crank_div(crank_scale(T, -2), crank_affine(T, -1, 1));
-}
-
-static crank_tensor *scalar(crank_graph *graph, const crank_unit *unit, crank_scalar_index i, crank_dtype type)
-{
-    return crank_cast(unit->clock ? crank_unit_scalar(graph, unit, i) : crank_step_scalar(graph, i), type);
 }
 
 static void update_hf(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 {
     const options *opt = unit->options;
     const state   *st = unit->state;
-    crank_dtype    type = optim_wide(unit);
-    crank_tensor  *w = crank_use(graph, unit->param), *m = crank_use(graph, st->m), *v = crank_use(graph, st->v);
-    crank_tensor  *rate = crank_scale(scalar(graph, unit, CRANK_SCALAR_RATE, type), unit->rate_factor);
-    crank_tensor  *t = scalar(graph, unit, CRANK_SCALAR_STEP, type), *skip = scalar(graph, unit, CRANK_SCALAR_SKIP, type);
-    crank_tensor  *g = crank_mul(crank_cast(gradient, type), scalar(graph, unit, CRANK_SCALAR_CLIP, type));
+    crank_tensor  *m = crank_use(graph, st->m), *v = crank_use(graph, st->v), *t = optim_scalar(graph, unit, CRANK_SCALAR_STEP);
+    crank_tensor  *g = optim_gradient(graph, unit, gradient);
     crank_tensor  *m1 = crank_add(crank_scale(m, opt->beta1), crank_scale(g, 1 - opt->beta1));
     crank_tensor  *v1 = crank_add(crank_scale(v, opt->beta2), crank_scale(crank_unary(CRANK_SQUARE, g), 1 - opt->beta2));
-    crank_tensor  *size = crank_div(crank_mul(rate, crank_unary(CRANK_SQRT, correction(t, opt->beta2))), correction(t, opt->beta1));
-    crank_tensor  *step = crank_div(m1, crank_affine(crank_unary(CRANK_SQRT, v1), 1, opt->epsilon));
-    crank_tensor  *w1 = crank_sub(w, crank_mul(step, size));
-    if (unit->decay != 0) w1 = crank_mul(w1, crank_affine(rate, -unit->decay, 1));
-    crank_assign(w, crank_where(skip, w, w1), false);
-    crank_assign(m, crank_where(skip, m, m1), false);
-    crank_assign(v, crank_where(skip, v, v1), false);
+    crank_tensor  *size = crank_div(crank_mul(optim_rate(graph, unit), crank_unary(CRANK_SQRT, optim_correction(t, opt->beta2))),
+                                    optim_correction(t, opt->beta1));
+    crank_tensor  *step = crank_mul(crank_div(m1, crank_affine(crank_unary(CRANK_SQRT, v1), 1, opt->epsilon)), size);
+    optim_move(graph, unit, optim_decayed(graph, unit, step, true));
+    optim_set(graph, unit, m, m1);
+    optim_set(graph, unit, v, v1);
 }
 
 static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)

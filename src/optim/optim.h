@@ -18,4 +18,21 @@ static inline crank_param *optim_like(crank_context *context, crank_unit *unit, 
 
 static inline int64_t optim_elements(const crank_unit *unit) { return crank_view_count(&unit->param->view); }
 
+/* ---- updates written in base operations (record.c) ---- */
+
+/* Step scalar i of the unit in the type of moments: [1], or one for each row where its clock has rows. */
+crank_tensor *optim_scalar(crank_graph *graph, const crank_unit *unit, crank_scalar_index i);
+/* The step's rate times the unit's factor. */
+crank_tensor *optim_rate(crank_graph *graph, const crank_unit *unit);
+/* 1 - b^t */
+crank_tensor *optim_correction(crank_tensor *t, double b);
+/* The gradient in the type of moments, divided and clipped. */
+crank_tensor *optim_gradient(crank_graph *graph, const crank_unit *unit, crank_tensor *gradient);
+/* A parameter of the unit, or a view of one, becomes `value`; in a skipped step it stays. */
+void optim_set(crank_graph *graph, const crank_unit *unit, crank_tensor *target, crank_tensor *value);
+/* w -= step; a 16-bit w is rounded stochastically, and in a skipped step it stays. step has w's dims and the type of moments. */
+void optim_move(crank_graph *graph, const crank_unit *unit, crank_tensor *step);
+/* The step with the unit's decoupled decay: before it, w (1 - rate decay) - step, or behind it, (w - step) (1 - rate decay). */
+crank_tensor *optim_decayed(crank_graph *graph, const crank_unit *unit, crank_tensor *step, bool behind);
+
 #endif

@@ -1,4 +1,4 @@
-/* run.h - runs an optimiser on one parameter with given gradients: for tests of optim/. */
+/* run.h - runs an optimiser on one parameter with given gradients, as a trainer does: for tests of optim/. */
 #ifndef CRANK_TESTS_OPTIM_RUN_H
 #define CRANK_TESTS_OPTIM_RUN_H
 
@@ -36,8 +36,9 @@ static inline runner runner_open(const char *method, const char *settings, crank
         assert_ok(r.context, crank_options_set(r.context, optimizer->options, options, item, mark + 1, "test"));
     }
     r.unit = (crank_unit){ .optimizer = optimizer, .param = r.param, .rate_factor = 1, .decay = decay, .options = options,
-                           .state = calloc(1, optimizer->state_size + 1), .seed = 3, .active = true };
-    assert_ok(r.context, optimizer->attach(r.context, &r.unit));
+                           .state = calloc(1, optimizer->state_size + 1), .model = calloc(1, optimizer->model_state_size + 1), .seed = 3,
+                           .active = true };
+    if (optimizer->attach) assert_ok(r.context, optimizer->attach(r.context, &r.unit));
     return r;
 }
 
@@ -49,14 +50,37 @@ static inline void runner_record(runner *r)
     r->graph = crank_graph_new(r->context, r->device);
     if (wide) crank_graph_set_compute(r->graph, CRANK_F64);
     r->gradient = crank_input(r->graph, "g", wide ? CRANK_F64 : CRANK_F32, view->rank, view->dims);
-    r->unit.optimizer->update(r->graph, &r->unit, r->gradient);
+    crank_tensor *kept = r->unit.optimizer->accumulate ? r->unit.optimizer->accumulate(r->graph, &r->unit, r->gradient) : NULL;
+    r->unit.optimizer->update(r->graph, &r->unit, kept ? kept : r->gradient);
     assert_ok(r->context, crank_graph_status(r->graph));
     assert_ok(r->context, crank_plan(r->graph, NULL, NULL));
+}
+
+/* What happens between steps: the optimiser's hooks, with this gradient where it asks for one. */
+static inline void runner_period(runner *r, const void *gradient, int step)
+{
+    const crank_optimizer *optimizer = r->unit.optimizer;
+    bool                   changed = false;
+    if (!optimizer->period) return;
+    assert_ok(r->context, optimizer->period(r->context, &r->unit, 1, r->unit.model, step, &changed));
+    if (changed) {
+        crank_graph_free(r->graph);
+        r->graph = NULL;
+    }
+    if (r->unit.probe && optimizer->observe) {
+        size_t n = (size_t)crank_view_count(&r->param->view);
+        float *seen = calloc(n, sizeof *seen);
+        crank_convert(seen, CRANK_F32, gradient, r->param->view.dtype == CRANK_F64 ? CRANK_F64 : CRANK_F32, n);
+        assert_ok(r->context, optimizer->observe(r->context, &r->unit, seen));
+        free(seen);
+    }
+    r->unit.probe = false;
 }
 
 /* One step: gradient in f32 (f64 for an f64 parameter). */
 static inline void runner_step(runner *r, const void *gradient, double rate, int step, double clip, bool skip)
 {
+    runner_period(r, gradient, step);
     if (!r->graph) runner_record(r);
     float scalars[CRANK_SCALARS] = { (float)rate, (float)step, (float)clip, skip, 1 };
     assert_ok(r->context, crank_write(r->gradient, gradient));
@@ -73,9 +97,12 @@ static inline void runner_read(const runner *r, const char *name, void *out, cra
 
 static inline void runner_close(runner *r)
 {
+    crank_unit all = { .optimizer = r->unit.optimizer, .options = r->unit.options, .model = r->unit.model };
     crank_graph_free(r->graph);
+    if (r->unit.optimizer->release) r->unit.optimizer->release(&r->unit), r->unit.optimizer->release(&all);
     crank_options_free((void *)(uintptr_t)r->unit.options);
     free(r->unit.state);
+    free(r->unit.model);
     crank_params_free(r->params);
     r->device->close(r->device);
     crank_context_free(r->context);

@@ -132,16 +132,18 @@ static const struct {
     const char *method, *settings;
 } all[] = {
     { "adamw", "" }, { "adamw", "placement=hf" }, { "adamw8bit", "min_size=0" }, { "adamw8bit", "" }, { "sgd", "" },
-    { "sgd", "momentum=0" }, { "lion", "" },
+    { "sgd", "momentum=0" }, { "lion", "" }, { "adafactor", "" }, { "signsgd", "" }, { "signsgd", "momentum=0.9" },
+    { "muon", "" }, { "galore", "rank=2 gap=2" }, { "galore", "rank=2 gap=2 inner=adamw8bit inner_options=min_size=0" },
 };
 enum { ALL = sizeof all / sizeof *all };
 
-/* All parameters of the set, one after the other. */
+/* All parameters of the set that live from step to step, one after the other. */
 static size_t snapshot(const runner *r, uint8_t *out)
 {
     size_t used = 0;
     for (size_t i = 0; i < crank_params_count(r->params); i++) {
         crank_param *param = crank_params_at(r->params, i);
+        if (param->role == CRANK_ROLE_CACHE) continue;
         assert_ok(r->context, crank_param_read(r->context, param, out + used, param->view.dtype));
         used += crank_view_bytes(&param->view);
     }

@@ -12,6 +12,11 @@ static const variety varieties[] = {
     {"gpt2", "text.txt", "optim.method=sgd optim.momentum=0.9 train.lr=0.05 lowrank.method=dora", "adapter/adapter_model.safetensors"},
     {"llama", "text.txt", "lowrank.method=none optim.decay=0.01", "model/model.safetensors"},
     {"gpt2", "text.txt", "lowrank.method=none optim.method=lion train.clip=0 train.inside=true data.packing=false", "model/model.safetensors"},
+    {"llama", "text.txt", "lowrank.method=none optim.method=galore optim.rank=3 optim.gap=4 optim.on_refresh=reset train.accumulate=2", "model/model.safetensors"},
+    {"gpt2", "text.txt", "lowrank.method=none optim.method=galore optim.rank=3 optim.gap=2 optim.refresh=warm optim.stagger=true train.clip=0 train.inside=true", "model/model.safetensors"},
+    {"llama", "text.txt", "optim.method=galore optim.rank=3 optim.gap=3 optim.refresh=random optim.inner=adamw8bit", "adapter/adapter_model.safetensors"},
+    {"llama", "text.txt", "lowrank.method=none optim.method=muon", "model/model.safetensors"},
+    {"llama", "text.txt", "lowrank.method=none optim.method=adafactor optim.beta1=0.9", "model/model.safetensors"},
     {"bert", "labels.tsv", "loss.objective=classification model.labels=3 lowrank.dropout=0.05", "adapter/adapter_model.safetensors"},
     {"bert", "values.tsv", "loss.objective=regression model.labels=1 train.accumulate=2", "adapter/adapter_model.safetensors"},
 };

@@ -1,0 +1,172 @@
+/* galore.c - the optimiser sees each layer's gradient in a low-rank subspace (Zhao et al. 2024, arXiv:2403.03507).
+ *
+ *     every T steps:  P from the leading r singular vectors of G               (subspace.h: sides, ways)
+ *     R = P^T G  (or G P^T);   N = the inner optimiser's step along R, with state in R's shape
+ *     W -= scale P N;   W -= rate decay W (behind the step)
+ *
+ * Weights stay dense and full; state is r-dimensional along one side. Sums over micro-batches are kept projected, which is exact since
+ * the projection is linear. Applies to matrices inside of the model's layers (`targets: matrices`: to all); vectors and all else go
+ * to the inner optimiser at the same rate, without `scale`. The basis is refreshed from the gradient of a step's first micro-batch,
+ * before the step.
+ *
+ * compat: official puts AdamW's epsilon, 1e-6, before the correction of the moments, as the published code does. */
+#include <string.h>
+
+#include "optim/inner.h"
+#include "optim/subspace.h"
+
+typedef struct {
+    int64_t     rank, gap;
+    double      scale;
+    const char *side, *refresh, *on_refresh, *targets, *inner, *inner_options, *compat;
+    bool        stagger;
+} options;
+
+typedef struct {
+    subspace     space; /* r 0: the inner optimiser has the unit as it is */
+    crank_unit   inner;
+    crank_param *clock; /* with on_refresh: reset, the steps since the last refresh */
+} state;
+
+typedef struct {
+    inner_choice   inner;
+    subspace_tally tally;
+    int64_t        step;
+} model_state;
+
+static const crank_option option_table[] = {
+    CRANK_INT(options, rank, 128, 1, 65536, "rank r of the subspace, cut at the matrix's smaller side"),
+    CRANK_INT(options, gap, 200, 1, 1e9, "steps T between refreshes of the subspace"),
+    CRANK_FLOAT(options, scale, 0.25, 0, 1e6, "the step of a projected matrix is multiplied by it"),
+    CRANK_CHOICE(options, side, "std", SUBSPACE_SIDES, "which side is projected: the shorter (std), the longer, or a fixed one"),
+    CRANK_CHOICE(options, refresh, "svd", SUBSPACE_REFRESHES, "how the basis is found"),
+    CRANK_CHOICE(options, on_refresh, "keep", "keep|reset|rotate", "what becomes of the inner optimiser's state when the basis changes"),
+    CRANK_BOOL(options, stagger, false, "refresh each matrix at its own step of the gap, after a first refresh of all"),
+    CRANK_CHOICE(options, targets, "layers", "layers|matrices", "matrices inside of the model's layers, or all"),
+    CRANK_STRING(options, inner, "adamw", "the inner optimiser: adamw, adamw8bit, adafactor, sgd, lion, ..."),
+    CRANK_MAP(options, inner_options, NULL, "its options"),
+    CRANK_CHOICE(options, compat, "none", "none|official", "official: epsilon 1e-6 before the correction of AdamW's moments"),
+    CRANK_END
+};
+
+static crank_status choose_inner(crank_context *context, const options *opt, model_state *model)
+{
+    bool official = strcmp(opt->compat, "official") == 0 && strcmp(opt->inner, "adamw") == 0;
+    if (strcmp(opt->on_refresh, "rotate") == 0 && strcmp(opt->inner, "adamw") != 0)
+        return crank_fail(context, CRANK_USAGE, "optimiser `galore`: on_refresh: rotate turns AdamW's moments; with inner: %s choose keep or reset", opt->inner);
+    return inner_choose(context, "galore", opt->inner, opt->inner_options, official ? "placement=hf\nepsilon=1e-6" : NULL, &model->inner);
+}
+
+static crank_status attach(crank_context *context, crank_unit *unit)
+{
+    const options *opt = unit->options;
+    state         *st = unit->state;
+    model_state   *model = unit->model;
+    int64_t        dims[2], three = 3;
+    crank_status   status = choose_inner(context, opt, model);
+    if (status != CRANK_OK) return status;
+    if (unit->param->view.rank != 2 || (unit->block < 0 && strcmp(opt->targets, "layers") == 0))
+        return inner_attach(context, &model->inner, unit, NULL, &st->inner);
+    status = subspace_attach(context, unit, opt->side, opt->rank, &st->space);
+    if (status != CRANK_OK) return status;
+    if (strcmp(opt->on_refresh, "reset") == 0) {
+        if (unit->clock)
+            return crank_fail(context, CRANK_USAGE, "%s counts its own steps, and so does on_refresh: reset; choose keep or rotate", unit->param->name);
+        unit->clock = st->clock = crank_unit_param(context, unit, "clock", CRANK_F32, 1, &three);
+        if (!st->clock) return crank_last_status(context);
+    }
+    subspace_dims(&st->space, dims);
+    crank_param *delta = inner_delta(context, unit, 2, dims);
+    return delta ? inner_attach(context, &model->inner, unit, delta, &st->inner) : crank_last_status(context);
+}
+
+static crank_tensor *accumulate(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
+{
+    const state *st = unit->state;
+    return st->space.r ? subspace_down(graph, &st->space, gradient) : NULL;
+}
+
+static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
+{
+    const options *opt = unit->options;
+    state         *st = unit->state;
+    if (!st->space.r) {
+        inner_update(graph, unit, &st->inner, gradient);
+        return;
+    }
+    crank_tensor *delta = inner_step(graph, unit, &st->inner, gradient); /* minus the step */
+    optim_move(graph, unit, optim_decayed(graph, unit, subspace_up(graph, &st->space, delta, -opt->scale), true));
+}
+
+/* ---- refreshes ---- */
+
+/* The step of the last refresh up to `step`: all refresh at the first, then each at its place in the gap. */
+static int64_t last_refresh(const options *opt, const crank_unit *unit, int64_t step)
+{
+    int64_t place = opt->stagger ? unit->index % opt->gap : 0;
+    return step - 1 < place ? 1 : place + (step - 1 - place) / opt->gap * opt->gap + 1;
+}
+
+static crank_status period(crank_context *context, crank_unit *units, int count, void *model_of_units, int64_t step, bool *changed)
+{
+    model_state *model = model_of_units;
+    (void)changed;
+    subspace_tell(context, "galore", &model->tally);
+    model->step = model->tally.step = step;
+    for (int i = 0; i < count; i++) {
+        const options *opt = units[i].options;
+        state         *st = units[i].state;
+        if (units[i].param->moved || !st->space.r) continue;
+        int64_t last = step ? last_refresh(opt, &units[i], step) : 0;
+        units[i].probe = last == step;
+        if (!st->clock || !st->clock->view.data || !step) continue;
+        const float  now[3] = { (float)(step - last + 1), 1, 0 };
+        crank_status status = crank_param_write(context, st->clock, now, CRANK_F32);
+        if (status != CRANK_OK) return status;
+    }
+    return CRANK_OK;
+}
+
+static crank_status observe(crank_context *context, crank_unit *unit, const float *gradient)
+{
+    const options *opt = unit->options;
+    state         *st = unit->state;
+    model_state   *model = unit->model;
+    bool           rotate = strcmp(opt->on_refresh, "rotate") == 0;
+    subspace_news  news;
+    crank_stream   stream = crank_stream_make(unit->seed, CRANK_RANDOM_METHOD, (uint32_t)model->step);
+    crank_status   status = subspace_refresh(context, &st->space, opt->refresh, gradient, stream, (uint64_t)unit->index << 40, rotate, &news);
+    if (status != CRANK_OK) return status;
+    subspace_count(&model->tally, &news);
+    if (rotate) {
+        crank_param *m = inner_state(&st->inner, "m"), *v = inner_state(&st->inner, "v");
+        if (m && v) status = subspace_rotate(context, &st->space, &news, m, v);
+    }
+    if (st->clock && !news.kept) status = inner_reset(context, &st->inner);
+    crank_free(news.left), crank_free(news.right);
+    return status;
+}
+
+static void release(crank_unit *unit)
+{
+    if (unit->param)
+        inner_release(&((state *)unit->state)->inner);
+    else
+        inner_forget(&((model_state *)unit->model)->inner);
+}
+
+const crank_optimizer crank_optimizer_galore = {
+    .name             = "galore",
+    .paper            = "arXiv:2403.03507",
+    .summary          = "AdamW or another optimiser on gradients projected to a low-rank subspace",
+    .options          = option_table,
+    .options_size     = sizeof(options),
+    .state_size       = sizeof(state),
+    .model_state_size = sizeof(model_state),
+    .attach           = attach,
+    .accumulate       = accumulate,
+    .update           = update,
+    .period           = period,
+    .observe          = observe,
+    .release          = release,
+};

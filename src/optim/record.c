@@ -1,0 +1,66 @@
+/* record.c - what updates written in base operations share: scalars of the step, corrections, decay, and moves of a weight.
+ *
+ * A weight is moved by the operation "sgd" at rate 1 without momentum: it honours SKIP, works in place, and rounds a bf16 weight
+ * stochastically, as the fused updates do. */
+#include <math.h>
+
+#include "optim/optim.h"
+
+crank_tensor *optim_scalar(crank_graph *graph, const crank_unit *unit, crank_scalar_index i)
+{
+    return crank_cast(unit->clock ? crank_unit_scalar(graph, unit, i) : crank_step_scalar(graph, i), optim_wide(unit));
+}
+
+crank_tensor *optim_rate(crank_graph *graph, const crank_unit *unit)
+{
+    return crank_scale(optim_scalar(graph, unit, CRANK_SCALAR_RATE), unit->rate_factor);
+}
+
+/* 1 - b^t = -expm1(t ln b) = -2 T / (1 - T) with T = tanh(t ln(b) / 2): no digits are lost where b^t is near 1. */
+crank_tensor *optim_correction(crank_tensor *t, double b)
+{
+    if (b == 0) return crank_affine(t, 0, 1);
+    crank_tensor *T = crank_unary(CRANK_TANH, crank_scale(t, log(b) / 2));
+    return crank_div(crank_scale(T, -2), crank_affine(T, -1, 1));
+}
+
+crank_tensor *optim_gradient(crank_graph *graph, const crank_unit *unit, crank_tensor *gradient)
+{
+    return crank_mul(crank_cast(gradient, optim_wide(unit)), optim_scalar(graph, unit, CRANK_SCALAR_CLIP));
+}
+
+void optim_set(crank_graph *graph, const crank_unit *unit, crank_tensor *target, crank_tensor *value)
+{
+    crank_tensor *skip = optim_scalar(graph, unit, CRANK_SCALAR_SKIP);
+    /* a row's sleep is a row's of the parameter: other shapes only know the step's */
+    if (skip->rank > 1 && (skip->rank != target->rank || skip->dims[0] != target->dims[0]))
+        skip = crank_cast(crank_step_scalar(graph, CRANK_SCALAR_SKIP), optim_wide(unit));
+    crank_assign(target, crank_where(crank_cast(skip, value->dtype), crank_cast(target, value->dtype), value), false);
+}
+
+/* The unit's scalars with RATE and CLIP 1. */
+static crank_tensor *at_rate_one(crank_graph *graph, const crank_unit *unit)
+{
+    crank_tensor *scalars = crank_unit_scalars(graph, unit);
+    int           axis = scalars->rank - 1;
+    int64_t       dims[2] = { scalars->dims[0], 1 };
+    crank_tensor *one = crank_fill(graph, CRANK_F32, scalars->rank, axis ? dims : dims + 1, 1);
+    crank_tensor *parts[] = { one, crank_slice(scalars, axis, CRANK_SCALAR_STEP, 1), one, crank_slice(scalars, axis, CRANK_SCALAR_SKIP, 1),
+                              crank_slice(scalars, axis, CRANK_SCALAR_SKIP + 1, CRANK_SCALARS - CRANK_SCALAR_SKIP - 1) };
+    return crank_concat(parts, 5, axis);
+}
+
+void optim_move(crank_graph *graph, const crank_unit *unit, crank_tensor *step)
+{
+    crank_sgd_attributes attributes = { .rate_factor = 1, .seed = unit->seed, .index = (uint32_t)unit->index };
+    if (crank_graph_status(graph) != CRANK_OK) return;
+    crank_sgd(crank_use(graph, unit->param), step, NULL, at_rate_one(graph, unit), &attributes);
+}
+
+crank_tensor *optim_decayed(crank_graph *graph, const crank_unit *unit, crank_tensor *step, bool behind)
+{
+    if (unit->decay == 0) return step;
+    crank_tensor *w = crank_cast(crank_use(graph, unit->param), optim_wide(unit));
+    crank_tensor *share = crank_scale(optim_rate(graph, unit), unit->decay);
+    return crank_add(step, crank_mul(behind ? crank_sub(w, step) : w, share));
+}

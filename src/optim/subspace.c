@@ -1,0 +1,333 @@
+/* subspace.c - bases of gradient subspaces: made, recorded, refreshed.
+ *
+ * A basis holds r leading singular vectors of the gradient G = U diag(s) V^T, in the order of s; the largest entry of
+ * each is positive (with both sides: of the left one of a pair), so that runs on different machines agree. For optimisers that keep what they stored
+ * along the basis over a refresh, "warm" turns the new basis to lie nearest to the old one. */
+#include "optim/subspace.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "linalg/blas.h"
+
+enum { OVERSAMPLE = 8 }; /* columns of a sketch beyond the rank */
+
+crank_status subspace_attach(crank_context *context, crank_unit *unit, const char *side, int64_t rank, subspace *out)
+{
+    int64_t m = unit->param->view.dims[0], n = unit->param->view.dims[1], r = rank < m ? rank : m;
+    if (r > n) r = n;
+    bool wide = m < n, std = strcmp(side, "std") == 0, reverse = strcmp(side, "reverse") == 0, full = strcmp(side, "full") == 0;
+    bool left = full || strcmp(side, "left") == 0 || (std && wide) || (reverse && !wide);
+    bool right = full || strcmp(side, "right") == 0 || (std && !wide) || (reverse && wide);
+    *out = (subspace){ .m = m, .n = n, .r = r };
+    if (left) out->left = crank_unit_param(context, unit, "left", optim_wide(unit), 2, (const int64_t[]){ m, r });
+    if (right) out->right = crank_unit_param(context, unit, "right", optim_wide(unit), 2, (const int64_t[]){ r, n });
+    return (left && !out->left) || (right && !out->right) ? crank_last_status(context) : CRANK_OK;
+}
+
+void subspace_dims(const subspace *space, int64_t dims[2])
+{
+    dims[0] = space->left ? space->r : space->m;
+    dims[1] = space->right ? space->r : space->n;
+}
+
+crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_tensor *G)
+{
+    crank_tensor *R = crank_cast(G, (space->left ? space->left : space->right)->view.dtype);
+    if (space->left) R = crank_matmul(crank_use(graph, space->left), true, R, false);
+    if (space->right) R = crank_matmul(R, false, crank_use(graph, space->right), true);
+    return R;
+}
+
+crank_tensor *subspace_up(crank_graph *graph, const subspace *space, crank_tensor *N, double scale)
+{
+    crank_tensor *step = N;
+    if (space->left) step = crank_matmul_full(crank_use(graph, space->left), false, step, false, space->right ? 1 : scale, NULL, NULL, CRANK_DTYPES);
+    if (space->right) step = crank_matmul_full(step, false, crank_use(graph, space->right), false, scale, NULL, NULL, CRANK_DTYPES);
+    return step;
+}
+
+/* ---- bases on the host: u [m,r] and vt [r,n], double, or NULL ---- */
+
+typedef struct bases {
+    double *u, *vt;
+} bases;
+
+static void release(bases *b)
+{
+    crank_free(b->u), crank_free(b->vt);
+    *b = (bases){ 0 };
+}
+
+static crank_status make(crank_context *context, const subspace *space, bases *b)
+{
+    *b = (bases){ 0 };
+    if (space->left) b->u = crank_alloc(context, (size_t)(space->m * space->r), sizeof *b->u, "a basis");
+    if (space->right) b->vt = crank_alloc(context, (size_t)(space->r * space->n), sizeof *b->vt, "a basis");
+    return (space->left && !b->u) || (space->right && !b->vt) ? CRANK_FAILED : CRANK_OK;
+}
+
+static crank_status read_bases(crank_context *context, const subspace *space, bases *b)
+{
+    crank_status status = make(context, space, b);
+    if (status == CRANK_OK && b->u) status = crank_param_read(context, space->left, b->u, CRANK_F64);
+    if (status == CRANK_OK && b->vt) status = crank_param_read(context, space->right, b->vt, CRANK_F64);
+    return status;
+}
+
+static bool is_zero(const double *x, int64_t n)
+{
+    for (int64_t i = 0; x && i < n; i++)
+        if (x[i] != 0) return false;
+    return true;
+}
+
+static bool unset(const subspace *space, const bases *b) { return is_zero(b->u, space->m * space->r) && is_zero(b->vt, space->r * space->n); }
+
+static void transpose(const double *from, int64_t rows, int64_t cols, double *to)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) to[j * rows + i] = from[i * cols + j];
+}
+
+/* ---- ways to find them ---- */
+
+/* The largest entry of each row of vt becomes positive: pairs come with the sign of the left vector. */
+static void turn_rows(const subspace *space, double *vt)
+{
+    for (int64_t i = 0; i < space->r; i++) {
+        double *row = vt + i * space->n, largest = 0;
+        for (int64_t j = 0; j < space->n; j++)
+            if (fabs(row[j]) > fabs(largest)) largest = row[j];
+        for (int64_t j = 0; largest < 0 && j < space->n; j++) row[j] = -row[j];
+    }
+}
+
+static crank_status by_svd(crank_context *context, const subspace *space, crank_matrix G, bases *b)
+{
+    return crank_svd(context, G, CRANK_INSIDE_F64, b->u ? crank_matrix_f64(b->u, space->m, space->r) : crank_matrix_none(), NULL,
+                     b->vt ? crank_matrix_f64(b->vt, space->r, space->n) : crank_matrix_none());
+}
+
+static crank_status by_gram(crank_context *context, const subspace *space, crank_matrix G, bases *b)
+{
+    crank_status status = CRANK_OK;
+    for (int side = 0; status == CRANK_OK && side < 2; side++) {
+        double *out = side ? b->vt : b->u;
+        int64_t k = side ? space->n : space->m, r = space->r;
+        if (!out) continue;
+        double *gram = crank_alloc(context, (size_t)(k * k), sizeof *gram, "a Gram matrix"), *columns = crank_alloc(context, (size_t)(k * r), sizeof *columns, "a basis");
+        status = gram && columns ? crank_gram(context, G, side ? CRANK_RIGHT : CRANK_LEFT, crank_matrix_f64(gram, k, k)) : CRANK_FAILED;
+        if (status == CRANK_OK) status = crank_eigen(context, crank_matrix_f64(gram, k, k), CRANK_INSIDE_F64, NULL, crank_matrix_f64(columns, k, r));
+        if (status == CRANK_OK && side) transpose(columns, k, r, out);
+        if (status == CRANK_OK && !side) memcpy(out, columns, (size_t)(k * r) * sizeof *out);
+        crank_free(gram), crank_free(columns);
+    }
+    return status;
+}
+
+static crank_status by_sketch(crank_context *context, const subspace *space, crank_matrix G, crank_stream stream, uint64_t first, bases *b)
+{
+    crank_sketch sketch = { .rank = space->r, .oversample = OVERSAMPLE, .powers = 1, .stream = stream, .first = first };
+    float       *u = b->u ? crank_alloc(context, (size_t)(space->m * space->r), sizeof *u, "singular vectors") : NULL;
+    float       *vt = b->vt ? crank_alloc(context, (size_t)(space->r * space->n), sizeof *vt, "singular vectors") : NULL;
+    crank_status status = (b->u && !u) || (b->vt && !vt) ? CRANK_FAILED : CRANK_OK;
+    if (status == CRANK_OK)
+        status = crank_randomised_svd(context, G, &sketch, u ? crank_matrix_f32(u, space->m, space->r) : crank_matrix_none(), NULL,
+                                      vt ? crank_matrix_f32(vt, space->r, space->n) : crank_matrix_none(), NULL);
+    for (int64_t i = 0; status == CRANK_OK && u && i < space->m * space->r; i++) b->u[i] = u[i];
+    for (int64_t i = 0; status == CRANK_OK && vt && i < space->r * space->n; i++) b->vt[i] = vt[i];
+    crank_free(u), crank_free(vt);
+    return status;
+}
+
+/* One step of subspace iteration from the basis in b; the basis works in float, as the gradient does. */
+static crank_status by_warm_step(crank_context *context, const subspace *space, crank_matrix G, bases *b)
+{
+    crank_status status = CRANK_OK;
+    for (int side = 0; status == CRANK_OK && side < 2; side++) {
+        double *basis = side ? b->vt : b->u;
+        int64_t k = side ? space->n : space->m, r = space->r;
+        if (!basis) continue;
+        float *q = crank_alloc(context, (size_t)(k * r), sizeof *q, "a basis");
+        if (!q) return CRANK_FAILED;
+        for (int64_t i = 0; i < k; i++)
+            for (int64_t j = 0; j < r; j++) q[i * r + j] = (float)(side ? basis[j * k + i] : basis[i * r + j]);
+        status = crank_subspace_refine(context, G, side ? CRANK_RIGHT : CRANK_LEFT, 1, true, crank_matrix_f32(q, k, r), NULL);
+        for (int64_t i = 0; status == CRANK_OK && i < k; i++)
+            for (int64_t j = 0; j < r; j++) *(side ? &basis[j * k + i] : &basis[i * r + j]) = q[i * r + j];
+        crank_free(q);
+    }
+    return status;
+}
+
+/* Orthonormal columns of a Gaussian matrix, or r of the k unit vectors in ascending order. */
+static crank_status by_draw(crank_context *context, const subspace *space, bool coordinates, crank_stream stream, uint64_t first, bases *b)
+{
+    crank_status status = CRANK_OK;
+    for (int side = 0; status == CRANK_OK && side < 2; side++) {
+        double *out = side ? b->vt : b->u;
+        int64_t k = side ? space->n : space->m, r = space->r;
+        if (!out) continue;
+        double *q = crank_alloc(context, (size_t)(k * r), sizeof *q, "a basis");
+        if (!q) return CRANK_FAILED;
+        uint64_t at = first + (uint64_t)side * (uint64_t)(space->m * space->r);
+        if (!coordinates) {
+            for (int64_t i = 0; i < k * r; i++) q[i] = crank_draw_normal(stream, at + (uint64_t)i);
+            status = crank_orthonormalise(context, crank_matrix_f64(q, k, r), CRANK_INSIDE_F64);
+        } else {
+            int64_t taken = 0; /* selection sampling: index i is taken with probability (wanted) / (left) */
+            for (int64_t i = 0; i < k && taken < r; i++)
+                if ((int64_t)crank_draw_below(stream, at + (uint64_t)i, (uint64_t)(k - i)) < r - taken) q[i * r + taken++] = 1;
+        }
+        if (status == CRANK_OK && side) transpose(q, k, r, out);
+        if (status == CRANK_OK && !side) memcpy(out, q, (size_t)(k * r) * sizeof *out);
+        crank_free(q);
+    }
+    return status;
+}
+
+static crank_status find(crank_context *context, const subspace *space, const char *refresh, crank_matrix G, bool first_time, crank_stream stream,
+                         uint64_t first, bases *b)
+{
+    if (strcmp(refresh, "gram") == 0) return by_gram(context, space, G, b);
+    if (strcmp(refresh, "warm") == 0 && !first_time) return by_warm_step(context, space, G, b);
+    bool exact = strcmp(refresh, "svd") == 0;
+    if (exact || strcmp(refresh, "random") == 0 || strcmp(refresh, "warm") == 0) {
+        crank_status status = exact ? by_svd(context, space, G, b) : by_sketch(context, space, G, stream, first, b);
+        if (status == CRANK_OK && !b->u) turn_rows(space, b->vt);
+        return status;
+    }
+    return by_draw(context, space, strcmp(refresh, "coordinates") == 0, stream, first, b);
+}
+
+/* ---- refresh ---- */
+
+/* |R|^2 / |G|^2 with R the projection by b */
+static crank_status captured_energy(crank_context *context, const subspace *space, const float *gradient, const bases *b, double *energy)
+{
+    int64_t m = space->m, n = space->n, r = space->r, rows = space->left ? r : m, cols = space->right ? r : n;
+    double *G = crank_alloc(context, (size_t)(m * n), sizeof *G, "a gradient"), *half = crank_alloc(context, (size_t)(rows * n), sizeof *half, "a projection");
+    double *R = crank_alloc(context, (size_t)(rows * cols), sizeof *R, "a projection"), all = 0, kept = 0;
+    bool    good = G && half && R;
+    if (good) {
+        for (int64_t i = 0; i < m * n; i++) G[i] = gradient[i], all += G[i] * G[i];
+        const double *from = G, *result = half;
+        if (space->left) {
+            multiply(context, (product){ .dtype = CRANK_F64, .trans_a = true, .m = r, .n = n, .k = m, .alpha = 1, .a = b->u, .a_row = r, .b = G, .b_row = n,
+                                         .c = half, .c_row = n });
+            from = half;
+        }
+        if (space->right) {
+            multiply(context, (product){ .dtype = CRANK_F64, .trans_b = true, .m = rows, .n = r, .k = n, .alpha = 1, .a = from, .a_row = n, .b = b->vt,
+                                         .b_row = n, .c = R, .c_row = r });
+            result = R;
+        }
+        for (int64_t i = 0; i < rows * cols; i++) kept += result[i] * result[i];
+        *energy = all > 0 ? fmin(1, kept / all) : 1;
+    }
+    crank_free(G), crank_free(half), crank_free(R);
+    return good ? CRANK_OK : CRANK_FAILED;
+}
+
+/* new^T old of the left bases, new old^T of the right ones */
+static crank_status overlaps(crank_context *context, const subspace *space, const bases *fresh, const bases *old, subspace_news *news)
+{
+    int64_t m = space->m, n = space->n, r = space->r;
+    if (fresh->u) news->left = crank_alloc(context, (size_t)(r * r), sizeof *news->left, "an overlap of bases");
+    if (fresh->vt) news->right = crank_alloc(context, (size_t)(r * r), sizeof *news->right, "an overlap of bases");
+    if ((fresh->u && !news->left) || (fresh->vt && !news->right)) return CRANK_FAILED;
+    if (fresh->u)
+        multiply(context, (product){ .dtype = CRANK_F64, .trans_a = true, .m = r, .n = r, .k = m, .alpha = 1, .a = fresh->u, .a_row = r, .b = old->u, .b_row = r,
+                                     .c = news->left, .c_row = r });
+    if (fresh->vt)
+        multiply(context, (product){ .dtype = CRANK_F64, .trans_b = true, .m = r, .n = r, .k = n, .alpha = 1, .a = fresh->vt, .a_row = n, .b = old->vt,
+                                     .b_row = n, .c = news->right, .c_row = r });
+    return CRANK_OK;
+}
+
+static bool is_finite(const float *x, int64_t n)
+{
+    bool finite = true;
+    for (int64_t i = 0; i < n; i++) finite &= fabsf(x[i]) <= 0x1.fffffep127f;
+    return finite;
+}
+
+crank_status subspace_refresh(crank_context *context, const subspace *space, const char *refresh, const float *gradient, crank_stream stream,
+                              uint64_t first, bool overlap, subspace_news *news)
+{
+    bases        old = { 0 }, fresh = { 0 };
+    crank_matrix G = crank_matrix_f32(gradient, space->m, space->n);
+    *news = (subspace_news){ 0 };
+    crank_status status = read_bases(context, space, &old);
+    bool         first_time = status == CRANK_OK && unset(space, &old), finite = is_finite(gradient, space->m * space->n);
+    news->kept = !finite;
+    if (status != CRANK_OK || (!finite && !first_time)) {
+        release(&old);
+        return status;
+    }
+    status = make(context, space, &fresh);
+    if (status == CRANK_OK && fresh.u) memcpy(fresh.u, old.u, (size_t)(space->m * space->r) * sizeof *old.u);
+    if (status == CRANK_OK && fresh.vt) memcpy(fresh.vt, old.vt, (size_t)(space->r * space->n) * sizeof *old.vt);
+    if (status == CRANK_OK) status = find(context, space, finite ? refresh : "orthonormal", G, first_time, stream, first, &fresh);
+    if (status == CRANK_OK && finite) status = captured_energy(context, space, gradient, &fresh, &news->energy);
+    if (status == CRANK_OK && overlap && !first_time) status = overlaps(context, space, &fresh, &old, news);
+    if (status == CRANK_OK && fresh.u) status = crank_param_write(context, space->left, fresh.u, CRANK_F64);
+    if (status == CRANK_OK && fresh.vt) status = crank_param_write(context, space->right, fresh.vt, CRANK_F64);
+    release(&old), release(&fresh);
+    return status;
+}
+
+/* x [rows,cols] <- L x R^T, L [rows,rows] and R [cols,cols] or NULL, their entries squared where `squared` */
+static crank_status turn(crank_context *context, const double *left, const double *right, bool squared, int64_t rows, int64_t cols, crank_param *param)
+{
+    size_t       count = (size_t)(rows * cols), most = (size_t)(left ? rows * rows : 0) + (size_t)(right ? cols * cols : 0);
+    double      *x = crank_alloc(context, count, sizeof *x, "moments"), *y = crank_alloc(context, count, sizeof *y, "moments");
+    double      *C = crank_alloc(context, most + 1, sizeof *C, "a rotation");
+    crank_status status = x && y && C ? crank_param_read(context, param, x, CRANK_F64) : CRANK_FAILED;
+    for (int side = 0; status == CRANK_OK && side < 2; side++) {
+        const double *from = side ? right : left;
+        int64_t       k = side ? cols : rows;
+        if (!from) continue;
+        for (int64_t i = 0; i < k * k; i++) C[i] = squared ? from[i] * from[i] : from[i];
+        multiply(context, (product){ .dtype = CRANK_F64, .trans_b = side == 1, .m = rows, .n = cols, .k = k, .alpha = 1, .a = side ? x : C,
+                                     .a_row = side ? cols : k, .b = side ? C : x, .b_row = side ? k : cols, .c = y, .c_row = cols });
+        memcpy(x, y, count * sizeof *x);
+    }
+    if (status == CRANK_OK) status = crank_param_write(context, param, x, CRANK_F64);
+    crank_free(x), crank_free(y), crank_free(C);
+    return status;
+}
+
+crank_status subspace_rotate(crank_context *context, const subspace *space, const subspace_news *news, crank_param *M, crank_param *V)
+{
+    int64_t dims[2];
+    subspace_dims(space, dims);
+    if (!news->left && !news->right) return CRANK_OK;
+    crank_status status = turn(context, news->left, news->right, false, dims[0], dims[1], M);
+    return status == CRANK_OK ? turn(context, news->left, news->right, true, dims[0], dims[1], V) : status;
+}
+
+/* ---- the log ---- */
+
+void subspace_count(subspace_tally *tally, const subspace_news *news)
+{
+    if (news->kept) {
+        tally->kept++;
+        return;
+    }
+    tally->least = tally->count ? fmin(tally->least, news->energy) : news->energy;
+    tally->sum += news->energy;
+    tally->count++;
+}
+
+void subspace_tell(crank_context *context, const char *optimizer, subspace_tally *tally)
+{
+    if (tally->count)
+        crank_log(context, CRANK_INFO, "%s: step %lld: new bases of %d matrices hold %.1f %% of the gradients' energy (the least %.1f %%)", optimizer,
+                  (long long)tally->step, tally->count, 100 * tally->sum / tally->count, 100 * tally->least);
+    if (tally->kept)
+        crank_log(context, CRANK_WARNING, "%s: step %lld: the gradients of %d matrices are not finite; their bases stay", optimizer, (long long)tally->step,
+                  tally->kept);
+    *tally = (subspace_tally){ 0 };
+}

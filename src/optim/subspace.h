@@ -1,0 +1,56 @@
+/* subspace.h - the subspace in which an optimiser sees the gradient of a matrix.
+ *
+ *     left   P [m,r], orthonormal columns:   R = P^T G [r,n]      back: P N
+ *     right  P [r,n], orthonormal rows:      R = G P^T [m,r]      back: N P
+ *     full   both:                           R = P^T G Q^T [r,r]  back: P N Q
+ *
+ * The bases are state of the unit ("left", "right"), in the type of moments. They are refreshed from a gradient on the host. */
+#ifndef CRANK_OPTIM_SUBSPACE_H
+#define CRANK_OPTIM_SUBSPACE_H
+
+#include "optim/optim.h"
+
+#include "crank/linalg.h"
+
+typedef struct subspace {
+    int64_t      m, n, r;
+    crank_param *left, *right; /* [m,r] and [r,n]; NULL: that side is not projected */
+} subspace;
+
+/* Which side: "std" projects the shorter one (right where m = n), "reverse" the longer one, "left", "right", "full" (both). */
+#define SUBSPACE_SIDES "std|reverse|left|right|full"
+/* How a basis is found: the leading singular vectors exactly; by the eigenvectors of the Gram matrix; by a randomised sketch with
+ * one power iteration; one step of subspace iteration from the basis at hand, turned to lie nearest to it; and without looking at the
+ * gradient: a random orthonormal basis, or random unit vectors. */
+#define SUBSPACE_REFRESHES "svd|gram|random|warm|orthonormal|coordinates"
+
+/* Makes the bases (zero until the first refresh) for a matrix unit; r is cut at min(m, n). */
+crank_status subspace_attach(crank_context *context, crank_unit *unit, const char *side, int64_t rank, subspace *out);
+/* Dims of R. */
+void subspace_dims(const subspace *space, int64_t dims[2]);
+/* R of G [m,n], and back: [m,n]. Both times `scale`. */
+crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_tensor *G);
+crank_tensor *subspace_up(crank_graph *graph, const subspace *space, crank_tensor *N, double scale);
+
+/* What a refresh tells and gives beside the new basis. */
+typedef struct subspace_news {
+    bool    kept;          /* the gradient was not finite: the basis stays as it was */
+    double  energy;        /* share of the gradient's squared norm that the new basis holds */
+    double *left, *right;  /* P_new^T P_old [r,r] and P_new P_old^T [r,r] of each side, or NULL: ask by `overlap`; crank_free */
+} subspace_news;
+/* New bases from a gradient f32 [m,n]; `stream` and `first` name the draws of the random ones. Without a basis at hand "warm" begins with
+ * "random"; a gradient that is not finite leaves the basis, or, at the first refresh, draws one. */
+crank_status subspace_refresh(crank_context *context, const subspace *space, const char *refresh, const float *gradient, crank_stream stream,
+                              uint64_t first, bool overlap, subspace_news *news);
+/* Moments of the old subspace in the new one: M <- C M, V <- (C o C) V, with C from the left, the right or both (news). */
+crank_status subspace_rotate(crank_context *context, const subspace *space, const subspace_news *news, crank_param *M, crank_param *V);
+
+/* Captured energy over the matrices of a refresh, for the log. */
+typedef struct subspace_tally {
+    int64_t step;
+    int     count, kept;
+    double  sum, least;
+} subspace_tally;
+void subspace_count(subspace_tally *tally, const subspace_news *news);
+void subspace_tell(crank_context *context, const char *optimizer, subspace_tally *tally); /* logs what was counted and forgets it */
+#endif
