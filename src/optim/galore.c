@@ -62,7 +62,7 @@ static crank_status attach(crank_context *context, crank_unit *unit)
     const options *opt = unit->options;
     state         *st = unit->state;
     model_state   *model = unit->model;
-    int64_t        dims[2], three = 3;
+    int64_t        dims[2];
     crank_status   status = choose_inner(context, opt, model);
     if (status != CRANK_OK) return status;
     if (unit->param->view.rank != 2 || (unit->block < 0 && strcmp(opt->targets, "layers") == 0))
@@ -72,7 +72,7 @@ static crank_status attach(crank_context *context, crank_unit *unit)
     if (strcmp(opt->on_refresh, "reset") == 0) {
         if (unit->clock)
             return crank_fail(context, CRANK_USAGE, "%s counts its own steps, and so does on_refresh: reset; choose keep or rotate", unit->param->name);
-        unit->clock = st->clock = crank_unit_param(context, unit, "clock", CRANK_F32, 1, &three);
+        unit->clock = st->clock = optim_clock(context, unit->param->owner, unit->param->name);
         if (!st->clock) return crank_last_status(context);
     }
     subspace_dims(&st->space, dims);
@@ -100,13 +100,6 @@ static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 
 /* ---- refreshes ---- */
 
-/* The step of the last refresh up to `step`: all refresh at the first, then each at its place in the gap. */
-static int64_t last_refresh(const options *opt, const crank_unit *unit, int64_t step)
-{
-    int64_t place = opt->stagger ? unit->index % opt->gap : 0;
-    return step - 1 < place ? 1 : place + (step - 1 - place) / opt->gap * opt->gap + 1;
-}
-
 static crank_status period(crank_context *context, crank_unit *units, int count, void *model_of_units, int64_t step, bool *changed)
 {
     model_state *model = model_of_units;
@@ -117,11 +110,9 @@ static crank_status period(crank_context *context, crank_unit *units, int count,
         const options *opt = units[i].options;
         state         *st = units[i].state;
         if (units[i].param->moved || !st->space.r) continue;
-        int64_t last = step ? last_refresh(opt, &units[i], step) : 0;
+        int64_t last = step ? subspace_last_refresh(opt->gap, opt->stagger, units[i].index, step) : 0;
         units[i].probe = last == step;
-        if (!st->clock || !st->clock->view.data || !step) continue;
-        const float  now[3] = { (float)(step - last + 1), 1, 0 };
-        crank_status status = crank_param_write(context, st->clock, now, CRANK_F32);
+        crank_status status = optim_clock_write(context, st->clock, step - last + 1);
         if (status != CRANK_OK) return status;
     }
     return CRANK_OK;

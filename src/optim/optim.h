@@ -18,6 +18,11 @@ static inline crank_param *optim_like(crank_context *context, crank_unit *unit, 
 
 static inline int64_t optim_elements(const crank_unit *unit) { return crank_view_count(&unit->param->view); }
 
+/* A clock [3] named "<owner>.clock", which `period` writes before every step and no checkpoint holds; and its writing: the count of
+ * steps, at the run's rate, awake. Nothing is written while there is no memory (planning). */
+crank_param *optim_clock(crank_context *context, crank_params *params, const char *owner);
+crank_status optim_clock_write(crank_context *context, crank_param *clock, int64_t count);
+
 /* ---- updates written in base operations (record.c) ---- */
 
 /* Step scalar i of the unit in the type of moments: [1], or one for each row where its clock has rows. */

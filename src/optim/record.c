@@ -6,6 +6,21 @@
 
 #include "optim/optim.h"
 
+crank_param *optim_clock(crank_context *context, crank_params *params, const char *owner)
+{
+    int64_t      three = 3;
+    char        *name = crank_format(context, "%s.clock", owner);
+    crank_param *clock = name ? crank_params_add(params, name, CRANK_ROLE_CACHE, CRANK_F32, 1, &three) : NULL;
+    crank_free(name);
+    return clock;
+}
+
+crank_status optim_clock_write(crank_context *context, crank_param *clock, int64_t count)
+{
+    const float now[3] = { (float)count, 1, 0 };
+    return clock && clock->view.data ? crank_param_write(context, clock, now, CRANK_F32) : CRANK_OK;
+}
+
 crank_tensor *optim_scalar(crank_graph *graph, const crank_unit *unit, crank_scalar_index i)
 {
     return crank_cast(unit->clock ? crank_unit_scalar(graph, unit, i) : crank_step_scalar(graph, i), optim_wide(unit));

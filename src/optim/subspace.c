@@ -308,6 +308,12 @@ crank_status subspace_rotate(crank_context *context, const subspace *space, cons
     return status == CRANK_OK ? turn(context, news->left, news->right, true, dims[0], dims[1], V) : status;
 }
 
+int64_t subspace_last_refresh(int64_t gap, bool stagger, int index, int64_t step)
+{
+    int64_t place = stagger ? index % gap : 0;
+    return step - 1 < place ? 1 : place + (step - 1 - place) / gap * gap + 1;
+}
+
 /* ---- the log ---- */
 
 void subspace_count(subspace_tally *tally, const subspace_news *news)

@@ -45,6 +45,10 @@ crank_status subspace_refresh(crank_context *context, const subspace *space, con
 /* Moments of the old subspace in the new one: M <- C M, V <- (C o C) V, with C from the left, the right or both (news). */
 crank_status subspace_rotate(crank_context *context, const subspace *space, const subspace_news *news, crank_param *M, crank_param *V);
 
+/* The step of the last refresh up to `step` >= 1: all units refresh at step 1, then each at its place in the gap (0, or with
+ * `stagger` its index). */
+int64_t subspace_last_refresh(int64_t gap, bool stagger, int index, int64_t step);
+
 /* Captured energy over the matrices of a refresh, for the log. */
 typedef struct subspace_tally {
     int64_t step;

@@ -14,7 +14,7 @@ typedef struct factor {
 static const factor factors[FACTORS] = {
     {"model.weights", 3, {"f32", "bf16", "f64"}},
     {"lowrank.method", 3, {"lora", "dora", "none"}},
-    {"optim.method", 8, {"adamw", "adamw8bit", "sgd", "lion", "adafactor", "signsgd", "muon", "galore"}},
+    {"optim.method", 10, {"adamw", "adamw8bit", "sgd", "lion", "adafactor", "signsgd", "muon", "galore", "fira", "frugal"}},
     {"loss.objective", 3, {"cross_entropy", "classification", "regression"}},
     {"family", 5, {"llama", "gpt2", "bert", "roberta", "qwen2"}},
     {"model.compute", 3, {"f32", "f64", "bf16"}},

@@ -1,73 +1,10 @@
 /* GaLore, Muon, Adafactor and signSGD: 50 steps against float64 transcriptions of their equations, and the exact properties that
  * GaLore promises. */
-#include "optim/run.h"
+#include "optim/golden_run.h"
 
 #include "crank/linalg.h"
 
-enum { STEPS = 50, MOST = 81 };
-
-static crank_safetensors *file;
-
-static crank_view tensor(const char *name)
-{
-    crank_view view;
-    if (!crank_safetensors_find(file, name, &view)) fail_msg("no tensor %s", name);
-    return view;
-}
-
-static int open_golden(void **state)
-{
-    crank_context *context = crank_context_new();
-    *state = context;
-    file = crank_safetensors_open(context, golden("optim/subspaces.safetensors"));
-    return !file;
-}
-
-static int close_golden(void **state)
-{
-    crank_safetensors_close(file);
-    crank_context_free(*state);
-    return 0;
-}
-
-static double rate_of(double rate, int t) { return rate * (0.5 + 0.5 * cos((double)t / STEPS)); }
-
-static crank_view of(const char *shape, const char *what)
-{
-    char name[64];
-    snprintf(name, sizeof name, "%s.%s", shape, what);
-    return tensor(name);
-}
-
-static const char *const shapes[] = { "wide", "tall", "square" };
-
-/* |w - golden| / |golden - w0| after 50 steps, in f64 or f32 */
-static double distance(const char *shape, const char *name, const char *method, const char *settings, double rate, double decay, bool wide)
-{
-    crank_view    w0 = of(shape, "w0"), g = of(shape, "g"), golden_w = of(shape, name);
-    int64_t       n = crank_view_count(&w0);
-    double        gradient[MOST], w[MOST], error = 0, norm = 0;
-    const double *expected = golden_w.data;
-    runner        r = runner_open(method, settings, wide ? CRANK_F64 : CRANK_F32, 2, w0.dims, w0.data, decay);
-    for (int t = 1; t <= STEPS; t++) {
-        const float *now = (const float *)g.data + (t - 1) * n;
-        for (int64_t i = 0; i < n; i++) gradient[i] = now[i];
-        runner_step(&r, wide ? (const void *)gradient : now, rate_of(rate, t), t, 1, false);
-    }
-    runner_read(&r, "w", w, CRANK_F64);
-    for (int64_t i = 0; i < n; i++) {
-        double moved = expected[i] - ((const float *)w0.data)[i];
-        error += (w[i] - expected[i]) * (w[i] - expected[i]);
-        norm += moved * moved;
-    }
-    runner_close(&r);
-    return sqrt(error / norm);
-}
-
-static const struct {
-    const char *name, *method, *settings;
-    double      rate, decay;
-} cases[] = {
+static const golden_case cases[] = {
     { "galore", "galore", "rank=3 gap=7", 0.05, 0 },
     { "galore_decay", "galore", "rank=3 gap=7", 0.05, 0.5 },
     { "galore_official", "galore", "rank=3 gap=7 compat=official", 0.05, 0 },
@@ -85,20 +22,12 @@ static const struct {
 static void fifty_steps_equal_their_transcriptions(void **state)
 {
     (void)state;
-    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
-        for (int s = 0; s < 3; s++)
-            for (int wide = 0; wide < 2; wide++) {
-                double error = distance(shapes[s], cases[c].name, cases[c].method, cases[c].settings, cases[c].rate, cases[c].decay, wide);
-                /* rates reach a step as f32 */
-                if (!(error < (wide ? 1e-7 : 1e-5))) fail_msg("%s, %s, %s: relative error %g", cases[c].name, shapes[s], wide ? "f64" : "f32", error);
-            }
+    check_cases(cases, sizeof cases / sizeof *cases);
 }
 
 /* ---- exact properties ---- */
 
 enum { M = 6, N = 10 };
-
-static void draw(float *out, size_t n, uint32_t index) { crank_fill_normal(crank_stream_make(5, CRANK_RANDOM_TEST, index), 0, 0, 1, out, n); }
 
 static const int64_t wide_dims[] = { M, N }, tall_dims[] = { N, M };
 

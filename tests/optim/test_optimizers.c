@@ -133,7 +133,7 @@ static const struct {
 } all[] = {
     { "adamw", "" }, { "adamw", "placement=hf" }, { "adamw8bit", "min_size=0" }, { "adamw8bit", "" }, { "sgd", "" },
     { "sgd", "momentum=0" }, { "lion", "" }, { "adafactor", "" }, { "signsgd", "" }, { "signsgd", "momentum=0.9" },
-    { "muon", "" }, { "galore", "rank=2 gap=2" }, { "galore", "rank=2 gap=2 inner=adamw8bit inner_options=min_size=0" },
+    { "muon", "" }, { "galore", "rank=2 gap=2" }, { "fira", "rank=2 gap=2" }, { "frugal", "density=1" }, { "frugal", "select=columns gap=2" }, { "galore", "rank=2 gap=2 inner=adamw8bit inner_options=min_size=0" },
 };
 enum { ALL = sizeof all / sizeof *all };
 

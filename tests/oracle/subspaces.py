@@ -115,6 +115,137 @@ def galore(w, g, side="std", r=3, T=7, alpha=0.25, inner="adam", lr=0.05, decay=
     return w
 
 
+def fira(w, g, mode="official", scaling="column", moments="adam", gamma=1.01, r=3, T=7, alpha=0.25, b1=0.9, b2=0.999, eps=1e-6,
+         lr=0.05, decay=0.0):
+    w = w.astype(np.float64)
+    m, n = w.shape
+    space = Projector(side_of("std", m, n), min(r, m, n))
+    axis = 0 if space.side == "left" else 1
+    M = V = 0.0
+    s_prev = None
+    for t in range(1, STEPS + 1):
+        G, rate = g[t - 1].astype(np.float64), rate_of(lr, t)
+        if (t - 1) % T == 0:
+            space.refresh(G)
+        R = space.down(G)
+        bc = 1.0
+        if moments == "rmsprop":
+            V = b2 * V + (1 - b2) * R * R
+            N = R / (np.sqrt(V) + eps)
+        else:
+            M = b1 * M + (1 - b1) * R
+            V = b2 * V + (1 - b2) * R * R
+            bc = math.sqrt(1 - b2 ** t) / (1 - b1 ** t)
+            if mode == "official":
+                N = M / (np.sqrt(V) + eps)
+            else:
+                N = (M / (1 - b1 ** t)) / (np.sqrt(V / (1 - b2 ** t)) + eps)
+        if scaling == "none":
+            phi = 1.0
+        elif scaling == "matrix":
+            phi = np.linalg.norm(N) / (np.linalg.norm(R) + 1e-8)
+        else:
+            phi = np.linalg.norm(N, axis=axis, keepdims=True) / (np.linalg.norm(R, axis=axis, keepdims=True) + 1e-8)
+        S = (G - (alpha if mode == "official" else 1) * space.up(R)) * phi
+        nS = np.linalg.norm(S)
+        if s_prev and gamma:
+            limit = max(nS / (s_prev + 1e-8), gamma) / gamma
+            S, nS = S / limit, nS / limit
+        s_prev = nS
+        if mode == "official":
+            w -= rate * bc * (alpha * space.up(N) + S)
+        else:
+            w -= rate * alpha * (space.up(N) + S)
+        w -= rate * decay * w
+    return w
+
+
+MASK = 0xFFFFFFFF
+
+
+def philox(counter, key):
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        a, b = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [(b >> 32) ^ c[1] ^ k[0], b & MASK, (a >> 32) ^ c[3] ^ k[1], a & MASK]
+        k = [(k[0] + 0x9E3779B9) & MASK, (k[1] + 0xBB67AE85) & MASK]
+    return c
+
+
+def draw_bits(seed, purpose, index, i):
+    return philox((i // 4 & MASK, i // 4 >> 32, purpose, index), (seed & MASK, seed >> 32))[i % 4]
+
+
+def draw_below(seed, purpose, index, i, bound):
+    word = draw_bits(seed, purpose, index, 2 * i) | draw_bits(seed, purpose, index, 2 * i + 1) << 32
+    return bound * word >> 64
+
+
+def choose(seed, period, n, count):
+    """count of n indices, ascending, by selection sampling; the engine's draws of purpose METHOD."""
+    out = []
+    for i in range(n):
+        if len(out) < count and draw_below(seed, 6, period, i, n - i) < count - len(out):
+            out.append(i)
+    return out
+
+
+def frugal(w, g, select="columns", rho=0.5, K=7, s_p=1.0, s_f=1.0, rule="sign", reset=True, lr=0.02, decay=0.1, seed=3):
+    w = w.astype(np.float64)
+    m, n = w.shape
+    opt = None
+    kept = {}  # moments by index, where they are carried
+    for t in range(1, STEPS + 1):
+        G, rate = g[t - 1].astype(np.float64), rate_of(lr, t)
+        period = (t - 1) // K
+        if (t - 1) % K == 0:
+            if select == "svd":
+                space = Projector(side_of("std", m, n), int(rho * min(m, n) + 0.5))
+                space.refresh(G)
+            else:
+                total = {"columns": n, "rows": m, "entries": m * n}[select]
+                index = choose(seed, period, total, int(rho * total))
+            if reset or opt is None:
+                old, opt = opt, None
+        if select == "svd":
+            down, up = space.down, space.up
+        elif select == "columns":
+            down = lambda x: x[:, index]
+            def up(x):
+                full = np.zeros((m, n)); full[:, index] = x
+                return full
+        elif select == "rows":
+            down = lambda x: x[index]
+            def up(x):
+                full = np.zeros((m, n)); full[index] = x
+                return full
+        else:
+            down = lambda x: x.reshape(-1)[index]
+            def up(x):
+                full = np.zeros(m * n); full[index] = x
+                return full.reshape(m, n)
+        R = down(G)
+        if opt is None:
+            opt = Adam(R.shape)
+        elif not reset and (t - 1) % K == 0:
+            # columns that stay keep their moments, new ones start from zero
+            zero = np.zeros(m)
+            opt.m = np.stack([kept.get(i, (zero, zero))[0] for i in index], 1)
+            opt.v = np.stack([kept.get(i, (zero, zero))[1] for i in index], 1)
+        w *= 1 - rate * decay
+        w -= rate * s_p * up(opt.direction(R))
+        if not reset:
+            kept = {i: (opt.m[:, k], opt.v[:, k]) for k, i in enumerate(index)}
+        h = G - up(R)
+        if rule == "sign":
+            if select != "svd":
+                h = h * (1 - up(np.ones_like(R)))
+            w -= rate * s_p * s_f * np.sign(h)
+        elif rule == "sgd":
+            w -= rate * s_p * s_f * h
+    return w
+
+
 def muon(w, g, lr=0.02, mu=0.95, decay=0.1):
     w, buf = w.astype(np.float64), np.zeros(w.shape)
     for t in range(1, STEPS + 1):
@@ -168,6 +299,18 @@ def main():
         files[s + ".galore_rotate"] = galore(w0, g, mode="rotate")
         files[s + ".galore_adafactor"] = galore(w0, g, inner="adafactor")
         files[s + ".galore_whole"] = galore(w0, g, r=100)
+        files[s + ".fira_official"] = fira(w0, g)
+        files[s + ".fira_paper"] = fira(w0, g, mode="paper", decay=0.1)
+        files[s + ".fira_matrix"] = fira(w0, g, scaling="matrix")
+        files[s + ".fira_unscaled"] = fira(w0, g, scaling="none", mode="paper")
+        files[s + ".fira_unlimited"] = fira(w0, g, gamma=0, mode="paper")
+        files[s + ".fira_rmsprop"] = fira(w0, g, moments="rmsprop", b2=0.9)
+        files[s + ".frugal_columns"] = frugal(w0, g)
+        files[s + ".frugal_rows"] = frugal(w0, g, select="rows", s_p=0.5, s_f=0.25)
+        files[s + ".frugal_entries"] = frugal(w0, g, select="entries", rho=0.3, rule="sgd")
+        files[s + ".frugal_carried"] = frugal(w0, g, reset=False)
+        files[s + ".frugal_svd"] = frugal(w0, g, select="svd", rule="sgd")
+        files[s + ".frugal_none"] = frugal(w0, g, select="svd", rule="none")
         files[s + ".muon"] = muon(w0, g)
         files[s + ".adafactor"] = adafactor(w0, g)
         files[s + ".adafactor_momentum"] = adafactor(w0, g, b1=0.9)
