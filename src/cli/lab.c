@@ -1,0 +1,133 @@
+/* lab.c - crank lab: the proof that each method does what its paper says. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "lab/lab.h"
+
+typedef struct options {
+    bool        all;
+    int64_t     seeds;
+    const char *scale, *method;
+} options;
+
+static const crank_option option_table[] = {
+    CRANK_BOOL(options, all, false, "run: every experiment"),
+    CRANK_INT(options, seeds, 0, 0, 1000, "seeds; 0: three for run, one for tune"),
+    CRANK_CHOICE(options, scale, "cpu", "cpu|gpu", "cpu: at most three minutes on two cores; gpu: the larger setting"),
+    CRANK_STRING(options, method, NULL, "tune: only methods whose name holds this text"),
+    CRANK_END
+};
+
+static void show_progress(void *user, const char *text)
+{
+    (void)user;
+    fprintf(stderr, "\r\033[K%s", text);
+    fflush(stderr);
+}
+
+static lab_how how_of(const cli_call *cli)
+{
+    const options *o = cli->options;
+    bool           quiet = cli->common.quiet || !isatty(2);
+    return (lab_how){.seeds = (int)o->seeds, .large = !strcmp(o->scale, "gpu"), .progress = quiet ? NULL : show_progress};
+}
+
+static crank_status list(cli_call *cli)
+{
+    for (size_t i = 0; lab_at(i); i++) {
+        const lab_experiment *e = lab_at(i);
+        if (cli->common.json) printf("%s{\"name\": \"%s\", \"paper\": \"%s\"}%s", i ? ", " : "[", e->name, e->paper, lab_at(i + 1) ? "" : "]\n");
+        else printf("%-14s %-18s %s\n", e->name, e->paper, e->claim);
+    }
+    return CRANK_OK;
+}
+
+static crank_status unknown(cli_call *cli, const char *name)
+{
+    const char *names[256];
+    size_t      count = 0;
+    for (; count < 256 && lab_at(count); count++) names[count] = lab_at(count)->name;
+    const char *closest = crank_closest(name, names, count);
+    return crank_fail(cli->context, CRANK_USAGE, "there is no experiment `%s`%s%s%s; crank lab list names them", name, closest ? "; did you mean `" : "",
+                      closest ? closest : "", closest ? "`?" : "");
+}
+
+/* *shown: whether the threshold holds. */
+static crank_status run_one(cli_call *cli, const lab_experiment *experiment, bool *shown)
+{
+    lab          found;
+    lab_how      how = how_of(cli);
+    crank_status status = lab_run(cli->context, experiment, &how, &found);
+    if (how.progress) fputs("\r\033[K", stderr);
+    if (status != CRANK_OK) return status;
+    char *text = cli->common.json ? lab_json(&found) : lab_text(&found);
+    *shown = found.shown;
+    if (text) puts(text);
+    crank_free(text);
+    lab_free(&found);
+    return text ? CRANK_OK : CRANK_FAILED;
+}
+
+static crank_status run_action(cli_call *cli)
+{
+    const options *o = cli->options;
+    bool           shown = true;
+    if (!o->all && cli->word_count != 2) return crank_fail(cli->context, CRANK_USAGE, "usage: crank lab run NAME, or crank lab run --all");
+    if (!cli->common.threads) crank_set_threads(cli->context, 1); /* the networks are small: more threads would wait for each other */
+    if (!o->all) {
+        const lab_experiment *experiment = lab_find(cli->words[1]);
+        if (!experiment) return unknown(cli, cli->words[1]);
+        crank_status status = run_one(cli, experiment, &shown);
+        if (status != CRANK_OK || shown) return status;
+        return crank_fail(cli->context, CRANK_GATE, "the threshold of %s does not hold", experiment->name);
+    }
+    int failed = 0;
+    for (size_t i = 0; lab_at(i); i++) {
+        crank_status status = run_one(cli, lab_at(i), &shown);
+        if (status != CRANK_OK) return status;
+        failed += !shown;
+    }
+    return failed ? crank_fail(cli->context, CRANK_GATE, "the thresholds of %d experiments do not hold", failed) : CRANK_OK;
+}
+
+static crank_status tune(cli_call *cli)
+{
+    const options *o = cli->options;
+    if (cli->word_count != 2) return crank_fail(cli->context, CRANK_USAGE, "usage: crank lab tune NAME");
+    const lab_experiment *experiment = lab_find(cli->words[1]);
+    if (!experiment) return unknown(cli, cli->words[1]);
+    if (!cli->common.threads) crank_set_threads(cli->context, 1);
+    lab_how how = how_of(cli);
+    char   *text = lab_tune(cli->context, experiment, o->method, &how);
+    if (how.progress) fputs("\r\033[K", stderr);
+    if (!text) return crank_last_status(cli->context);
+    puts(text);
+    crank_free(text);
+    return CRANK_OK;
+}
+
+static crank_status run(cli_call *cli)
+{
+    static const char *const actions[] = {"list", "run", "tune"};
+    if (!strcmp(cli->words[0], "list")) return list(cli);
+    if (!strcmp(cli->words[0], "run")) return run_action(cli);
+    if (!strcmp(cli->words[0], "tune")) return tune(cli);
+    const char *closest = crank_closest(cli->words[0], actions, sizeof actions / sizeof *actions);
+    return crank_fail(cli->context, CRANK_USAGE, "crank lab has no action `%s`%s%s%s", cli->words[0], closest ? "; did you mean `" : "", closest ? closest : "",
+                      closest ? "`?" : "");
+}
+
+const cli_verb verb_lab = {
+    .name = "lab",
+    .usage = "list | run NAME [--scale cpu|gpu] [--seeds N] [--json] | run --all | tune NAME [--method TEXT]",
+    .summary = "experiments that show what each method's paper claims, against its baselines",
+    .details = "Each experiment compares methods at tuned rates over several seeds and holds the result against a threshold that stood before the first run. "
+               "Exit status: 0 when the threshold holds, 4 when it does not.",
+    .options = option_table,
+    .options_size = sizeof(options),
+    .words_low = 1,
+    .words_high = 2,
+    .run = run,
+};

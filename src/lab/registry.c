@@ -1,0 +1,19 @@
+/* registry.c - the list of experiments, by name. */
+#include <string.h>
+
+#include "lab/lab.h"
+
+extern const lab_experiment lab_lora;
+
+static const lab_experiment *const experiments[] = {
+    &lab_lora,
+};
+
+const lab_experiment *lab_at(size_t i) { return i < sizeof experiments / sizeof *experiments ? experiments[i] : NULL; }
+
+const lab_experiment *lab_find(const char *name)
+{
+    for (size_t i = 0; lab_at(i); i++)
+        if (!strcmp(lab_at(i)->name, name)) return lab_at(i);
+    return NULL;
+}
