@@ -79,6 +79,12 @@ typedef struct crank_softmax_attributes { bool log; } crank_softmax_attributes;
  * dimensions: none, or one batch dimension (a batch of 1 broadcasts). Row strides of a, b, c, c0 may exceed their rows. */
 typedef struct crank_matmul_attributes { bool trans_a, trans_b; double alpha; } crank_matmul_attributes;
 
+/* "sparse_matmul": x f [n,a], v f [k], index i32 [k] -> y f [n,b]: a product with the sparse matrix S [rows,cols] that holds v_i at place
+ *     index_i of its rows one after the other: y = x S^T (a = cols, b = rows), or with `transpose` y = x S. Repeated places add, places
+ *     outside of S are left out; ascending ones are fast.
+ * "sparse_sample": a f [n,rows], b f [n,cols], index i32 [k] -> v (f or f32) [k] = (a^T b) at those places; 0 outside. */
+typedef struct crank_sparse_attributes { int64_t rows, cols; bool transpose; } crank_sparse_attributes;
+
 /* "rmsnorm": x f [n,d], w [d], [residual f [n,d]] -> y f [n,d], rstd f32 [n], [sum f [n,d]]
  *     z = x + residual (written to sum when there is a residual); rstd = 1/sqrt(mean(z^2) + epsilon); y = z * rstd * w
  * "rmsnorm_backward": dy f, z f, w [d], rstd f32 [n], [dres f [n,d]] -> dx f [n,d], [dw [d]]

@@ -48,6 +48,10 @@ CRANK_API crank_tensor *crank_matmul(crank_tensor *a, bool trans_a, crank_tensor
 CRANK_API crank_tensor *crank_matmul_full(crank_tensor *a, bool trans_a, crank_tensor *b, bool trans_b, double alpha,
                                           crank_tensor *bias, crank_tensor *c0, crank_dtype out);
 
+/* x S^T [n,rows], or with `transpose` x S [n,cols], with the sparse S [rows,cols] of values v [k] at the places index i32 [k] (of its rows
+ * one after the other); the gradient of v is that of these places alone. v is cast to x's type. */
+CRANK_API crank_tensor *crank_sparse_matmul(crank_tensor *x, crank_tensor *v, crank_tensor *index, int64_t rows, int64_t cols, bool transpose);
+
 /* Rows of a table, and elements of rows. */
 CRANK_API crank_tensor *crank_gather_rows(crank_tensor *table, crank_tensor *ids);
 /* The same in another float type: no copy is made, and the gradient reaches the table unrounded. */

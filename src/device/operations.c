@@ -94,6 +94,13 @@ static bool check_concat(const crank_call *call)
     return sum == call->out[0].dims[axis];
 }
 
+static bool check_sparse(const crank_call *call)
+{
+    const crank_sparse_attributes *a = call->attributes;
+    int64_t                        in = a->transpose ? a->rows : a->cols, out = a->transpose ? a->cols : a->rows;
+    return a->rows >= 1 && a->cols >= 1 && a->rows <= INT32_MAX / a->cols && call->in[0].dims[1] == in && call->out[0].dims[1] == out;
+}
+
 static bool check_pad(const crank_call *call)
 {
     const crank_pad_attributes *a = call->attributes;
@@ -178,6 +185,8 @@ static const signature table[] = {
     {"scatter_rows", "f[n,d] i[n] -> p[v,d]", false, NULL},
     {"pick", "f[n,c] i[n,k] -> f[n,k]", false, NULL},
     {"unpick", "f[n,k] i[n,k] -> f[n,c]", false, NULL},
+    {"sparse_matmul", "f[n,a] f[k] i[k] -> f[n,b]", true, check_sparse},
+    {"sparse_sample", "f[n,r] f[n,c] i[k] -> p[k]", false, NULL},
     {"segment_pool", "f[n,d] i[t] -> f[s,d]", true, check_segment_pool},
     {"segment_pool_backward", "f[s,d] i[t] -> f[n,d]", true, check_segment_pool_backward},
     {"softmax", "f[.] -> f[.]", true, NULL},

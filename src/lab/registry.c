@@ -4,9 +4,11 @@
 #include "lab/lab.h"
 
 extern const lab_experiment lab_lora;
+extern const lab_experiment lab_galore, lab_fira;
 
 static const lab_experiment *const experiments[] = {
     &lab_lora,
+    &lab_galore, &lab_fira,
 };
 
 const lab_experiment *lab_at(size_t i) { return i < sizeof experiments / sizeof *experiments ? experiments[i] : NULL; }

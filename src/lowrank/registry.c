@@ -3,8 +3,10 @@
 #include "crank/linear.h"
 
 extern const crank_map crank_map_lora, crank_map_dora;
+extern const crank_map crank_map_sltrain;
 
-static const crank_map *const built_in[] = { &crank_map_lora, &crank_map_dora, NULL };
+static const crank_map *const built_in[] = { &crank_map_lora, &crank_map_dora, &crank_map_sltrain,
+                                             NULL };
 
 /* Process-wide and guarded by its own lock: methods that programs add are code, which the process shares. */
 static registry methods = REGISTRY("low-rank method", built_in);

@@ -330,7 +330,7 @@ void subspace_count(subspace_tally *tally, const subspace_news *news)
 void subspace_tell(crank_context *context, const char *optimizer, subspace_tally *tally)
 {
     if (tally->count)
-        crank_log(context, CRANK_INFO, "%s: step %lld: new bases of %d matrices hold %.1f %% of the gradients' energy (the least %.1f %%)", optimizer,
+        crank_log(context, CRANK_DEBUG, "%s: step %lld: new bases of %d matrices hold %.1f %% of the gradients' energy (the least %.1f %%)", optimizer,
                   (long long)tally->step, tally->count, 100 * tally->sum / tally->count, 100 * tally->least);
     if (tally->kept)
         crank_log(context, CRANK_WARNING, "%s: step %lld: the gradients of %d matrices are not finite; their bases stay", optimizer, (long long)tally->step,

@@ -6,6 +6,7 @@
 #include "graph/gradcases_matmul.h"
 #include "graph/gradcases_segment.h"
 #include "graph/gradcases_shape.h"
+#include "graph/gradcases_sparse.h"
 #include "graph/gradcases_transformer.h"
 
 typedef struct gradient_case {
@@ -41,6 +42,8 @@ static const gradient_case cases[] = {
     {"unpick", unpick_case, 1},
     {"segment_pool", segment_pool_case, 6},
     {"segment_pool_backward", segment_pool_twice_case, 3},
+    {"sparse_matmul", sparse_matmul_case, 4},
+    {"sparse_sample", sparse_sample_case, 1},
     {"rmsnorm", rmsnorm_case, 5},
     {"layernorm", layernorm_case, 20},
     {"layernorm", residual_norm_case, 6},

@@ -22,6 +22,8 @@ const cpu_family cpu_families[] = {
     {CPU_AVX512, update_avx512_find},
     {CPU_AVX512, adam8bit_avx512_find},
     {CPU_AVX512, segment_avx512_find},
+    {CPU_AVX512, sparse_avx512_find},
+    {CPU_AVX2, sparse_avx2_find},
     {CPU_AVX2, segment_avx2_find},
     {CPU_AVX2, elementwise_avx2_find},
     {CPU_AVX2, activation_avx2_find},

@@ -41,7 +41,7 @@ typedef struct extent_attributes {
 } extent_attributes; /* scatter_rows: V; unpick: c */
 
 extern const crank_op op_copy, op_fill, op_concat, op_pad, op_matmul, op_scatter_rows, op_gather_rows, op_pick,
-    op_unpick, op_segment_pool, op_segment_pool_backward;
+    op_unpick, op_segment_pool, op_segment_pool_backward, op_sparse_matmul, op_sparse_sample;
 
 /* ---- refusals ---- */
 

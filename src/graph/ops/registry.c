@@ -17,6 +17,7 @@ static const crank_op *const operations[] = {
     /* reduce.c      */ &op_reduce,
     /* matmul.c      */ &op_matmul,
     /* gather.c      */ &op_gather_rows, &op_scatter_rows, &op_pick, &op_unpick,
+    /* sparse.c      */ &op_sparse_matmul, &op_sparse_sample,
     /* segment.c     */ &op_segment_pool, &op_segment_pool_backward,
     /* softmax.c     */ &op_softmax, &op_softmax_backward,
     /* norm.c        */ &op_rmsnorm, &op_rmsnorm_backward, &op_layernorm, &op_layernorm_backward,
