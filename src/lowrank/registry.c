@@ -4,9 +4,16 @@
 
 extern const crank_map crank_map_lora, crank_map_dora;
 extern const crank_map crank_map_sltrain;
+extern const crank_map crank_map_hydra, crank_map_sora, crank_map_allora, crank_map_asf_lora;
 
-static const crank_map *const built_in[] = { &crank_map_lora, &crank_map_dora, &crank_map_sltrain,
-                                             NULL };
+// clang-format off
+static const crank_map *const built_in[] = {
+    &crank_map_lora, &crank_map_dora,
+    &crank_map_sltrain,
+    &crank_map_hydra, &crank_map_sora, &crank_map_allora, &crank_map_asf_lora,
+    NULL
+};
+// clang-format on
 
 /* Process-wide and guarded by its own lock: methods that programs add are code, which the process shares. */
 static registry methods = REGISTRY("low-rank method", built_in);

@@ -31,8 +31,9 @@ typedef struct saving {
     void            **own;   /* host copies of views */
     char            **names; /* of plain pairs */
     json_t           *ranks, *alphas; /* patterns of plain pairs */
-    int64_t           rank;
+    int64_t           rank;           /* of the first pair that is written; 0: none so far */
     double            alpha;
+    bool             *gone;           /* [sites]: pairs of rank 0, which files do not hold */
 } saving;
 
 /* ---- json ---- */
@@ -93,32 +94,37 @@ static json_t *sorted(json_t *object)
 
 static const char *last_part(const char *path) { return strrchr(path, '.') ? strrchr(path, '.') + 1 : path; }
 
-static bool stands_on(const crank_attachment *attachment, const crank_linear *linear)
+static bool written(const saving *s, int site) { return !s->gone || !s->gone[site]; }
+
+static bool stands_on(const saving *s, const crank_linear *linear)
 {
-    for (int i = 0; i < attachment->count; i++)
-        if (attachment->sites[i].linear == linear) return true;
+    for (int i = 0; i < s->attachment->count; i++)
+        if (s->attachment->sites[i].linear == linear) return written(s, i);
     return false;
 }
 
 /* True when the last parts of the paths name exactly the linears that the attachment stands on. */
-static bool suffixes_suffice(const crank_attachment *attachment)
+static bool suffixes_suffice(const saving *s)
 {
-    const crank_linears *linears = attachment->linears;
+    const crank_attachment *attachment = s->attachment;
+    const crank_linears    *linears = attachment->linears;
     for (size_t i = 0; i < linears->count; i++) {
         bool named = false;
         for (int j = 0; j < attachment->count && !named; j++)
-            named = strcmp(last_part(attachment->sites[j].linear->name), last_part(linears->items[i]->name)) == 0;
-        if (named != stands_on(attachment, linears->items[i])) return false;
+            named = written(s, j) && strcmp(last_part(attachment->sites[j].linear->name), last_part(linears->items[i]->name)) == 0;
+        if (named != stands_on(s, linears->items[i])) return false;
     }
     return true;
 }
 
 /* PEFT's target_modules: the shortest list that any reader resolves to the same linears. */
-static json_t *targets(const crank_attachment *attachment)
+static json_t *targets(const saving *s)
 {
-    json_t *list = json_array();
-    bool    suffixes = suffixes_suffice(attachment);
+    const crank_attachment *attachment = s->attachment;
+    json_t                 *list = json_array();
+    bool                    suffixes = suffixes_suffice(s);
     for (int i = 0; i < attachment->count; i++) {
+        if (!written(s, i)) continue;
         const char *name = attachment->sites[i].linear->name;
         if (suffixes) name = last_part(name);
         bool known = false;
@@ -158,7 +164,7 @@ static json_t *common_config(const saving *s)
     const crank_attachment *a = s->attachment;
     json_t                 *config = json_pack(
         "{s:n, s:o, s:s, s:o, s:o, s:b, s:b, s:o, s:o, s:n, s:s}", "auto_mapping", "base_model_name_or_path",
-        s->base ? json_string(s->base) : json_null(), "peft_type", s->lora ? "LORA" : a->map->peft_type, "target_modules", targets(a),
+        s->base ? json_string(s->base) : json_null(), "peft_type", s->lora ? "LORA" : a->map->peft_type, "target_modules", targets(s),
         "exclude_modules", json_null(), "inference_mode", 1, "fan_in_fan_out", any_transposed(a), "modules_to_save", modules(s),
         "rank_pattern", s->lora ? json_incref(s->ranks) : pattern(a->where.rank_pattern), "revision", "task_type",
         task_type(s->model));
@@ -228,7 +234,7 @@ static crank_status write_own_config(crank_context *context, const saving *s, co
     for (const crank_option *option = a->map->options; option && option->type != CRANK_OPTION_END; option++)
         json_object_set_new(options, option->name, option_value(option, a->options));
     json_t *config = json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", 1, "method", a->map->name, "version",
-                               crank_version(), "options", options, "target_modules", targets(a), "rank_pattern",
+                               crank_version(), "options", options, "target_modules", targets(s), "rank_pattern",
                                pattern(a->where.rank_pattern), "alpha_pattern", pattern(a->where.alpha_pattern), "modules_to_save",
                                modules(s), "base_model_name_or_path", s->base ? json_string(s->base) : json_null(), "base",
                                *base ? json_string(base) : json_null());
@@ -244,8 +250,10 @@ static crank_status write_card(crank_context *context, const saving *s, const ch
     const crank_attachment *a = s->attachment;
     text_buffer             text = { 0 };
     int64_t                 values = 0;
+    int                     sites = 0;
+    for (int i = 0; i < a->count; i++) sites += written(s, i);
     for (size_t i = 0; i < s->count; i++) values += crank_view_count(&s->views[i].view);
-    json_t *base = json_string(s->base ? s->base : ""), *names = targets(a);
+    json_t *base = json_string(s->base ? s->base : ""), *names = targets(s);
     char   *quoted = base ? json_dumps(base, JSON_ENCODE_ANY) : NULL;
     text_puts(&text, "---\n");
     if (s->base && quoted) text_printf(&text, "base_model: %s\n", quoted);
@@ -253,7 +261,7 @@ static crank_status write_card(crank_context *context, const saving *s, const ch
     text_printf(&text, "# %s adapter\n\n%s%s%s.\n\n", a->map->name, a->map->summary, a->map->paper ? ", " : "",
                 a->map->paper ? a->map->paper : "");
     if (s->base) text_printf(&text, "- base model: %s\n", s->base);
-    text_printf(&text, "- %d linear maps:", a->count);
+    text_printf(&text, "- %d linear maps:", sites);
     for (size_t i = 0; i < json_array_size(names) && i < 24; i++)
         text_printf(&text, "%s `%s`", i ? "," : "", json_string_value(json_array_get(names, i)));
     text_printf(&text, "%s\n- %zu tensors, %lld values\n\nMade with crank %s.\n", json_array_size(names) > 24 ? ", ..." : "", s->count,
@@ -299,8 +307,14 @@ static crank_status add_pair(crank_context *context, saving *s, int i)
     float              *factors[2];
     crank_status        status = s->attachment->map->as_lora(context, site, &rank, &scale, &factors[0], &factors[1]);
     if (status) return status;
+    if (rank == 0) {
+        s->gone[i] = true;
+        crank_free(factors[0]);
+        crank_free(factors[1]);
+        return CRANK_OK;
+    }
     double alpha = scale * (double)rank;
-    if (i == 0) {
+    if (!s->rank) {
         s->rank = rank;
         s->alpha = alpha;
     }
@@ -327,10 +341,13 @@ static crank_status collect(crank_context *context, saving *s)
     s->views = crank_alloc(context, most, sizeof *s->views, "tensors of an adapter");
     s->own = crank_alloc(context, most, sizeof *s->own, "tensors of an adapter");
     s->names = crank_alloc(context, most, sizeof *s->names, "tensors of an adapter");
+    s->gone = crank_alloc(context, (size_t)s->attachment->count + 1, sizeof *s->gone, "sites of an adapter");
     s->ranks = json_object();
     s->alphas = json_object();
-    if (!s->views || !s->own || !s->names || !s->ranks || !s->alphas) return CRANK_FAILED;
+    if (!s->gone || !s->views || !s->own || !s->names || !s->ranks || !s->alphas) return CRANK_FAILED;
     for (int i = 0; status == CRANK_OK && s->lora && i < s->attachment->count; i++) status = add_pair(context, s, i);
+    if (status == CRANK_OK && s->lora && !s->rank)
+        status = crank_fail(context, CRANK_USAGE, "the adapter has rank 0 on every linear: the model is the base model, and nothing can be written");
     for (size_t i = 0; status == CRANK_OK && i < s->list.count; i++)
         if (!s->lora || s->list.items[i].param->role != CRANK_ROLE_METHOD) status = add_view(context, s, &s->list.items[i]);
     return status;
@@ -345,6 +362,7 @@ static void saving_free(saving *s)
     crank_free(s->own);
     crank_free(s->names);
     crank_free(s->views);
+    crank_free(s->gone);
     json_decref(s->ranks);
     json_decref(s->alphas);
     adapter_list_free(&s->list);
@@ -413,7 +431,10 @@ static crank_status save(crank_context *context, saving *s, const char *folder)
 crank_status crank_adapter_save(crank_context *context, crank_model *model, crank_attachment *attachment, const char *folder,
                                 const char *base)
 {
-    saving s = { .model = model, .attachment = attachment, .base = base, .peft = attachment->map->peft_type != NULL };
+    const crank_map *map = attachment->map;
+    /* A method of PEFT's type without names of its own there leaves plain pairs. */
+    bool   pairs = map->peft_type && !map->peft_name && map->as_lora;
+    saving s = { .model = model, .attachment = attachment, .base = base, .peft = map->peft_type != NULL, .lora = pairs };
     return save(context, &s, folder);
 }
 
