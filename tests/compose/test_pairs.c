@@ -144,7 +144,8 @@ static void low_rank_methods_with_adamw_are_never_refused(void **state)
     for (size_t m = 0; crank_map_at(m); m++)
         for (int family = 0; family < 2; family++) {
             run_words w = words_of(family ? "bert" : "llama", family ? "labels.tsv" : "text.txt", "method", family ? "loss.objective=classification model.labels=3" : "");
-            words_split(&w, "train.steps=2 train.batch=2 model.compute=f32 optim.method=adamw");
+            words_split(&w, "train.steps=2 train.batch=2 model.compute=f32");
+            if (!crank_map_at(m)->update) words_split(&w, "optim.method=adamw"); /* others move their parameters themselves */
             words_add(&w, "lowrank.method=%s", crank_map_at(m)->name);
             runs_remove(runs_path("method"));
             runs_finish(&w);
