@@ -42,6 +42,7 @@ struct crank_param {
     void         *user;      /* of the room that made it (linear, optimiser unit) */
     bool          mapped;    /* data points into a mapped file: read only */
     bool          moved;  /* its method's `update` moves it (crank_map): the run's optimiser leaves it alone */
+    bool          folded; /* a method writes into it between runs (ReLoRA): checkpoints hold it although it is not trained */
     double        rate_factor; /* of its optimiser unit: multiplies the rate of the step. 1 unless its method says so (LoRA+) */
     crank_param  *clock;       /* of its optimiser unit (crank_unit.clock), written by its method's `period`; NULL: the run's own */
 };

@@ -14,7 +14,6 @@
 
 #include "crank/linalg.h"
 #include "crank/linear.h"
-#include "crank/optim.h"
 
 typedef struct {
     int64_t     rank, steps, iterations, warmup;
@@ -157,13 +156,21 @@ static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor 
     return y0;
 }
 
+/* The step scalars with the iteration's own count, and its warm-up on the rate. */
+static crank_tensor *iteration_scalars(crank_graph *graph, const state *st)
+{
+    crank_tensor *scalars = crank_step_scalars(graph), *clock = crank_use(graph, st->clock);
+    crank_tensor *parts[] = { crank_mul(crank_slice(scalars, 0, CRANK_SCALAR_RATE, 1), crank_slice(clock, 0, 1, 1)), crank_slice(clock, 0, 0, 1),
+                              crank_slice(scalars, 0, CRANK_SCALAR_CLIP, CRANK_SCALARS - CRANK_SCALAR_CLIP) };
+    return crank_concat(parts, 3, 0);
+}
+
 static void adam(crank_graph *graph, const crank_site *site, crank_param *param, crank_tensor *gradient, crank_param *m, crank_param *v, double decay)
 {
     const options        *opt = site->options;
     const state          *st = site->state;
-    crank_unit            unit = { .param = param, .clock = st->clock };
     crank_adam_attributes attributes = { .beta1 = opt->beta1, .beta2 = opt->beta2, .epsilon = opt->epsilon, .decay = decay, .rate_factor = 1, .seed = site->seed };
-    crank_adamw(crank_use(graph, param), crank_contiguous(gradient), crank_use(graph, m), crank_use(graph, v), crank_unit_scalars(graph, &unit), &attributes);
+    crank_adamw(crank_use(graph, param), crank_contiguous(gradient), crank_use(graph, m), crank_use(graph, v), iteration_scalars(graph, st), &attributes);
 }
 
 /* Sum over the columns of a * b: [rows] */

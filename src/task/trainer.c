@@ -137,7 +137,7 @@ int64_t trainer_trainable(const task_trainer *trainer)
 bool trainer_saves(const task_trainer *trainer, const crank_param *param)
 {
     (void)trainer;
-    return param->role == CRANK_ROLE_METHOD || param->role == CRANK_ROLE_STATE || (param->role == CRANK_ROLE_WEIGHT && param->trainable);
+    return param->role == CRANK_ROLE_METHOD || param->role == CRANK_ROLE_STATE || (param->role == CRANK_ROLE_WEIGHT && (param->trainable || param->folded));
 }
 
 /* ---- batches ---- */

@@ -20,6 +20,13 @@ static crank_status check_reference(crank_context *context, const task_trainer *
                               "objective `%s` compares with the model as it was, and %s is trained: train an adapter alone, or store the "
                               "reference's log-probabilities with the data",
                               trainer->recipe->objective->name, trainer->units[i].param->name);
+    const crank_params *params = crank_model_params(trainer->model);
+    for (size_t i = 0; i < crank_params_count(params); i++)
+        if (crank_params_at(params, i)->folded)
+            return crank_fail(context, CRANK_USAGE,
+                              "objective `%s` compares with the model as it was, and the method folds its updates into %s: choose another method, or "
+                              "store the reference's log-probabilities with the data",
+                              trainer->recipe->objective->name, crank_params_at(params, i)->name);
     return CRANK_OK;
 }
 
