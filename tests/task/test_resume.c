@@ -26,6 +26,8 @@ static const variety varieties[] = {
     {"llama", "text.txt", "lowrank.method=sltrain lowrank.rank=3 lowrank.density=0.2", "adapter/adapter_model.safetensors"},
     {"llama", "text.txt", "lowrank.method=sst lowrank.rank=2 lowrank.steps=4 train.accumulate=2", "adapter/adapter_model.safetensors"},
     {"llama", "text.txt", "lowrank.method=relora lowrank.rank=2 lowrank.every=4 lowrank.restart=2 lowrank.prune=0.5", "adapter/adapter_model.safetensors"},
+    {"llama", "text.txt", "lowrank.method=gradnormlorp lowrank.rank=3 optim.method=galore optim.rank=2 optim.gap=3", "adapter/adapter_model.safetensors"},
+    {"llama", "text.txt", "lowrank.method=welore lowrank.gate=0", "adapter/adapter_model.safetensors"},
     {"llama", "text.txt", "lowrank.method=none optim.method=muon", "model/model.safetensors"},
     {"llama", "text.txt", "lowrank.method=none optim.method=adafactor optim.beta1=0.9", "model/model.safetensors"},
     {"bert", "labels.tsv", "loss.objective=classification model.labels=3 lowrank.dropout=0.05", "adapter/adapter_model.safetensors"},
