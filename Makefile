@@ -27,6 +27,10 @@ demo: all
 test: all
 	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
 
+# The suites that hold on every device, on a GPU: needs a build with CUDA and a card.
+test-gpu: all
+	@cd $(BUILD) && CRANK_TEST_DEVICE=cuda ctest --output-on-failure -R '^(gpu\.|graph\.|linear\.|lowrank\.|optim\.|model\.families|compose\.|task\.(lora_curve|precision|resume|trainer_hooks))'
+
 # make install [PREFIX=/usr/local] [DESTDIR=...]
 install: all
 	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) $(if $(PREFIX),--prefix "$(PREFIX)")
@@ -34,4 +38,4 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all deps demo test install clean
+.PHONY: all deps demo test test-gpu install clean

@@ -203,7 +203,7 @@ static void attention(bench *b, const model *m)
     int64_t n = m->tokens, h = m->heads, d = m->hidden / m->heads, segments = n / m->segment;
     double pairs = (double)n * (double)m->segment * (m->causal ? 0.5 : 1) * (double)h,
            product_flop = 2 * pairs * (double)d;
-    crank_attention_attributes attributes = {m->causal ? CRANK_MASK_CAUSAL : CRANK_MASK_NONE, 0, 0.125};
+    crank_attention_attributes attributes = {m->causal ? CRANK_MASK_CAUSAL : CRANK_MASK_NONE, 0, 0.125, 0};
     crank_view in[4] = {view(b, b->type, DIMS(n, h, d)), view(b, b->type, DIMS(n, h, d)),
                         view(b, b->type, DIMS(n, h, d)), ids(b, NULL, m->segment, segments + 1)};
     crank_view out[2] = {view(b, b->type, DIMS(n, h, d)), view(b, CRANK_F32, DIMS(h, n))};

@@ -51,7 +51,28 @@ struct crank_device {
     crank_status (*download)(crank_context *context, crank_device *device, void *host, const void *from, size_t bytes);
     crank_status (*synchronize)(crank_context *context, crank_device *device);
     void (*close)(crank_device *device);
+    /* Bodies that are called between capture_begin and capture_end are recorded instead of run; `launch` runs all of them at once, on
+     * the same memory, as often as wanted. NULL where a run is a plain loop. */
+    crank_status (*capture_begin)(crank_context *context, crank_device *device);
+    crank_status (*capture_end)(crank_context *context, crank_device *device, void **program);
+    crank_status (*launch)(crank_context *context, crank_device *device, void *program);
+    void (*program_free)(crank_device *device, void *program);
+    /* Bytes of device memory that are free, and all; NULL on a host device (the system tells). */
+    crank_status (*memory)(crank_context *context, crank_device *device, size_t *available, size_t *total);
 };
+
+/* Opens a device by name: "cpu", "cuda" (the first card) or "cuda:N"; "auto" takes a card when there is one. `bodies` as for
+ * crank_device_cpu. CUDA lives in a plugin, libcrank-cuda.so, which is looked for in $CRANK_CUDA_PLUGIN, beside the program, and in
+ * the library folders of its installation. */
+typedef struct crank_device_options {
+    const char *name;          /* NULL: "cpu" */
+    const char *bodies;        /* of the CPU device; may be NULL */
+    bool        deterministic; /* only bodies that give the same bits every time; the CPU's always do */
+} crank_device_options;
+CRANK_API crank_device *crank_device_open(crank_context *context, const crank_device_options *options);
+
+/* One line for each GPU that could be opened (i from 0); false past the last, with the reason in `text` when i is 0. */
+CRANK_API bool crank_device_describe(int i, char *text, size_t size);
 
 /* The CPU device. `bodies` restricts the choice for tests: "plain", "avx2", "avx512", "avx512bf16", "amx" name the highest
  * level that may be used; NULL the best that this processor has (CRANK_BODIES in the environment has the same effect). A

@@ -68,6 +68,7 @@ typedef struct crank_model_inputs {
     crank_tensor *types;     /* i32 [n] token types of encoders, or NULL: all 0 */
     crank_model_cache *cache; /* with position: generation of one sequence; tokens are appended to it */
     crank_tensor *position;  /* i32 [1]: tokens in the cache before this run */
+    int64_t       longest;   /* no segment has more tokens; 0: not known */
 } crank_model_inputs;
 
 /* Records the body: hidden states [n, hidden] after the last norm. */

@@ -105,6 +105,7 @@ typedef struct crank_attention_attributes {
     crank_mask_kind mask;
     int64_t         window; /* 0: unlimited; with MASK_NONE it is symmetric: |i - j| < window */
     double          scale;
+    int64_t         longest; /* an upper bound of a segment's tokens that the caller knows; 0: none. Bodies may be slower without it */
 } crank_attention_attributes;
 /* "attention": q f [n,hq,d], k f [n,hk,d], v f [n,hk,d], segments i32 [s+1] (first token of each packed row, ascending, the
  *     last is n; repeated values are empty rows) -> o f [n,hq,d], lse f32 [hq,n].  hq % hk == 0: head h reads h / (hq/hk).

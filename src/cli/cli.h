@@ -13,6 +13,7 @@ typedef struct cli_common {
     bool        json, quiet, verbose, help;
     int64_t     threads;
     const char *plugin;
+    const char *device; /* NULL: auto */
 } cli_common;
 
 typedef struct cli_call {

@@ -7,6 +7,23 @@
 #include "cli/cli.h"
 #include "task/machine.h"
 
+/* The GPUs that could be used, or why there are none. */
+static void put_cards(void)
+{
+    char text[512];
+    int  count = 0;
+    while (crank_device_describe(count, text, sizeof text)) printf("%s %s\n", count++ ? "                 " : "GPU              ", text);
+    if (!count) printf("GPU               none: %s\n", text);
+}
+
+static json_t *list_cards(void)
+{
+    char    text[512];
+    json_t *list = json_array();
+    for (int i = 0; crank_device_describe(i, text, sizeof text); i++) json_array_append_new(list, json_string(text));
+    return list;
+}
+
 static crank_status run(cli_call *cli)
 {
     const char   *levels[16];
@@ -17,10 +34,10 @@ static crank_status run(cli_call *cli)
     int64_t      at_start = memory_peak();
     crank_status status = machine_measure(cli->context, device, &rates);
     if (status == CRANK_OK && cli->common.json) {
-        json_t *root = json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:f}", "version", crank_version(), "level", device->level, "threads",
+        json_t *root = json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:f, s:o}", "version", crank_version(), "level", device->level, "threads",
                                  crank_threads(cli->context), "memory_total", (json_int_t)memory_total(), "memory_available",
                                  (json_int_t)memory_available(), "own_memory", (json_int_t)at_start, "f32_flops", rates.f32, "bf16_flops", rates.bf16,
-                                 "copy_bytes", rates.copy);
+                                 "copy_bytes", rates.copy, "gpus", list_cards());
         char *text = root ? json_text(cli->context, root, 0) : NULL;
         if (text) puts(text);
         else status = CRANK_FAILED;
@@ -38,6 +55,7 @@ static crank_status run(cli_call *cli)
         if (device->bf16) printf("products in bf16  %.0f GFLOP/s: `auto` computes in bf16\n", rates.bf16 * 1e-9);
         else printf("products in bf16  not native: `auto` computes in f32\n");
         printf("memory copy       %.1f GB/s (read + written)\n", rates.copy * 1e-9);
+        put_cards();
     }
     device->close(device);
     return status;

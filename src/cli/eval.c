@@ -95,6 +95,7 @@ static crank_status evaluate(cli_call *cli, const options *o, const loaded *l)
     dataset_options *data = recipe ? crank_options_new(cli->context, dataset_option_table, sizeof *data) : NULL;
     data_set        *set = data ? open_set(cli, o, l, recipe, data) : NULL;
     task_trainer    *trainer = set ? trainer_new(cli->context, l->model, recipe, 0) : NULL;
+    if (trainer) trainer_set_longest(trainer, dataset_longest(set));
     evaluation       result;
     trainer_memory   memory;
     crank_status     status = trainer ? trainer_plan(cli->context, trainer, dataset_largest_tokens(set), dataset_largest_sequences(set),

@@ -9,7 +9,7 @@ crank_status load_model(cli_call *cli, const char *folder, const char *adapter, 
     model_section       section = {.compute = compute, .weights = "auto"};
     crank_model_options options = {0};
     char                pooling[16];
-    *out = (loaded){.device = crank_device_cpu(cli->context, NULL)};
+    *out = (loaded){.device = crank_device_open(cli->context, &(crank_device_options){.name = cli->common.device ? cli->common.device : "auto"})};
     if (!out->device) return crank_last_status(cli->context);
     crank_status status = task_precision(cli->context, &section, out->device, &options.compute, &options.weights);
     char *place = status == CRANK_OK ? hub_resolve(cli->context, folder) : NULL, *above = place && adapter ? hub_resolve(cli->context, adapter) : NULL;

@@ -15,6 +15,7 @@ const crank_option cli_common_options[] = {
     CRANK_BOOL(cli_common, verbose, false, "more log lines"),
     CRANK_BOOL(cli_common, help, false, "show this help"),
     CRANK_INT(cli_common, threads, 0, 0, 1024, "threads; 0: all cores"),
+    CRANK_STRING(cli_common, device, NULL, "cpu, cuda, cuda:N or auto: where models run; auto takes a GPU when there is one"),
     CRANK_STRING(cli_common, plugin, NULL, "shared object with methods to register (built against the installed headers)"),
     CRANK_END
 };

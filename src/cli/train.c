@@ -89,6 +89,7 @@ static crank_status run(cli_call *cli)
     task_recipe   *recipe = task_recipe_load(cli->context, path, (const char *const *)cli->words + first, (size_t)(cli->word_count - first));
     if (!recipe) return crank_last_status(cli->context);
     if (cli->common.threads && !recipe->train->threads) recipe->train->threads = cli->common.threads;
+    if (cli->common.device) recipe->model->device = cli->common.device;
     if (o->print_recipe || o->start) {
         crank_status status = o->start ? start_write(cli->context, recipe, o->start) : print_recipe(cli, recipe);
         task_recipe_free(recipe);

@@ -313,6 +313,7 @@ void dataset_close(data_set *set)
 
 int64_t dataset_batches_per_epoch(const data_set *set) { return set->per_epoch; }
 int64_t dataset_largest_tokens(const data_set *set) { return set->largest_tokens; }
+int64_t dataset_longest(const data_set *set) { return set->context; }
 int64_t dataset_largest_sequences(const data_set *set) { return set->largest_sequences; }
 bool    dataset_has_types(const data_set *set) { return set->types; }
 int64_t dataset_rows(const data_set *set) { return set->table.row_count; }

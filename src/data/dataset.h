@@ -49,6 +49,7 @@ crank_status dataset_batch(crank_context *context, data_set *set, int64_t k, int
 
 int64_t dataset_largest_tokens(const data_set *set);    /* of any batch: for the memory plan */
 int64_t dataset_largest_sequences(const data_set *set);
+int64_t dataset_longest(const data_set *set);          /* no sequence has more tokens */
 bool    dataset_has_types(const data_set *set);          /* token types: pairs of texts */
 size_t  dataset_bytes(const data_set *set);              /* memory that it holds */
 /* "7473 rows, 1.2M tokens, 62 % of them trained; 3 rows cut to 512 tokens; schema prompt + completion". malloc'd; crank_free. */

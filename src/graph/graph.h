@@ -44,7 +44,16 @@ typedef struct graph_step {
     void       (*slot_free)(void *);
     double       seconds; /* profile */
     int64_t      calls;
+    bool         warm; /* the profile has left out the first of several calls, which prepares */
 } graph_step;
+
+/* A captured run of all segments (-1) or one. */
+typedef struct graph_program {
+    int      segment;
+    uint64_t memory;  /* of all addresses that it was captured with */
+    int      runs;    /* plain runs on this memory */
+    void    *program; /* NULL: not captured */
+} graph_program;
 
 struct crank_graph {
     crank_context *context;
@@ -78,6 +87,8 @@ struct crank_graph {
     size_t      arena, workspace;
     crank_pool *pool;
     bool        own_pool;
+    graph_program *programs;
+    int            program_count;
     crank_plan_summary summary;
 };
 
@@ -101,6 +112,7 @@ size_t        tensor_bytes(const crank_tensor *tensor); /* of a root: what it ta
 /* The passes of the plan; each changes the node list in place. They return false when memory is out (message set). */
 bool plan_remove_dead(crank_graph *graph);
 bool plan_fuse(crank_graph *graph);
+bool plan_stack(crank_graph *graph);
 bool plan_hoist_updates(crank_graph *graph);
 /* Computes blocks 1..blocks again in the reverse pass, and with `cheap` also single operations marked cheap. */
 bool plan_recompute(crank_graph *graph, int blocks, bool cheap);

@@ -114,13 +114,27 @@ static void keep_borders(crank_graph *graph, recompute *pass)
     }
 }
 
-/* Dropping a cheap node pays only when what it reads lives anyway until the reverse pass. */
+static size_t result_bytes(const crank_node *node)
+{
+    size_t bytes = 0;
+    for (int j = 0; j < node->output_count; j++)
+        if (node->outputs[j]) bytes += tensor_bytes(node->outputs[j]);
+    return bytes;
+}
+
+/* Dropping a cheap node pays only when what it reads lives anyway until the reverse pass, and when its results are no crumbs beside
+ * those of the others (factors of adapters in another type: hundreds of calls for a thousandth of the memory). */
 static void keep_cheap_of_dead_operands(crank_graph *graph, recompute *pass, const bool *read_in_reverse, int blocks)
 {
+    size_t all = 0;
+    for (int i = 0; i < graph->node_count; i++) {
+        const crank_node *node = graph->nodes[i];
+        if (!node->backward && !node_is_view(node) && node->outputs[0] && pass->dropped[node->outputs[0]->id]) all += result_bytes(node);
+    }
     for (int i = 0; i < graph->node_count; i++) {
         crank_node *node = graph->nodes[i];
         if (node->backward || node_is_view(node) || (node->block > 0 && node->block <= blocks)) continue;
-        bool lives = true;
+        bool lives = result_bytes(node) >= all / 2000;
         for (int j = 0; j < node->input_count && lives; j++) {
             crank_tensor *input = node->inputs[j];
             if (!input) continue;

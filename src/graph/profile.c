@@ -6,7 +6,8 @@
 #include "graph/graph.h"
 
 typedef struct row {
-    const char *name, *body;
+    char        name[48]; /* of the operation; products by their shape: "matmul 512x1536x384+" is m x n x k, added to another tensor */
+    const char *body;
     int         nodes;
     int64_t     calls;
     double      flops, bytes, seconds;
@@ -15,7 +16,7 @@ typedef struct row {
 void crank_graph_profile(crank_graph *graph, bool on)
 {
     graph->profile = on;
-    for (int i = 0; i < graph->step_count; i++) graph->steps[i].seconds = 0, graph->steps[i].calls = 0;
+    for (int i = 0; i < graph->step_count; i++) graph->steps[i].seconds = 0, graph->steps[i].calls = 0, graph->steps[i].warm = false;
 }
 
 /* Bytes that one run of a node moves at least: every operand and result once. */
@@ -36,14 +37,31 @@ static int by_seconds(const void *a, const void *b)
     return x->bytes < y->bytes ? 1 : x->bytes > y->bytes ? -1 : 0;
 }
 
+static void name_row(const crank_node *node, char name[48])
+{
+    const crank_tensor *a = node->inputs[0], *c = node->outputs[0];
+    if (strcmp(node->op->name, "matmul") || c->rank < 2) {
+        snprintf(name, 48, "%s", node->op->name);
+        return;
+    }
+    int64_t k = a->dims[a->rank - (((const crank_matmul_attributes *)node->attributes)->trans_a ? 2 : 1)];
+    snprintf(name, 48, "matmul %lldx%lldx%lld%s", (long long)c->dims[c->rank - 2], (long long)c->dims[c->rank - 1], (long long)k,
+             node->input_count > 3 && node->inputs[3] ? "+" : "");
+}
+
 static int collect(const crank_graph *graph, row *rows)
 {
     int count = 0;
     for (int i = 0; i < graph->step_count; i++) {
         const graph_step *step = &graph->steps[i];
         int               k = 0;
-        while (k < count && (strcmp(rows[k].name, step->node->op->name) || strcmp(rows[k].body, step->body.name))) k++;
-        if (k == count) rows[count++] = (row){.name = step->node->op->name, .body = step->body.name};
+        char              name[48];
+        name_row(step->node, name);
+        while (k < count && (strcmp(rows[k].name, name) || strcmp(rows[k].body, step->body.name))) k++;
+        if (k == count) {
+            rows[count] = (row){.body = step->body.name};
+            memcpy(rows[count++].name, name, sizeof name);
+        }
         int64_t runs = step->calls ? step->calls : 1;
         rows[k].nodes++;
         rows[k].calls += step->calls;
@@ -69,14 +87,14 @@ char *crank_graph_table(crank_graph *graph, double flop_rate, double byte_rate)
     int    count = collect(graph, rows);
     double total = 0, floor_total = 0;
     for (int i = 0; i < count; i++) total += rows[i].seconds;
-    fprintf(out, "%-24s %-11s %6s %9s %9s %9s %6s %9s %8s %7s\n", "operation", "body", "nodes", "GFLOP", "GB", "ms", "share", "GFLOP/s",
+    fprintf(out, "%-28s %-11s %6s %9s %9s %9s %6s %9s %8s %7s\n", "operation", "body", "nodes", "GFLOP", "GB", "ms", "share", "GFLOP/s",
             "GB/s", "roof");
     for (int i = 0; i < count; i++) {
         const row *r = &rows[i];
         double     by_flops = flop_rate > 0 ? r->flops / flop_rate : 0, by_bytes = byte_rate > 0 ? r->bytes / byte_rate : 0;
         double     least = by_flops > by_bytes ? by_flops : by_bytes;
         floor_total += least;
-        fprintf(out, "%-24s %-11s %6d %9.3f %9.3f %9.3f %5.1f%% %9.1f %8.1f", r->name, r->body, r->nodes, r->flops * 1e-9, r->bytes * 1e-9,
+        fprintf(out, "%-28s %-11s %6d %9.3f %9.3f %9.3f %5.1f%% %9.1f %8.1f", r->name, r->body, r->nodes, r->flops * 1e-9, r->bytes * 1e-9,
                 r->seconds * 1e3, total > 0 ? 100 * r->seconds / total : 0, r->seconds > 0 ? r->flops / r->seconds * 1e-9 : 0,
                 r->seconds > 0 ? r->bytes / r->seconds * 1e-9 : 0);
         if (least > 0 && r->seconds > 0)
@@ -84,7 +102,7 @@ char *crank_graph_table(crank_graph *graph, double flop_rate, double byte_rate)
         else
             fprintf(out, " %7s\n", "-");
     }
-    fprintf(out, "%-24s %-11s %6d %9s %9s %9.3f", "total", "", graph->step_count, "", "", total * 1e3);
+    fprintf(out, "%-28s %-11s %6d %9s %9s %9.3f", "total", "", graph->step_count, "", "", total * 1e3);
     if (floor_total > 0 && total > 0) fprintf(out, " 100.0%% %9s %8s %6.1f%%", "", "", 100 * floor_total / total);
     fprintf(out, "\n");
     fclose(out);

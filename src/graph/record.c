@@ -19,6 +19,9 @@ crank_graph *crank_graph_new(crank_context *context, crank_device *device)
 void crank_graph_free(crank_graph *graph)
 {
     if (!graph) return;
+    for (int i = 0; i < graph->program_count; i++)
+        if (graph->programs[i].program) graph->device->program_free(graph->device, graph->programs[i].program);
+    free(graph->programs);
     for (int i = 0; i < graph->step_count; i++) {
         if (graph->steps[i].slot && graph->steps[i].slot_free) graph->steps[i].slot_free(graph->steps[i].slot);
         free(graph->steps[i].views);

@@ -1,4 +1,7 @@
-/* run.c - the loop over a planned graph, and host access to inputs and results. */
+/* run.c - the loop over a planned graph, and host access to inputs and results.
+ *
+ * On a device that can capture, the first run of a graph is the plain loop (bodies prepare what they need), the second is captured, and
+ * from then on the captured program is launched at once, as long as no buffer has moved. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,38 +53,87 @@ static double seconds_now(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* Writes the addresses of a step's operands into its views; mixes them into *memory. */
+static void place_step(crank_graph *graph, graph_step *step, uint64_t *memory)
+{
+    crank_node *node = step->node;
+    for (int i = 0; i < node->input_count + node->output_count; i++) {
+        const crank_tensor *tensor = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
+        if (tensor) step->views[i].data = address(graph, tensor);
+        *memory = (*memory ^ (uintptr_t)step->views[i].data) * 0x9e3779b97f4a7c15u;
+    }
+}
+
 static crank_status run_step(crank_graph *graph, graph_step *step)
 {
     crank_node *node = step->node;
-    for (int i = 0; i < node->input_count; i++)
-        if (node->inputs[i]) step->views[i].data = address(graph, node->inputs[i]);
-    for (int i = 0; i < node->output_count; i++)
-        if (node->outputs[i]) step->views[node->input_count + i].data = address(graph, node->outputs[i]);
-    crank_call call = {.device = graph->device, .in = step->views, .inputs = node->input_count,
-                       .out = step->views + node->input_count, .outputs = node->output_count, .attributes = node->attributes,
-                       .workspace = pool_workspace(graph->pool), .slot = &step->slot, .slot_free = &step->slot_free};
-    return step->body.run(graph->context, &call);
+    crank_call  call = {.device = graph->device, .in = step->views, .inputs = node->input_count,
+                        .out = step->views + node->input_count, .outputs = node->output_count, .attributes = node->attributes,
+                        .workspace = pool_workspace(graph->pool), .slot = &step->slot, .slot_free = &step->slot_free};
+    double       start = graph->profile ? seconds_now() : 0;
+    crank_status status = step->body.run(graph->context, &call);
+    if (status != CRANK_OK) return crank_fail_in(graph->context, "operation %s", node->op->name);
+    if (graph->profile) {
+        if (!graph->device->host) status = graph->device->synchronize(graph->context, graph->device);
+        if (step->calls == 1 && !step->warm) step->seconds = 0, step->calls = 0, step->warm = true;
+        step->seconds += seconds_now() - start;
+        step->calls++;
+    }
+    return status;
+}
+
+static crank_status run_loop(crank_graph *graph, int segment)
+{
+    crank_status status = CRANK_OK;
+    for (int i = 0; i < graph->step_count && status == CRANK_OK; i++)
+        if (segment < 0 || graph->steps[i].node->segment == segment) status = run_step(graph, &graph->steps[i]);
+    return status;
+}
+
+static graph_program *program_of(crank_graph *graph, int segment)
+{
+    for (int i = 0; i < graph->program_count; i++)
+        if (graph->programs[i].segment == segment) return &graph->programs[i];
+    graph_program *programs = realloc(graph->programs, ((size_t)graph->program_count + 1) * sizeof *programs);
+    if (!programs) return NULL;
+    graph->programs = programs;
+    programs[graph->program_count] = (graph_program){.segment = segment};
+    return &programs[graph->program_count++];
+}
+
+static crank_status capture(crank_graph *graph, graph_program *p)
+{
+    crank_device *device = graph->device;
+    void         *program = NULL;
+    crank_status  status = device->capture_begin(graph->context, device);
+    if (status != CRANK_OK) return status;
+    status = run_loop(graph, p->segment);
+    crank_status ended = device->capture_end(graph->context, device, &program);
+    if (status == CRANK_OK && ended == CRANK_OK) p->program = program;
+    else if (program) device->program_free(device, program);
+    return status == CRANK_OK ? ended : status;
 }
 
 static crank_status run_range(crank_graph *graph, int segment)
 {
     if (graph->status != CRANK_OK) return crank_graph_status(graph);
     if (!graph->planned || graph->dry) return crank_fail(graph->context, CRANK_USAGE, "a graph runs after crank_plan, and never after a dry plan");
-    crank_status status = take_leaves(graph);
+    crank_device *device = graph->device;
+    crank_status  status = take_leaves(graph);
     if (status == CRANK_OK) status = pool_reserve(graph->context, graph->pool, graph->arena, graph->workspace);
-    for (int i = 0; i < graph->step_count && status == CRANK_OK; i++) {
-        graph_step *step = &graph->steps[i];
-        if (segment >= 0 && step->node->segment != segment) continue;
-        double start = graph->profile ? seconds_now() : 0;
-        status = run_step(graph, step);
-        if (status != CRANK_OK) return crank_fail_in(graph->context, "operation %s", step->node->op->name);
-        if (graph->profile) {
-            if (!graph->device->host) status = graph->device->synchronize(graph->context, graph->device);
-            step->seconds += seconds_now() - start;
-            step->calls++;
-        }
+    if (status != CRANK_OK) return status;
+    uint64_t memory = (uintptr_t)pool_workspace(graph->pool);
+    for (int i = 0; i < graph->step_count; i++)
+        if (segment < 0 || graph->steps[i].node->segment == segment) place_step(graph, &graph->steps[i], &memory);
+    graph_program *p = device->capture_begin && !graph->profile ? program_of(graph, segment) : NULL;
+    if (!p) return run_loop(graph, segment);
+    if (p->memory != memory) { /* buffers are elsewhere: what was captured would use the old ones */
+        if (p->program) device->program_free(device, p->program);
+        *p = (graph_program){.segment = segment, .memory = memory};
     }
-    return status;
+    if (p->runs++ == 0) return run_loop(graph, segment);
+    if (!p->program) status = capture(graph, p);
+    return status == CRANK_OK ? device->launch(graph->context, device, p->program) : status;
 }
 
 crank_status crank_run(crank_graph *graph) { return run_range(graph, -1); }

@@ -28,7 +28,7 @@ static void build_layer(crank_model *model, int i, crank_unary_kind activation, 
     nn_attention *a = &block->attention;
     int reads = model_next_reads(model);
     *a = (nn_attention){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
-    a->attributes = (crank_attention_attributes){CRANK_MASK_NONE, 0, 1 / sqrt((double)c->head_dim)};
+    a->attributes = (crank_attention_attributes){CRANK_MASK_NONE, 0, 1 / sqrt((double)c->head_dim), 0};
     block->norms_last = true;
     a->q = model_layer_dense(model, i, "attention.q_lin", c->hidden, c->hidden, reads, 0);
     a->k = model_layer_dense(model, i, "attention.k_lin", c->hidden, c->hidden, reads, 0);

@@ -65,6 +65,7 @@ crank_tensor *crank_model_features(crank_graph *graph, crank_model *model, const
                         .types = inputs->types,
                         .segments = inputs->segments,
                         .position = inputs->position,
+                        .longest = inputs->longest,
                         .cache = inputs->cache ? &inputs->cache->cache : NULL};
     if (model->body.rope.kind != NN_ROPE_NONE) {
         int64_t n = inputs->cache ? inputs->cache->cache.capacity : inputs->ids->dims[0];

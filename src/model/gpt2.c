@@ -36,7 +36,7 @@ static void build_layer(crank_model *model, int i, scaling scale, crank_unary_ki
     nn_attention *a = &block->attention;
     *a = (nn_attention){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
     a->attributes = (crank_attention_attributes){
-        CRANK_MASK_CAUSAL, 0, (scale.by_head ? 1 / sqrt((double)c->head_dim) : 1) / (scale.by_layer ? i + 1 : 1)};
+        CRANK_MASK_CAUSAL, 0, (scale.by_head ? 1 / sqrt((double)c->head_dim) : 1) / (scale.by_layer ? i + 1 : 1), 0};
     block->attention_norm = model_layer_norm(model, i, "ln_1", c->hidden, true);
     a->qkv = model_layer_dense(model, i, "attn.c_attn", c->hidden, 3 * c->hidden, NEW_READS, WEIGHT_TRANSPOSED);
     a->out = model_layer_dense(model, i, "attn.c_proj", c->hidden, c->hidden, NEW_READS, WEIGHT_TRANSPOSED);

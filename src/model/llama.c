@@ -72,7 +72,7 @@ static void build_attention(crank_model *model, int i, bool qkv_bias, bool out_b
     int reads = model_next_reads(model);
     *a = (nn_attention){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
     a->attributes =
-        (crank_attention_attributes){CRANK_MASK_CAUSAL, layer_window(model, i), 1 / sqrt((double)c->head_dim)};
+        (crank_attention_attributes){CRANK_MASK_CAUSAL, layer_window(model, i), 1 / sqrt((double)c->head_dim), 0};
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     a->q = model_layer_dense(model, i, "self_attn.q_proj", c->hidden, q, reads, bias);
     a->k = model_layer_dense(model, i, "self_attn.k_proj", c->hidden, kv, reads, bias);

@@ -41,7 +41,9 @@ crank_tensor *nn_attention_forward(crank_graph *graph, const nn_attention *a, cr
         v = crank_cache_write(v, tokens->position, crank_use(graph, tokens->cache->values[layer]));
         o = crank_attention_cached(q, k, v, tokens->position, &a->attributes);
     } else {
-        o = crank_attention(q, k, v, tokens->segments, &a->attributes);
+        crank_attention_attributes attributes = a->attributes;
+        attributes.longest = tokens->longest;
+        o = crank_attention(q, k, v, tokens->segments, &attributes);
     }
     o = crank_reshape(o, 2, (const int64_t[]){-1, a->heads * a->head_dim});
     return crank_linear_forward(graph, a->out, o);

@@ -57,6 +57,7 @@ typedef struct nn_tokens {
     crank_tensor *rope;            /* table, or NULL */
     const nn_cache *cache;         /* or NULL */
     crank_tensor *position;        /* i32 [1]: tokens in the cache before this run */
+    int64_t longest;               /* no segment has more tokens; 0: not known */
 } nn_tokens;
 
 typedef struct nn_attention {

@@ -5,7 +5,10 @@
 #include "crank/operations.h"
 #include "crank/random.h"
 
-enum { SIZE = 1024, COPY_BYTES = 128 << 20, REPEATS = 6 };
+enum { REPEATS = 6 };
+/* Products and copies that are large enough for the device: a GPU needs more to be busy. */
+static int64_t size_for(const crank_device *device) { return device->host ? 1024 : 8192; }
+static size_t  copy_for(const crank_device *device) { return (size_t)(device->host ? 128 : 1024) << 20; }
 
 /* Seconds of the fastest of some repeats of one operation. */
 static crank_status fastest(crank_context *context, crank_device *device, const char *operation, const crank_view *in, int inputs,
@@ -25,16 +28,16 @@ static crank_status fastest(crank_context *context, crank_device *device, const 
 
 static crank_status measure_product(crank_context *context, crank_device *device, crank_dtype dtype, double *rate)
 {
-    int64_t      dims[2] = {SIZE, SIZE};
-    size_t       bytes = (size_t)SIZE * SIZE * crank_dtype_bits(dtype) / 8;
+    int64_t      size = size_for(device), dims[2] = {size, size};
+    size_t       bytes = (size_t)size * size * crank_dtype_bits(dtype) / 8;
     void        *memory[3] = {0};
-    float       *host = crank_alloc(context, (size_t)SIZE * SIZE, sizeof *host, "a measurement");
+    float       *host = crank_alloc(context, (size_t)(size * size), sizeof *host, "a measurement");
     void        *typed = crank_alloc(context, bytes, 1, "a measurement");
     crank_view   views[4];
     crank_status status = host && typed ? CRANK_OK : CRANK_FAILED;
     if (status == CRANK_OK) {
-        crank_fill_normal(crank_stream_make(1, CRANK_RANDOM_TEST, 0), 0, 0, 1, host, (size_t)SIZE * SIZE); /* zeros multiply faster */
-        crank_convert(typed, dtype, host, CRANK_F32, (size_t)SIZE * SIZE);
+        crank_fill_normal(crank_stream_make(1, CRANK_RANDOM_TEST, 0), 0, 0, 1, host, (size_t)(size * size)); /* zeros multiply faster */
+        crank_convert(typed, dtype, host, CRANK_F32, (size_t)(size * size));
     }
     for (int i = 0; i < 3 && status == CRANK_OK; i++) {
         memory[i] = device->alloc(context, device, bytes, "a measurement");
@@ -48,7 +51,7 @@ static crank_status measure_product(crank_context *context, crank_device *device
         in[0] = views[0], in[1] = views[1], in[2] = in[3] = absent;
         status = fastest(context, device, "matmul", in, 4, &views[2], &attributes, &seconds);
     }
-    *rate = 2.0 * SIZE * SIZE * SIZE / seconds;
+    *rate = 2.0 * (double)size * (double)size * (double)size / seconds;
     for (int i = 0; i < 3; i++)
         if (memory[i]) device->free(device, memory[i]);
     crank_free(host), crank_free(typed);
@@ -57,15 +60,16 @@ static crank_status measure_product(crank_context *context, crank_device *device
 
 static crank_status measure_copy(crank_context *context, crank_device *device, double *rate)
 {
-    int64_t      count = COPY_BYTES / 4;
-    void        *from = device->alloc(context, device, COPY_BYTES, "a measurement"), *to = device->alloc(context, device, COPY_BYTES, "a measurement");
+    size_t       bytes = copy_for(device);
+    int64_t      count = (int64_t)bytes / 4;
+    void        *from = device->alloc(context, device, bytes, "a measurement"), *to = device->alloc(context, device, bytes, "a measurement");
     double       seconds = 1;
     crank_status status = CRANK_FAILED;
     if (from && to) {
         crank_view in = crank_view_make(from, CRANK_F32, 1, &count), out = crank_view_make(to, CRANK_F32, 1, &count);
         status = fastest(context, device, "copy", &in, 1, &out, NULL, &seconds);
     }
-    *rate = 2.0 * COPY_BYTES / seconds;
+    *rate = 2.0 * (double)bytes / seconds;
     if (from) device->free(device, from);
     if (to) device->free(device, to);
     return status;

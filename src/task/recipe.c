@@ -12,6 +12,8 @@ const crank_option model_options[] = {
     CRANK_CHOICE(model_section, weights, "auto", "auto|f32|bf16|f64", "type in which frozen weights are held; auto follows compute"),
     CRANK_CHOICE(model_section, pooling, "auto", "auto|mean|cls|pooler", "how an encoder makes one vector of a sequence"),
     CRANK_INT(model_section, labels, 0, 0, 1000000, "outputs of a classification head that is added or replaced; 0: the model's own"),
+    CRANK_STRING(model_section, device, "auto", "where the run takes place: cpu, cuda, cuda:N or auto, which takes a GPU when there is one"),
+    CRANK_BOOL(model_section, deterministic, false, "on a GPU: only kernels that give the same bits in every run (the CPU's always do)"),
     CRANK_STRING(model_section, bodies, NULL, "highest CPU instruction level to use: plain, avx2, avx512, avx512bf16, amx"),
     CRANK_END
 };

@@ -15,6 +15,8 @@ typedef struct model_section {
     const char *pooling;
     int64_t     labels;
     const char *bodies; /* CPU instruction level; NULL: the best */
+    const char *device; /* auto, cpu, cuda, cuda:N */
+    bool        deterministic;
 } model_section;
 
 typedef struct train_section {

@@ -126,6 +126,44 @@ static const size_t PROGRAM = (size_t)14 << 20;
 
 static double mib(size_t bytes) { return (double)bytes / 1048576.0; }
 
+/* Bytes of GPU memory in use. */
+static size_t card_used(crank_context *context, crank_device *device, size_t *available)
+{
+    size_t total = 0;
+    *available = 0;
+    if (!device->memory || device->memory(context, device, available, &total) != CRANK_OK) return 0;
+    return total - *available;
+}
+
+size_t session_measured(crank_context *context, const session *s)
+{
+    size_t available, used;
+    if (s->device->host) return memory_peak() > (int64_t)s->at_start ? (size_t)memory_peak() - s->at_start : 0;
+    used = card_used(context, s->device, &available);
+    return used > s->card_at_start ? used - s->card_at_start : 0;
+}
+
+/* A run on a GPU is held against the card's memory: all of the plan but the data, which stay on the host. */
+static crank_status plan_card(crank_context *context, const task_recipe *recipe, session *s, int64_t tokens, int64_t sequences)
+{
+    trainer_memory m = {0};
+    size_t         available, used = card_used(context, s->device, &available), limit = (size_t)(recipe->memory->limit * 1048576.0), total = used - s->card_at_start + available;
+    if (limit && limit < total) total = limit;
+    size_t       held = used - s->card_at_start;
+    crank_status status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), total > held ? total - held : 1, &m);
+    if (status != CRANK_OK) return status;
+    s->planned = m.weights + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs;
+    crank_log(context, CRANK_INFO,
+              "memory plan of %s: weights %.1f MiB, method %.1f, optimiser %.1f, gradient sums %.1f, activations %.1f (%.1f kept for the reverse pass), "
+              "workspace %.1f, inputs %.1f; peak %.1f MiB beside %.1f for CUDA's own context and libraries%s", s->device->name, mib(m.weights), mib(m.method),
+              mib(m.state), mib(m.buffers), mib(m.arena), mib(m.kept), mib(m.workspace), mib(m.inputs), mib(s->planned), mib(s->card_at_start),
+              m.recomputed_blocks ? "; layers are computed again in the reverse pass" : "");
+    if (s->planned > total)
+        return crank_fail(context, CRANK_FAILED, "the run needs %.1f MiB of GPU memory and %.1f MiB are allowed: lower train.batch (now %lld), lower data.context, or raise memory.limit",
+                          mib(s->planned), mib(total), (long long)recipe->train->batch);
+    return CRANK_OK;
+}
+
 /* What the run may take in all beyond what it has now. */
 static size_t allowed(const task_recipe *recipe)
 {
@@ -144,6 +182,7 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
     int64_t tokens = dataset_largest_tokens(s->train), sequences = dataset_largest_sequences(s->train);
     if (s->eval && dataset_largest_tokens(s->eval) > tokens) tokens = dataset_largest_tokens(s->eval);
     if (s->eval && dataset_largest_sequences(s->eval) > sequences) sequences = dataset_largest_sequences(s->eval);
+    if (!s->device->host) return plan_card(context, recipe, s, tokens, sequences);
     size_t left = recipe->memory->limit > 0 ? (total > held ? total - held : 1) : total; /* what is loaded already counts against a limit only */
     crank_status status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), left, &m);
     if (status == CRANK_FAILED)
@@ -169,7 +208,11 @@ crank_status session_open(crank_context *context, const task_recipe *recipe, ses
 {
     *s = (session){.at_start = memory_resident() > 0 ? (size_t)memory_resident() : 0, .peak_at_start = memory_peak()};
     if (recipe->train->threads) crank_set_threads(context, (int)recipe->train->threads);
-    s->device = crank_device_cpu(context, recipe->model->bodies);
+    bool cpu = recipe->model->bodies && !strcmp(recipe->model->device, "auto"); /* who names CPU instructions wants the CPU */
+    s->device = crank_device_open(context, &(crank_device_options){.name = cpu ? "cpu" : recipe->model->device, .bodies = recipe->model->bodies,
+                                                                   .deterministic = recipe->model->deterministic});
+    size_t available;
+    if (s->device && !s->device->host) s->card_at_start = card_used(context, s->device, &available);
     crank_status status = s->device ? open_model(context, recipe, s) : crank_last_status(context);
     if (status == CRANK_OK) status = rules_check(context, &(rule_case){.recipe = recipe, .config = crank_model_config_of(s->model)});
     if (status == CRANK_OK) status = open_data(context, recipe, s);
@@ -177,6 +220,8 @@ crank_status session_open(crank_context *context, const task_recipe *recipe, ses
     if (status == CRANK_OK) {
         s->total = steps_of(recipe, s);
         s->trainer = trainer_new(context, s->model, recipe, s->total);
+        int64_t longest = dataset_longest(s->train), longest_eval = s->eval ? dataset_longest(s->eval) : 0;
+        if (s->trainer) trainer_set_longest(s->trainer, longest > longest_eval ? longest : longest_eval);
         status = s->trainer ? plan_memory(context, recipe, s) : crank_last_status(context);
     }
     if (status != CRANK_OK) session_close(s);

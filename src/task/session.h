@@ -19,12 +19,15 @@ typedef struct session {
     int64_t           total;        /* optimiser steps of the run */
     size_t            at_start;     /* resident bytes before anything was loaded */
     int64_t           peak_at_start; /* largest resident bytes before that: of earlier work of the process */
-    size_t            planned;      /* peak of the plan, beyond that */
+    size_t            planned;      /* peak of the plan, beyond that; on a GPU that of its own memory */
+    size_t            card_at_start; /* GPU memory in use once context and libraries were loaded */
 } session;
 
 /* Loads and attaches everything, plans the heaviest step and refuses what cannot fit. */
 crank_status session_open(crank_context *context, const task_recipe *recipe, session *out);
 void         session_close(session *s);
+/* What the run has taken at most: resident memory beyond the start's, or on a GPU its memory that is in use beyond the start's. */
+size_t session_measured(crank_context *context, const session *s);
 /* The folder that tokenizer and config are copied from; NULL for a new model. */
 const char *session_base(const task_recipe *recipe);
 #endif

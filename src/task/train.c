@@ -320,7 +320,7 @@ static void fill_outcome(run *r, train_outcome *outcome)
     outcome->tokens_per_second = r->state.seconds > 0 ? (double)r->state.tokens / r->state.seconds : 0;
     outcome->median_step = median_step(r);
     outcome->planned = r->session.planned;
-    outcome->measured = memory_peak() > (int64_t)r->session.at_start ? (size_t)memory_peak() - r->session.at_start : 0;
+    outcome->measured = session_measured(r->context, &r->session);
     outcome->trainable = trainer_trainable(r->session.trainer);
     for (size_t i = 0; i < crank_params_count(params); i++) {
         const crank_param *param = crank_params_at(params, i);

@@ -7,12 +7,28 @@
 #include <string.h>
 
 /* Sizes are rounded up so that at most an eighth of a batch is filler and the number of graphs stays small. */
-static int64_t round_up(int64_t n)
+static int64_t rounding_step(int64_t n)
 {
     int64_t step = 16;
     while (n > 16 * step) step *= 2;
+    return step;
+}
+
+static int64_t round_up(int64_t n)
+{
+    int64_t step = rounding_step(n);
     return (n + step - 1) / step * step;
 }
+
+/* Filler is less than the step. */
+int64_t trainer_longest(const task_trainer *trainer, int64_t n)
+{
+    int64_t step = rounding_step(n), longest = trainer->longest > step ? trainer->longest : step;
+    if (!trainer->longest) return 0;
+    return longest < n ? longest : n;
+}
+
+void trainer_set_longest(task_trainer *trainer, int64_t tokens) { trainer->longest = tokens; }
 
 /* ---- units ---- */
 

@@ -28,6 +28,8 @@ typedef struct trainer_memory {
     int    recomputed_blocks;
     double flops;                        /* of one micro-batch */
 } trainer_memory;
+/* Tells that no sequence of a batch has more tokens: before the first graph. */
+void trainer_set_longest(task_trainer *trainer, int64_t tokens);
 crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, bool types, size_t limit,
                           trainer_memory *memory);
 

@@ -14,6 +14,7 @@ static void record_inputs(const task_trainer *trainer, shaped *shape)
     shape->model.ids = vector(graph, "ids", CRANK_I32, n);
     shape->model.positions = vector(graph, "positions", CRANK_I32, n);
     shape->model.segments = vector(graph, "segments", CRANK_I32, s + 1);
+    shape->model.longest = trainer_longest(trainer, n);
     if (trainer->types) shape->model.types = vector(graph, "types", CRANK_I32, n);
     shape->scores.segments = shape->model.segments;
     if (fields & CRANK_FIELD_TARGETS) {

@@ -42,6 +42,7 @@ struct task_trainer {
     int                unit_count, optimizer_units; /* those that the run's optimiser moves */
     bool               types; /* batches carry token types */
     size_t             limit; /* bytes an arena may take; 0: none */
+    int64_t            longest; /* tokens of a sequence; 0: not known */
     shaped            *graphs;
     bool               profile;
     /* Room for a batch rounded up to its shape. */
@@ -55,6 +56,8 @@ struct task_trainer {
 /* The graph of a shape and variant, recorded and planned at its first use. NULL: message set. */
 shaped *trainer_graph(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, variant kind,
                       crank_plan_summary *summary);
+/* No sequence of a shape of n tokens is longer, the filler behind a batch included; 0: not known. */
+int64_t trainer_longest(const task_trainer *trainer, int64_t n);
 /* With their buffers: between windows only. */
 void trainer_drop_graphs(task_trainer *trainer);
 /* Runs a prepared graph over the batch, with the host's list objective between its segments; adds to the numerator and the denominator

@@ -75,7 +75,7 @@ static void attention_equals_plain_attention(void **state)
         crank_view o[2] = {fresh(&plain, type, DIMS(p->n, p->hq, p->d)), heads(&plain, type, p, p->n, p->hq, 1)};
         crank_view lse[2] = {fresh(&plain, CRANK_F32, DIMS(p->hq, p->n)),
                              fresh_rows(&plain, CRANK_F32, 3, DIMS(p->hq, p->n))};
-        crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d)};
+        crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d), 0};
         apply(&plain, "attention", VIEWS(q, k, v, segments), VIEWS(o[0], lse[0]), &attributes);
         apply(&fast, "attention", VIEWS(q, k, v, segments), VIEWS(o[1], lse[1]), &attributes);
         expect_near(&o[1], &o[0], type, "o", i / 3);
@@ -88,7 +88,7 @@ static void attention_equals_plain_attention(void **state)
 /* Operands of the reverse, with o and lse of the plain forward pass. */
 static void reverse_operands(bench *plain, const attention_case *p, crank_dtype type, crank_view in[7])
 {
-    crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d)};
+    crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d), 0};
     in[0] = heads(plain, type, p, p->n, p->hq, 1);
     in[1] = heads(plain, type, p, p->n, p->hq, p->range);
     in[2] = heads(plain, type, p, p->n, p->hk, p->range);
@@ -108,7 +108,7 @@ static void reverse_equals_plain_reverse(void **state)
         crank_dtype type = types[i % 3];
         crank_view in[7], want[3], got[3];
         static const char *const names[3] = {"dq", "dk", "dv"};
-        crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d)};
+        crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d), 0};
         reverse_operands(&plain, p, type, in);
         for (int k = 0; k < 3; k++) {
             want[k] = heads(&plain, type, p, p->n, k ? p->hk : p->hq, 1);
@@ -140,7 +140,7 @@ static void bits_do_not_depend_on_the_number_of_threads(void **state)
         crank_dtype type = types[i % 3];
         bench one = bench_of_threads(1), many = bench_of_threads(7);
         crank_view in[7], out[2][5];
-        crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d)};
+        crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d), 0};
         reverse_operands(&one, p, type, in);
         for (int k = 0; k < 2; k++) {
             for (int j = 0; j < 4; j++) out[k][j] = fresh(&one, type, DIMS(p->n, j % 3 ? p->hk : p->hq, p->d));
@@ -170,7 +170,7 @@ static void cached_attention_equals_plain_attention(void **state)
         crank_view v = heads(&plain, type, p, t[2], p->hk, 1),
                    position = given(&plain, CRANK_I32, (double[]){(double)t[1]}, DIMS(1));
         crank_view o[2] = {fresh(&plain, type, DIMS(t[0], p->hq, p->d)), heads(&plain, type, p, t[0], p->hq, 1)};
-        crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d)};
+        crank_attention_attributes attributes = {p->mask, p->window, 1 / sqrt((double)p->d), 0};
         apply(&plain, "attention_cached", VIEWS(q, k, v, position), VIEWS(o[0]), &attributes);
         apply(&fast, "attention_cached", VIEWS(q, k, v, position), VIEWS(o[1]), &attributes);
         expect_near(&o[1], &o[0], type, "o", (int)i);
@@ -206,7 +206,7 @@ static void attention_refuses_segments_out_of_order(void **state)
     crank_view x = drawn(&b, CRANK_F32, -1, 1, DIMS(8, 1, 8)), o = fresh(&b, CRANK_F32, DIMS(8, 1, 8)),
                lse = fresh(&b, CRANK_F32, DIMS(1, 8));
     crank_view bad[2] = {GIVEN(&b, CRANK_I32, DIMS(3), 0, 5, 4), GIVEN(&b, CRANK_I32, DIMS(2), 0, 9)};
-    crank_attention_attributes attributes = {CRANK_MASK_CAUSAL, 0, 1};
+    crank_attention_attributes attributes = {CRANK_MASK_CAUSAL, 0, 1, 0};
     for (int i = 0; i < 2; i++)
         assert_int_equal(
             crank_run_once(b.context, b.device, "attention", VIEWS(x, x, x, bad[i]), VIEWS(o, lse), &attributes),

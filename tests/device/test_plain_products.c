@@ -130,7 +130,7 @@ static void cached_attention_equals_causal_attention(void **state)
                lse = fresh(&b, CRANK_F64, DIMS(HQ, TOKENS));
     crank_view cache_k = drawn(&b, CRANK_F64, 7, 8, DIMS(9, HK, D)),
                cache_v = drawn(&b, CRANK_F64, 7, 8, DIMS(9, HK, D));
-    crank_attention_attributes a = {CRANK_MASK_CAUSAL, 3, 0.5};
+    crank_attention_attributes a = {CRANK_MASK_CAUSAL, 3, 0.5, 0};
     apply(&b, "attention", VIEWS(q, k, v, whole), VIEWS(o, lse), &a);
     for (int first = 0; first < TOKENS; first += 4) {
         int        count = first ? 3 : 4;

@@ -86,7 +86,7 @@ static crank_tensor *rope_case(gradcheck *check)
 static crank_tensor *attention_case(gradcheck *check)
 {
     crank_attention_attributes attributes = {check->kind & 1 ? CRANK_MASK_CAUSAL : CRANK_MASK_NONE,
-                                             check->kind & 2 ? 2 : 0, 0.5};
+                                             check->kind & 2 ? 2 : 0, 0.5, 0};
     crank_tensor *segments = gradcheck_given(check, CRANK_I32, (int32_t[]){0, 3, 3, 7}, DIMS(4)), *q, *k, *v;
     int heads = check->kind / 4;
     if (heads < 2) {

@@ -12,6 +12,7 @@
 #include "crank/ops.h"
 #include "crank/random.h"
 #include "graph/graph.h"
+#include "test_device.h"
 
 enum { GRADCHECK_LEAVES = 48, GRADCHECK_SAMPLES = 150 /* elements of one parameter that are varied, at most */ };
 
@@ -143,7 +144,7 @@ static inline void gradcheck_open_in(gradcheck *check, int kind, const char *bod
                                      crank_dtype compute)
 {
     *check = (gradcheck){.kind = kind, .dtype = dtype, .context = crank_context_new()};
-    check->device = crank_device_cpu(check->context, bodies);
+    check->device = test_device(check->context, bodies);
     assert_non_null(check->device);
     check->params = crank_params_new(check->context, check->device);
     check->graph = crank_graph_new(check->context, check->device);

@@ -3,6 +3,7 @@
 
 #include "crank/ops.h"
 #include "crank/random.h"
+#include "test_device.h"
 
 /* ---- allocations of the whole process, counted while a flag is set ---- */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -40,7 +41,7 @@ static crank_param *matrix(world *w, const char *name, int64_t rows, int64_t col
 static world world_new(void)
 {
     world w = {.context = crank_context_new()};
-    w.device = crank_device_cpu(w.context, NULL);
+    w.device = test_device(w.context, NULL);
     if (!w.device) fail_msg("%s", crank_message(w.context));
     w.params = crank_params_new(w.context, w.device);
     for (int l = 0; l < LAYERS; l++) {

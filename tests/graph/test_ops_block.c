@@ -53,7 +53,7 @@ static packed pack(gradcheck *check)
 /* One layer; the residual stream x [n, d] -> [n, d]. */
 static crank_tensor *layer(gradcheck *check, const packed *rows, crank_tensor *x)
 {
-    crank_attention_attributes causal = {CRANK_MASK_CAUSAL, 0, 0.7};
+    crank_attention_attributes causal = {CRANK_MASK_CAUSAL, 0, 0.7, 0};
     crank_tensor *h = crank_rmsnorm(x, gain(check), 1e-6);
     crank_tensor *q = crank_reshape(linear(check, h, HEADS * HEAD, true), DIMS(N, HEADS, HEAD));
     crank_tensor *k = crank_reshape(linear(check, h, KEY_HEADS * HEAD, false), DIMS(N, KEY_HEADS, HEAD));

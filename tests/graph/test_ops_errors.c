@@ -219,7 +219,7 @@ static void rope_trained(gradcheck *c)
     crank_rope(f64(c, DIMS(3, 2, 4)), i32(c, DIMS(3)), param(c, DIMS(9, 4)), false);
 }
 
-static const crank_attention_attributes causal = {CRANK_MASK_CAUSAL, 0, 1};
+static const crank_attention_attributes causal = {CRANK_MASK_CAUSAL, 0, 1, 0};
 static void attention_heads(gradcheck *c)
 {
     crank_attention(f64(c, DIMS(3, 3, 4)), f64(c, DIMS(3, 2, 4)), f64(c, DIMS(3, 2, 4)), i32(c, DIMS(2)), &causal);

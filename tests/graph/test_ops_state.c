@@ -2,6 +2,7 @@
  * check reach the updates through the step scalars; attention over a cache equals attention over the whole sequence. */
 #include "graph/gradcheck.h"
 #include "graph/ops/op.h"
+#include "test_device.h"
 
 typedef struct session {
     crank_context *context;
@@ -13,7 +14,7 @@ typedef struct session {
 static session open_session(void)
 {
     session s = {.context = crank_context_new()};
-    s.device = crank_device_cpu(s.context, "plain");
+    s.device = test_device(s.context, "plain");
     s.params = crank_params_new(s.context, s.device);
     s.graph = crank_graph_new(s.context, s.device);
     return s;
@@ -196,7 +197,7 @@ static void attention_over_a_cache_equals_attention_over_the_sequence(void **sta
     crank_fill_normal(crank_stream_make(1, CRANK_RANDOM_TEST, 1), 0, 0, 1, k, SIZE);
     crank_fill_normal(crank_stream_make(1, CRANK_RANDOM_TEST, 2), 0, 0, 1, v, SIZE);
     for (int window = 0; window < 4; window += 2) {
-        crank_attention_attributes attributes = {CRANK_MASK_CAUSAL, window, 0.5};
+        crank_attention_attributes attributes = {CRANK_MASK_CAUSAL, window, 0.5, 0};
         session s = open_session();
         crank_param *caches[2] = {add(&s, "k", CRANK_F32, NULL, DIMS(8, 2, 4)),
                                   add(&s, "v", CRANK_F32, NULL, DIMS(8, 2, 4))};

@@ -146,6 +146,7 @@ static void a_mapped_weight_is_merged_in_memory_of_its_own(void **state)
 {
     (void)state;
     world         w = world_open(CRANK_F32);
+    if (!w.device->host) skip(); /* a GPU reads no mapped file */
     static const float file[OUT * IN] = { 0.5f, -0.25f };
     crank_view    view = crank_view_make((void *)(uintptr_t)file, CRANK_F32, 2, (const int64_t[]){ OUT, IN });
     crank_param  *weight = crank_params_add_view(w.params, "proj.weight", CRANK_ROLE_WEIGHT, view);

@@ -5,6 +5,7 @@
 
 #include "crank/linear.h"
 #include "testing.h"
+#include "test_device.h"
 
 typedef struct world {
     crank_context *context;
@@ -29,7 +30,7 @@ static inline world world_open(crank_dtype type)
     world w = { .type = type };
     w.context = crank_context_new();
     assert_non_null(w.context);
-    w.device = crank_device_cpu(w.context, NULL);
+    w.device = test_device(w.context, NULL);
     if (!w.device) fail_msg("%s", crank_message(w.context));
     w.params = crank_params_new(w.context, w.device);
     w.linears = crank_linears_new(w.context, w.params, 11);

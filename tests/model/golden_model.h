@@ -4,6 +4,7 @@
 
 #include "crank/model.h"
 #include "testing.h"
+#include "test_device.h"
 
 static const char *const golden_models[] = {
     "llama",          "llama_linear",
@@ -46,7 +47,7 @@ static inline crank_safetensors *golden_open(crank_context *context, const char 
 static inline golden_model golden_load(const char *name, const char *bodies, crank_model_options options)
 {
     golden_model g = {.context = crank_context_new()};
-    g.device = crank_device_cpu(g.context, bodies);
+    g.device = test_device(g.context, bodies);
     assert_non_null(g.device);
     g.file = golden_open(g.context, name);
     g.kind = crank_safetensors_metadata(g.file, "kind");

@@ -2,6 +2,7 @@
  * the cache (tests/oracle/fetch_minilm.sh puts it there). */
 #include "crank/model.h"
 #include "testing.h"
+#include "test_device.h"
 
 static const char *cached_model(void)
 {
@@ -39,7 +40,7 @@ static void sentence_embeddings_equal_transformers(void **unused)
         skip();
     }
     crank_context *context = crank_context_new();
-    crank_device *device = crank_device_cpu(context, NULL);
+    crank_device *device = test_device(context, NULL);
     crank_safetensors *file = crank_safetensors_open(context, golden("minilm.safetensors"));
     crank_model *model = crank_model_load(context, device, cached_model(), &(crank_model_options){0});
     if (!model || !file) fail_msg("%s", crank_message(context));

@@ -4,6 +4,7 @@
 
 #include "crank/optim.h"
 #include "testing.h"
+#include "test_device.h"
 
 typedef struct runner {
     crank_context *context;
@@ -19,7 +20,7 @@ static inline runner runner_open(const char *method, const char *settings, crank
                                  const float *start, double decay)
 {
     runner r = { .context = crank_context_new() };
-    r.device = crank_device_cpu(r.context, NULL);
+    r.device = test_device(r.context, NULL);
     if (!r.device) fail_msg("%s", crank_message(r.context));
     r.params = crank_params_new(r.context, r.device);
     r.param = crank_params_add(r.params, "w", CRANK_ROLE_WEIGHT, type, rank, dims);

@@ -3,13 +3,14 @@
 
 #include "base/file.h"
 #include "task/choices.h"
+#include "test_device.h"
 
 static const char path[] = "choices-test.jsonl";
 
 static crank_status judge(const char *rows, choices_result *result, char *message, size_t size)
 {
     crank_context      *context = crank_context_new();
-    crank_device       *device = crank_device_cpu(context, NULL);
+    crank_device       *device = test_device(context, NULL);
     crank_model_options options = {.compute = CRANK_F32, .weights = CRANK_F32};
     crank_model        *model = crank_model_load(context, device, CRANK_SOURCE_DIR "/assets/base", &options);
     if (!model) fail_msg("%s", crank_message(context));

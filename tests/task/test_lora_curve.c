@@ -4,6 +4,7 @@
 #include "crank/adapter.h"
 #include "crank/tensor.h"
 #include "task/trainer.h"
+#include "test_device.h"
 
 enum { STEPS = 20, MICRO = 2, ROWS = 3, ROOM = 256 };
 
@@ -43,7 +44,7 @@ static crank_view tensor(const crank_safetensors *file, const char *name)
 static void follows_the_curve(const char *bodies)
 {
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, bodies);
+    crank_device  *device = test_device(context, bodies);
     if (!device) fail_msg("%s", crank_message(context));
     crank_safetensors *file = crank_safetensors_open(context, golden("train/lora_curve.safetensors"));
     if (!file) fail_msg("%s", crank_message(context));

@@ -1,5 +1,6 @@
 /* Training in bf16 follows training in f32: the loss of 200 steps of LoRA on a model that was trained before is within 1 %. */
 #include "runs.h"
+#include "test_device.h"
 
 static double last_losses(const char *out)
 {
@@ -19,7 +20,7 @@ static void bf16_follows_f32(void **state)
 {
     (void)state;
     crank_context *context = crank_context_new();
-    crank_device  *device = crank_device_cpu(context, NULL);
+    crank_device  *device = test_device(context, NULL);
     bool           native = device && device->bf16;
     if (device) device->close(device);
     crank_context_free(context);

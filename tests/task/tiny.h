@@ -4,6 +4,7 @@
 
 #include "task/trainer_graph.h"
 #include "testing.h"
+#include "test_device.h"
 
 static const char tiny_config[] =
     "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":23,\"hidden_size\":8,\"num_hidden_layers\":2,"
@@ -49,7 +50,7 @@ static inline tiny *tiny_open(const char *optimizer, const char *objective, int6
 {
     tiny *t = calloc(1, sizeof *t);
     t->context = crank_context_new();
-    t->device = crank_device_cpu(t->context, NULL);
+    t->device = test_device(t->context, NULL);
     if (!t->device) fail_msg("%s", crank_message(t->context));
     t->train = (train_section){ .accumulate = accumulate, .lr = 0.05, .schedule = "constant", .seed = 4 };
     t->recipe = (task_recipe){ .train = &t->train, .optim = &t->optim, .optimizer = crank_optimizer_find(optimizer),

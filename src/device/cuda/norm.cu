@@ -1,0 +1,310 @@
+/* norm.cu - RMS norm and layer norm with their reverses: one block a row, the row in registers where it fits.
+ *
+ * Gradients of the weights are sums over all rows: each of SLICES groups of rows leaves partial sums in the workspace, and a second
+ * kernel adds them in order, so the bits do not depend on the schedule. */
+#include "device/cuda/element.cuh"
+
+enum { THREADS = 256, HELD = 4, SLICES = 64 };
+
+/* Element j of a weight that is T or f32; absent: `otherwise`. */
+template <typename T> __device__ __forceinline__ real<T> weight_at(const void *w, bool wide, int64_t j, real<T> otherwise)
+{
+    if (!w) return otherwise;
+    return wide ? (real<T>)((const float *)w)[j] : load(&((const T *)w)[j]);
+}
+
+typedef struct norm_call {
+    const void *x, *residual, *w, *b; /* w, b: T, or f32 when w_wide / b_wide */
+    void       *y, *sum, *mean, *rstd;
+    int64_t     x_row, residual_row, y_row, sum_row, n, d;
+    bool        w_wide, b_wide, packed;
+    double      epsilon;
+} norm_call;
+
+/* y = (z - mean) rstd w + b, mean 0 for RMS; N elements a thread at a time, HELD packs a thread in registers. */
+template <typename T, int N, bool LAYER> __global__ void norm_kernel(norm_call c)
+{
+    typedef real<T> R;
+    __shared__ R    cells[33];
+    int64_t         i = blockIdx.x;
+    const T        *x = (const T *)c.x + i * c.x_row, *residual = c.residual ? (const T *)c.residual + i * c.residual_row : NULL;
+    T              *y = (T *)c.y + i * c.y_row, *sum = c.sum ? (T *)c.sum + i * c.sum_row : NULL;
+    R               z[HELD * N], total = 0;
+    /* rows that are longer than what is held are read again */
+    bool held = c.d <= (int64_t)THREADS * HELD * N;
+    auto get = [&](int64_t j, R *out) {
+        if (N > 1) {
+            pack<T> a, r;
+            a.read(x + j);
+            if (residual) r.read(residual + j);
+#pragma unroll
+            for (int e = 0; e < N; e++) out[e] = residual ? rounded<T>(a.get(e) + r.get(e)) : a.get(e);
+        } else {
+            out[0] = residual ? rounded<T>(load(&x[j]) + load(&residual[j])) : load(&x[j]);
+        }
+    };
+#pragma unroll
+    for (int p = 0; p < HELD; p++) {
+        int64_t j = ((int64_t)p * THREADS + threadIdx.x) * N;
+        if (j >= c.d) continue;
+        get(j, z + p * N);
+        if (sum) {
+            if (N > 1) {
+                pack<T> out;
+#pragma unroll
+                for (int e = 0; e < N; e++) out.set(e, z[p * N + e]);
+                out.write(sum + j);
+            } else store(&sum[j], z[p * N]);
+        }
+#pragma unroll
+        for (int e = 0; e < N; e++) total += LAYER ? z[p * N + e] : z[p * N + e] * z[p * N + e];
+    }
+    for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
+        R more[N];
+        get(j, more);
+#pragma unroll
+        for (int e = 0; e < N; e++) {
+            if (sum) store(&sum[j + e], more[e]);
+            total += LAYER ? more[e] : more[e] * more[e];
+        }
+    }
+    total = block_sum(total, cells) / (R)c.d;
+    R mean = LAYER ? total : (R)0, rstd;
+    if (LAYER) {
+        R squares = 0;
+#pragma unroll
+        for (int p = 0; p < HELD; p++)
+#pragma unroll
+            for (int e = 0; e < N; e++)
+                if (((int64_t)p * THREADS + threadIdx.x) * N < c.d) squares += (z[p * N + e] - mean) * (z[p * N + e] - mean);
+        for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
+            R more[N];
+            get(j, more);
+#pragma unroll
+            for (int e = 0; e < N; e++) squares += (more[e] - mean) * (more[e] - mean);
+        }
+        total = block_sum(squares, cells) / (R)c.d;
+    }
+    rstd = 1 / sqrt(total + (R)c.epsilon);
+    auto put = [&](int64_t j, const R *values) {
+        pack<T> out;
+#pragma unroll
+        for (int e = 0; e < N; e++) {
+            R value = (values[e] - mean) * rstd * weight_at<T>(c.w, c.w_wide, j + e, (R)1);
+            if (LAYER) value += weight_at<T>(c.b, c.b_wide, j + e, (R)0);
+            if (N > 1) out.set(e, value);
+            else store(&y[j], value);
+        }
+        if (N > 1) out.write(y + j);
+    };
+#pragma unroll
+    for (int p = 0; p < HELD; p++) {
+        int64_t j = ((int64_t)p * THREADS + threadIdx.x) * N;
+        if (j < c.d) put(j, z + p * N);
+    }
+    if (!held)
+        for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
+            R more[N];
+            get(j, more);
+            put(j, more);
+        }
+    if (threadIdx.x == 0) {
+        ((R *)c.rstd)[i] = rstd;
+        if (LAYER) ((R *)c.mean)[i] = mean;
+    }
+}
+
+static int64_t row_stride(const crank_view *view) { return cuda_present(view) ? view->strides[0] : 0; }
+static void   *data_of(const crank_view *view) { return cuda_present(view) ? view->data : NULL; }
+
+/* Whether rows of all these [n,d] views can be read 16 bytes at a time. */
+static bool rows_packed(int64_t d, int count, const crank_view *const *views)
+{
+    for (int k = 0; k < count; k++) {
+        if (!cuda_present(views[k])) continue;
+        int n = (int)(128 / crank_dtype_bits(views[k]->dtype));
+        if (d % n || views[k]->strides[0] % n || !cuda_aligned(views[k]->data, 16)) return false;
+    }
+    return true;
+}
+
+template <typename T, bool LAYER> static void norm_launch(cudaStream_t stream, const norm_call &c)
+{
+    if (c.packed) norm_kernel<T, pack<T>::N, LAYER><<<(unsigned)c.n, THREADS, 0, stream>>>(c);
+    else norm_kernel<T, 1, LAYER><<<(unsigned)c.n, THREADS, 0, stream>>>(c);
+}
+
+static crank_status run_norm(crank_context *context, const crank_call *call, bool layer)
+{
+    static const crank_view none = {NULL, CRANK_F32, -1, {0}, {0}};
+    const crank_view *x = &call->in[0], *w = &call->in[1], *b = layer ? &call->in[2] : &none, *residual = &call->in[layer ? 3 : 2];
+    const crank_view *y = &call->out[0], *mean = layer ? &call->out[1] : &none, *rstd = &call->out[layer ? 2 : 1], *sum = &call->out[layer ? 3 : 2];
+    const crank_view *rows[4] = {x, residual, y, sum};
+    norm_call         c = {data_of(x), data_of(residual), data_of(w), data_of(b), data_of(y), data_of(sum), data_of(mean), data_of(rstd),
+                           row_stride(x), row_stride(residual), row_stride(y), row_stride(sum), x->dims[0], x->dims[1],
+                           x->dtype != CRANK_F32 && w->dtype == CRANK_F32, x->dtype != CRANK_F32 && b->dtype == CRANK_F32,
+                           rows_packed(x->dims[1], 4, rows), ((const crank_norm_attributes *)call->attributes)->epsilon};
+    if (c.n == 0) return CRANK_OK;
+    if (layer) {
+        WITH_FLOAT_TYPE(x->dtype, T, (norm_launch<T, true>(cuda_stream(call), c));)
+    } else {
+        WITH_FLOAT_TYPE(x->dtype, T, (norm_launch<T, false>(cuda_stream(call), c));)
+    }
+    return cuda_launched(context, "norm");
+}
+
+static crank_status run_rmsnorm(crank_context *context, const crank_call *call) { return run_norm(context, call, false); }
+static crank_status run_layernorm(crank_context *context, const crank_call *call) { return run_norm(context, call, true); }
+
+/* ---- reverse ---- */
+
+typedef struct norm_back {
+    const void *dy, *z, *w, *mean, *rstd, *dres;
+    void       *dx;
+    int64_t     dy_row, z_row, dres_row, dx_row, n, d;
+    bool        w_wide, packed;
+} norm_back;
+
+/* g = w dy, h = (z - mean) rstd:  dx = dres + rstd (g - mean(g) - h mean(g h)); for RMS without mean(g). */
+template <typename T, int N, bool LAYER> __global__ void norm_backward_kernel(norm_back c)
+{
+    typedef real<T> R;
+    __shared__ R    cells[33];
+    int64_t         i = blockIdx.x;
+    const T        *dy = (const T *)c.dy + i * c.dy_row, *z = (const T *)c.z + i * c.z_row, *dres = c.dres ? (const T *)c.dres + i * c.dres_row : NULL;
+    T              *dx = (T *)c.dx + i * c.dx_row;
+    R               mean = LAYER ? ((const R *)c.mean)[i] : (R)0, rstd = ((const R *)c.rstd)[i], g[HELD * N], h[HELD * N], sum_g = 0, sum_gh = 0;
+    auto            get = [&](int64_t j, R *gradient, R *hat) {
+        pack<T> a, b;
+        if (N > 1) a.read(dy + j), b.read(z + j);
+        else a.item[0] = dy[j], b.item[0] = z[j];
+#pragma unroll
+        for (int e = 0; e < N; e++) {
+            gradient[e] = a.get(e) * weight_at<T>(c.w, c.w_wide, j + e, (R)1);
+            hat[e] = (b.get(e) - mean) * rstd;
+        }
+    };
+#pragma unroll
+    for (int p = 0; p < HELD; p++) {
+        int64_t j = ((int64_t)p * THREADS + threadIdx.x) * N;
+        if (j >= c.d) continue;
+        get(j, g + p * N, h + p * N);
+#pragma unroll
+        for (int e = 0; e < N; e++) sum_g += g[p * N + e], sum_gh += g[p * N + e] * h[p * N + e];
+    }
+    for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
+        R gradient[N], hat[N];
+        get(j, gradient, hat);
+#pragma unroll
+        for (int e = 0; e < N; e++) sum_g += gradient[e], sum_gh += gradient[e] * hat[e];
+    }
+    R mean_g = LAYER ? block_sum(sum_g, cells) / (R)c.d : (R)0, mean_gh = block_sum(sum_gh, cells) / (R)c.d;
+    auto put = [&](int64_t j, const R *gradient, const R *hat) {
+        pack<T> out, r;
+        if (dres) {
+            if (N > 1) r.read(dres + j);
+            else r.item[0] = dres[j];
+        }
+#pragma unroll
+        for (int e = 0; e < N; e++) {
+            R value = rstd * (gradient[e] - mean_g - hat[e] * mean_gh);
+            out.set(e, dres ? value + r.get(e) : value);
+        }
+        if (N > 1) out.write(dx + j);
+        else dx[j] = out.item[0];
+    };
+#pragma unroll
+    for (int p = 0; p < HELD; p++) {
+        int64_t j = ((int64_t)p * THREADS + threadIdx.x) * N;
+        if (j < c.d) put(j, g + p * N, h + p * N);
+    }
+    for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
+        R gradient[N], hat[N];
+        get(j, gradient, hat);
+        put(j, gradient, hat);
+    }
+}
+
+/* Partial sums over rows of slice blockIdx.y for 32 columns: dw += dy h, db += dy. partial [2][SLICES][d] */
+template <typename T> __global__ void weights_kernel(norm_back c, real<T> *partial)
+{
+    typedef real<T> R;
+    __shared__ R    sums[2][8][33];
+    int64_t         j = (int64_t)blockIdx.x * 32 + threadIdx.x, each = (c.n + SLICES - 1) / SLICES, first = blockIdx.y * each;
+    int64_t         last = first + each < c.n ? first + each : c.n;
+    R               dw = 0, db = 0;
+    for (int64_t i = first + threadIdx.y; i < last && j < c.d; i += 8) {
+        R mean = c.mean ? ((const R *)c.mean)[i] : (R)0, dy = load(&((const T *)c.dy)[i * c.dy_row + j]);
+        dw += dy * (load(&((const T *)c.z)[i * c.z_row + j]) - mean) * ((const R *)c.rstd)[i];
+        db += dy;
+    }
+    sums[0][threadIdx.y][threadIdx.x] = dw, sums[1][threadIdx.y][threadIdx.x] = db;
+    __syncthreads();
+    if (threadIdx.y > 1 || j >= c.d) return;
+    R sum = 0;
+    for (int k = 0; k < 8; k++) sum += sums[threadIdx.y][k][threadIdx.x];
+    partial[((int64_t)threadIdx.y * SLICES + blockIdx.y) * c.d + j] = sum;
+}
+
+template <typename R> __global__ void weights_sum_kernel(const R *partial, int64_t d, void *out, crank_dtype dtype, int64_t step)
+{
+    int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (j >= d) return;
+    R sum = 0;
+    for (int k = 0; k < SLICES; k++) sum += partial[(int64_t)k * d + j];
+    write_any(out, dtype, j * step, (double)sum);
+}
+
+static size_t backward_workspace(const crank_call *call)
+{
+    bool wanted = false;
+    for (int k = 1; k < call->outputs; k++) wanted = wanted || cuda_present(&call->out[k]);
+    return wanted ? (size_t)2 * SLICES * (size_t)call->in[0].dims[1] * (call->in[0].dtype == CRANK_F64 ? 8 : 4) : 0;
+}
+
+template <typename T, bool LAYER> static void backward_launch(cudaStream_t stream, const norm_back &c)
+{
+    if (c.packed) norm_backward_kernel<T, pack<T>::N, LAYER><<<(unsigned)c.n, THREADS, 0, stream>>>(c);
+    else norm_backward_kernel<T, 1, LAYER><<<(unsigned)c.n, THREADS, 0, stream>>>(c);
+}
+
+template <typename T> static void weights_launch(cudaStream_t stream, const norm_back &c, const crank_view *dw, const crank_view *db, void *workspace)
+{
+    real<T> *partial = (real<T> *)workspace;
+    dim3     grid(blocks_for(c.d, 32), SLICES), block(32, 8);
+    weights_kernel<T><<<grid, block, 0, stream>>>(c, partial);
+    if (cuda_present(dw)) weights_sum_kernel<<<blocks_for(c.d, 128), 128, 0, stream>>>(partial, c.d, dw->data, dw->dtype, dw->strides[0]);
+    if (cuda_present(db))
+        weights_sum_kernel<<<blocks_for(c.d, 128), 128, 0, stream>>>(partial + (int64_t)SLICES * c.d, c.d, db->data, db->dtype, db->strides[0]);
+}
+
+static crank_status run_norm_backward(crank_context *context, const crank_call *call, bool layer)
+{
+    static const crank_view none = {NULL, CRANK_F32, -1, {0}, {0}};
+    const crank_view *dy = &call->in[0], *z = &call->in[1], *w = &call->in[2], *mean = layer ? &call->in[3] : &none, *rstd = &call->in[layer ? 4 : 3];
+    const crank_view *dres = &call->in[layer ? 5 : 4], *dx = &call->out[0], *dw = &call->out[1], *db = layer ? &call->out[2] : &none;
+    const crank_view *rows[4] = {dy, z, dres, dx};
+    norm_back         c = {data_of(dy), data_of(z), data_of(w), data_of(mean), data_of(rstd), data_of(dres), data_of(dx), row_stride(dy), row_stride(z),
+                           row_stride(dres), row_stride(dx), z->dims[0], z->dims[1], z->dtype != CRANK_F32 && w->dtype == CRANK_F32,
+                           rows_packed(z->dims[1], 4, rows)};
+    if (cuda_present(dw) || cuda_present(db)) { /* before dx, which may take the place of dres but never of dy or z */
+        WITH_FLOAT_TYPE(z->dtype, T, (weights_launch<T>(cuda_stream(call), c, dw, db, call->workspace));)
+    }
+    if (c.n && layer) {
+        WITH_FLOAT_TYPE(z->dtype, T, (backward_launch<T, true>(cuda_stream(call), c));)
+    } else if (c.n) {
+        WITH_FLOAT_TYPE(z->dtype, T, (backward_launch<T, false>(cuda_stream(call), c));)
+    }
+    return cuda_launched(context, "norm_backward");
+}
+
+static crank_status run_rmsnorm_backward(crank_context *context, const crank_call *call) { return run_norm_backward(context, call, false); }
+static crank_status run_layernorm_backward(crank_context *context, const crank_call *call) { return run_norm_backward(context, call, true); }
+
+const cuda_entry cuda_norm[] = {
+    {"rmsnorm", "cuda", run_rmsnorm, NULL, NULL},
+    {"layernorm", "cuda", run_layernorm, NULL, NULL},
+    {"rmsnorm_backward", "cuda", run_rmsnorm_backward, NULL, backward_workspace},
+    {"layernorm_backward", "cuda", run_layernorm_backward, NULL, backward_workspace},
+    {NULL, NULL, NULL, NULL, NULL},
+};
