@@ -4,11 +4,11 @@
 #include "lab/lab.h"
 
 extern const lab_experiment lab_lora;
-extern const lab_experiment lab_galore, lab_fira, lab_optimizers, lab_sltrain, lab_welore;
+extern const lab_experiment lab_galore, lab_fira, lab_optimizers, lab_sltrain, lab_welore, lab_frugal, lab_lisa, lab_sst;
 
 static const lab_experiment *const experiments[] = {
     &lab_lora,
-    &lab_galore, &lab_fira, &lab_optimizers, &lab_sltrain, &lab_welore,
+    &lab_galore, &lab_fira, &lab_optimizers, &lab_sltrain, &lab_welore, &lab_frugal, &lab_lisa, &lab_sst,
 };
 
 const lab_experiment *lab_at(size_t i) { return i < sizeof experiments / sizeof *experiments ? experiments[i] : NULL; }

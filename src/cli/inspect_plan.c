@@ -1,0 +1,82 @@
+/* inspect_plan.c - crank inspect MODEL --plan: weights, gradients and optimiser state of one model under many ways of training, from
+ * the code's own accounting. MODEL may also be 60m, 130m, 350m, 1b or 7b: the LLaMA sizes of the GaLore paper's tables. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "cli/inspect.h"
+#include "task/accounts.h"
+
+enum { WAYS = 13 };
+
+/* The table's rows at a rank; `text` holds the options. */
+static void fill_ways(int64_t rank, account ways[WAYS], char text[4][64])
+{
+    snprintf(text[0], 64, "rank=%lld", (long long)rank);
+    snprintf(text[1], 64, "rank=%lld inner=adamw8bit", (long long)rank);
+    snprintf(text[2], 64, "rank=%lld alpha=%lld", (long long)rank, (long long)rank);
+    snprintf(text[3], 64, "layers=5 rank=%lld sampling=uniform state=drop", (long long)rank);
+    const account all[WAYS] = {{"AdamW", NULL, NULL, "adamw", NULL},
+                               {"AdamW, 8 bits", NULL, NULL, "adamw8bit", NULL},
+                               {"Adafactor", NULL, NULL, "adafactor", NULL},
+                               {"Muon", NULL, NULL, "muon", NULL},
+                               {"GaLore", NULL, NULL, "galore", text[0]},
+                               {"GaLore, 8 bits", NULL, NULL, "galore", text[1]},
+                               {"Fira", NULL, NULL, "fira", text[0]},
+                               {"FRUGAL 1/4", NULL, NULL, "frugal", "density=0.25"},
+                               {"LISA, 2 layers", NULL, NULL, "lisa", "layers=2"},
+                               {"BAdam", NULL, NULL, "badam", NULL},
+                               {"OwLore, 5 layers", NULL, NULL, "owlore", text[3]},
+                               {"LoRA", "lora", text[2], "adamw", NULL},
+                               {"SLTrain .03", "sltrain", text[2], "adamw", NULL}};
+    memcpy(ways, all, sizeof all);
+}
+
+static double gib(int64_t bytes) { return (double)bytes / 1073741824; }
+
+static char *config_of(cli_call *cli, const char *model, int64_t *rank)
+{
+    char *config = accounts_config(cli->context, model, rank);
+    if (config) return config;
+    char  *path = file_is_folder(model) ? file_join(cli->context, model, "config.json") : crank_strdup(cli->context, model);
+    size_t length;
+    config = path ? file_read(cli->context, path, &length) : NULL;
+    crank_free(path);
+    return config;
+}
+
+crank_status inspect_plan(cli_call *cli, const char *model, const char *weights, int64_t rank)
+{
+    account       ways[WAYS];
+    char          text[4][64];
+    crank_dtype   type = CRANK_BF16;
+    int64_t       usual = 128;
+    crank_device *device = crank_device_cpu(cli->context, NULL);
+    char         *config = device ? config_of(cli, model, &usual) : NULL;
+    crank_status  status = config ? CRANK_OK : crank_last_status(cli->context);
+    json_t       *rows = json_array();
+    crank_dtype_parse(weights, &type);
+    fill_ways(rank ? rank : usual, ways, text);
+    if (status == CRANK_OK && !cli->common.json)
+        printf("%s, weights in %s, rank %lld, GiB; `inside`: updates inside the backward pass, one gradient at a time\n%-18s %8s %8s %9s %8s %8s %8s %14s\n", model,
+               crank_dtype_name(type), (long long)(rank ? rank : usual), "", "weights", "method", "gradients", "state", "total", "inside", "trained");
+    for (int i = 0; status == CRANK_OK && i < WAYS; i++) {
+        account_bytes b;
+        status = accounts_measure(cli->context, device, config, type, &ways[i], &b);
+        if (status != CRANK_OK) break;
+        int64_t fixed = b.weights + b.method + b.state;
+        if (cli->common.json)
+            json_array_append_new(rows, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "name", ways[i].name, "weights", (json_int_t)b.weights, "method", (json_int_t)b.method,
+                                                  "gradients", (json_int_t)b.gradients, "largest_gradient", (json_int_t)b.largest, "state", (json_int_t)b.state, "trained",
+                                                  (json_int_t)b.trained));
+        else
+            printf("%-18s %8.3f %8.3f %9.3f %8.3f %8.3f %8.3f %14lld\n", ways[i].name, gib(b.weights), gib(b.method), gib(b.gradients), gib(b.state),
+                   gib(fixed + b.gradients), gib(fixed + b.largest), (long long)b.trained);
+    }
+    char *json = status == CRANK_OK && cli->common.json ? json_text(cli->context, rows, 0) : NULL;
+    if (json) puts(json);
+    crank_free(json), json_decref(rows), crank_free(config);
+    if (device) device->close(device);
+    return status;
+}

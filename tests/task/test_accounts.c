@@ -1,0 +1,75 @@
+/* Accounts: what is told for a model without memory is what a trainer takes, and follows the methods' formulas. */
+#include "task/accounts.h"
+#include "task/tiny.h"
+
+static const struct {
+    account     way;
+    const char *key, *value; /* one option, as tiny's trainer takes it */
+} ways[] = {
+    { { "AdamW", NULL, NULL, "adamw", NULL }, NULL, NULL },       { { "GaLore", NULL, NULL, "galore", "rank=3" }, "rank", "3" },
+    { { "Fira", NULL, NULL, "fira", "rank=3" }, "rank", "3" },    { { "FRUGAL", NULL, NULL, "frugal", "density=0.5" }, "density", "0.5" },
+    { { "LISA", NULL, NULL, "lisa", "layers=1" }, "layers", "1" }, { { "BAdam", NULL, NULL, "badam", "interval=3" }, "interval", "3" },
+};
+
+static void accounts_are_those_of_a_trainer(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        tiny         *t = tiny_open(ways[i].way.optimizer, "cross_entropy", 2);
+        account_bytes told;
+        int64_t       taken = 0, buffers = 0, weights = 0;
+        const crank_params *params = crank_model_params(t->model);
+        if (ways[i].key) assert_ok(t->context, crank_options_set(t->context, t->recipe.optimizer->options, t->recipe.optimizer_options, ways[i].key, ways[i].value, "test"));
+        tiny_train_all(t), tiny_start(t);
+        for (size_t k = 0; k < crank_params_count(params); k++) {
+            const crank_param *param = crank_params_at(params, k);
+            int64_t            bytes = (int64_t)crank_view_bytes(&param->view);
+            bool               buffer = strlen(param->name) > 9 && !strcmp(param->name + strlen(param->name) - 9, ".gradient");
+            bool               table = param->role == CRANK_ROLE_CACHE && !buffer && strncmp(param->name, "optim.", 6) != 0 && !strstr(param->name, ".clock");
+            if (table) continue; /* of the model: rotations */
+            *(param->role == CRANK_ROLE_WEIGHT ? &weights : buffer ? &buffers : &taken) += bytes;
+        }
+        assert_ok(t->context, accounts_measure(t->context, t->device, tiny_config, CRANK_F32, &ways[i].way, &told));
+        assert_int_equal(told.weights, weights);
+        assert_int_equal(told.gradients, buffers); /* of a window of two micro-batches */
+        if (told.state != taken) fail_msg("%s: %lld bytes of state told, %lld taken", ways[i].way.name, (long long)told.state, (long long)taken);
+        tiny_close(t);
+    }
+}
+
+/* The 60M LLaMA at rank 128: 58,073,600 parameters, seven matrices in each of eight layers. */
+static void the_60m_model_follows_the_formulas(void **state)
+{
+    (void)state;
+    crank_context *context = crank_context_new();
+    crank_device  *device = crank_device_cpu(context, NULL);
+    int64_t        rank, d = 512, f = 1376, L = 8, all = 58073600, r = 128;
+    char          *config = accounts_config(context, "60m", &rank);
+    account_bytes  b;
+    account        adamw = { "AdamW", NULL, NULL, "adamw", NULL }, galore = { "GaLore", NULL, NULL, "galore", "rank=128" };
+    assert_non_null(config);
+    assert_int_equal(rank, 128);
+    assert_ok(context, accounts_measure(context, device, config, CRANK_BF16, &adamw, &b));
+    assert_int_equal(b.weights, 2 * all);
+    assert_int_equal(b.state, 8 * all);
+    assert_int_equal(b.gradients, 4 * all);
+    assert_int_equal(b.largest, 4 * 32000 * d);
+    assert_ok(context, accounts_measure(context, device, config, CRANK_BF16, &galore, &b));
+    int64_t in_layers = L * (4 * d * d + 3 * d * f), small = L * (4 * (r * d) + 3 * (r * f)); /* gradients r x longer side */
+    int64_t bases = L * (7 * d * r), deltas = r * d + 2 * r * f;                                /* one delta a shape: [512,128], [1376,128], [128,1376] */
+    assert_int_equal(b.gradients, 4 * (all - in_layers + small));
+    assert_int_equal(b.state, 8 * (all - in_layers) + 8 * small + 4 * bases + 4 * deltas);
+    assert_null(accounts_config(context, "61m", &rank));
+    crank_free(config);
+    device->close(device);
+    crank_context_free(context);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(accounts_are_those_of_a_trainer),
+        cmocka_unit_test(the_60m_model_follows_the_formulas),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
