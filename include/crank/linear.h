@@ -38,7 +38,7 @@ typedef struct crank_site {
 
 /* Streamed calibration data of one linear: rows of host f32. Any may be NULL when the method did not ask for it. */
 typedef struct crank_observation {
-    const float *x, *y0, *dy; /* [n, in], [n, out], [n, out] */
+    const float *x, *y0, *dy; /* [n, in], [n, out], [n, out]; dy: of the batch's loss, numerator over denominator */
     int64_t      n;
 } crank_observation;
 
@@ -53,9 +53,12 @@ struct crank_map {
     unsigned observes;  /* CRANK_OBSERVE_*: what calibrate wants; 0: no calibration pass */
     const char *needs_base; /* NULL: any base; else "dense" */
 
-    /* Before attach, when `observes`: once for each batch of calibration rows, then calibrated once with batch == NULL. */
+    /* Before attach, when `observes`: once for each batch of calibration rows, then once with batch == NULL, where what was gathered
+     * is turned into start values and freed: linears are shown group by group, so that memory stays bounded. A site that was shown
+     * nothing (its values come from a file) gets the last call alone and takes plain start values. */
     crank_status (*calibrate)(crank_context *context, crank_site *site, const crank_observation *batch);
-    /* Once a model, before the first attach and after calibration: budgets over linears. May be NULL. */
+    size_t (*calibrate_bytes)(const crank_site *site); /* what a site gathers until its last call, for the memory plan; may be NULL */
+    /* Once a model, before the first attach and after calibration: budgets over linears (crank_site_rank). May be NULL. */
     crank_status (*allot)(crank_context *context, crank_site *sites, int count);
     /* Creates parameters (crank_site_param) and sets their initial values. Required. Also called while memory is deferred
      * (planning, checks before an adapter is loaded): parameters have no data then, and no values are set. */
@@ -102,6 +105,8 @@ CRANK_API crank_param *crank_site_find(const crank_site *site, const char *name)
  * step anyway; never trainable and never part of an adapter's files. */
 CRANK_API crank_param *crank_site_state(crank_context *context, crank_site *site, const char *name, crank_role role, crank_dtype dtype,
                                         int rank, const int64_t *dims);
+/* In calibrate and allot: the option `rank` of this site alone, also 0: the site then goes before attach, with no map on its linear. */
+CRANK_API crank_status crank_site_rank(crank_context *context, crank_site *site, int64_t rank);
 /* Makes a parameter of the model (a bias, a head) trainable while the attachment lives; it is saved with the adapter. */
 CRANK_API crank_status crank_site_train(crank_context *context, crank_site *site, crank_param *param);
 /* Tensors that derive made, kept by name for forward in the same graph. */
@@ -170,8 +175,13 @@ typedef struct crank_attach_options {
  * the suffixes that would. The order of a caller: attach_new, [calibration: crank_attachment_observe ...], attach_finish. */
 CRANK_API crank_attachment *crank_attachment_new(crank_context *context, crank_linears *linears, const crank_map *map,
                                                  const void *options, const crank_attach_options *where);
+/* batch NULL: the linear's calibration ends here (finish ends those that are left). */
 CRANK_API crank_status crank_attachment_observe(crank_context *context, crank_attachment *attachment, crank_linear *linear,
                                                 const crank_observation *batch);
+/* "path=rank" lines of the sites whose rank calibration chose (NULL: none did; crank_free), and their return before finish: a resumed run
+ * calibrates nothing. Sites of rank 0 stand in the lines too. */
+CRANK_API char        *crank_attachment_ranks(crank_context *context, const crank_attachment *attachment);
+CRANK_API crank_status crank_attachment_set_ranks(crank_context *context, crank_attachment *attachment, const char *lines);
 CRANK_API crank_status crank_attachment_finish(crank_context *context, crank_attachment *attachment);
 CRANK_API void         crank_attachment_remove(crank_attachment *attachment); /* with its parameters */
 CRANK_API size_t       crank_linears_attachments(const crank_linears *linears);

@@ -136,6 +136,7 @@ static crank_status observe(lab_net *net, crank_attachment *attachment, const la
     float            *x = wanted & CRANK_OBSERVE_X ? read_all(net, watched->x) : NULL;
     float            *y = wanted & CRANK_OBSERVE_Y0 ? read_all(net, watched->y) : NULL;
     float            *d = wanted & CRANK_OBSERVE_DY ? read_all(net, dy) : NULL;
+    for (int64_t i = 0; d && i < seen.n * dy->dims[1]; i++) d[i] /= (float)seen.n; /* the numerator is a sum over the samples */
     seen.x = x, seen.y0 = y, seen.dy = d;
     bool missing = (wanted & CRANK_OBSERVE_X && !x) || (wanted & CRANK_OBSERVE_Y0 && !y) || (wanted & CRANK_OBSERVE_DY && !d);
     crank_status status = missing ? crank_fail(net->context, CRANK_FAILED, "%s: nothing was seen of it", watched->linear->name)

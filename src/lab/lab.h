@@ -178,6 +178,7 @@ lab_training lab_transfer_training(const lab_trial *trial);
 typedef struct lab_regression_settings {
     int64_t task_rank;
     double  strength;
+    double  rescale; /* not 0: the teacher differs by singular values alone, each times e^(rescale z), z normal */
 } lab_regression_settings;
 extern const lab_world lab_world_regression;
 

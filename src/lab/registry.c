@@ -5,10 +5,16 @@
 
 extern const lab_experiment lab_lora;
 extern const lab_experiment lab_galore, lab_fira, lab_optimizers, lab_sltrain, lab_welore, lab_frugal, lab_lisa, lab_sst;
+/* adapters */
+extern const lab_experiment lab_hydra, lab_sora, lab_allora;
+extern const lab_experiment lab_eva, lab_lora_ga, lab_lora_sb, lab_svfit;
 
 static const lab_experiment *const experiments[] = {
     &lab_lora,
     &lab_galore, &lab_fira, &lab_optimizers, &lab_sltrain, &lab_welore, &lab_frugal, &lab_lisa, &lab_sst,
+    /* adapters */
+    &lab_hydra, &lab_sora, &lab_allora,
+    &lab_eva, &lab_lora_ga, &lab_lora_sb, &lab_svfit,
 };
 
 const lab_experiment *lab_at(size_t i) { return i < sizeof experiments / sizeof *experiments ? experiments[i] : NULL; }

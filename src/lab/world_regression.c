@@ -2,7 +2,8 @@
  *
  *     W_l           128x64, 128x128, 16x128, ReLU between, no biases: normal N(0, 2/in), then its singular values become c i^-0.6 at
  *                   the same Frobenius norm
- *     teacher       W_l + D_l, D_l a product of normal factors of rank task_rank with |D_l| = strength |W_l|
+ *     teacher       W_l + D_l, D_l a product of normal factors of rank task_rank with |D_l| = strength |W_l|; or, with rescale, W_l with
+ *                   singular values times e^(rescale z)
  *     x             x_j = sigma_j z_j, z normal, sigma_j ~ j^-1/2, sum sigma_j^2 = 64
  *     training      300 steps of 64 fresh samples; rate: 10 steps of warm-up, cosine; Adam
  *     metric        mean squares on 2,048 further samples */
@@ -69,6 +70,25 @@ static crank_status perturb(crank_context *context, float *w, int64_t m, int64_t
     return made ? CRANK_OK : CRANK_FAILED;
 }
 
+/* Singular value k of w [m, n] times e^(deviation z_k). */
+static crank_status rescale(crank_context *context, float *w, int64_t m, int64_t n, double deviation, crank_stream stream)
+{
+    int64_t r = m < n ? m : n;
+    float  *u = crank_alloc(context, (size_t)(m * r), sizeof *u, "a spectrum"), *vt = crank_alloc(context, (size_t)(r * n), sizeof *vt, "a spectrum");
+    double *s = crank_alloc(context, (size_t)r, sizeof *s, "a spectrum");
+    crank_status status = u && vt && s ? crank_svd(context, crank_matrix_f32(w, m, n), CRANK_INSIDE_F64, crank_matrix_f32(u, m, r), s, crank_matrix_f32(vt, r, n))
+                                       : CRANK_FAILED;
+    for (int64_t k = 0; status == CRANK_OK && k < r; k++) s[k] *= exp(deviation * (double)crank_draw_normal(stream, (uint64_t)k));
+    for (int64_t i = 0; status == CRANK_OK && i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double value = 0;
+            for (int64_t k = 0; k < r; k++) value += (double)u[i * r + k] * s[k] * (double)vt[k * n + j];
+            w[i * n + j] = (float)value;
+        }
+    crank_free(u), crank_free(vt), crank_free(s);
+    return status;
+}
+
 static crank_status make_weights(lab_trial *trial, lab_net *base, lab_net *teacher)
 {
     const lab_regression_settings *settings = trial->experiment->settings;
@@ -80,7 +100,9 @@ static crank_status make_weights(lab_trial *trial, lab_net *base, lab_net *teach
         float              *w = lab_weight(base, linear->name);
         status = w ? decay_spectrum(trial->context, w, m, n) : crank_last_status(trial->context);
         if (status == CRANK_OK) status = lab_weight_set(base, linear->name, w);
-        if (status == CRANK_OK) status = perturb(trial->context, w, m, n, settings->task_rank, settings->strength, stream);
+        if (status == CRANK_OK)
+            status = settings->rescale != 0 ? rescale(trial->context, w, m, n, settings->rescale, stream)
+                                            : perturb(trial->context, w, m, n, settings->task_rank, settings->strength, stream);
         if (status == CRANK_OK) status = lab_weight_set(teacher, linear->name, w);
         crank_free(w);
     }

@@ -173,7 +173,8 @@ static crank_status choose_sites(crank_context *context, crank_attachment *attac
                               choose->exclude || choose->layers ? " once `exclude` and `layers` are applied" : "");
     attachment->sites = crank_alloc(context, (size_t)count, sizeof *attachment->sites, "sites of a method");
     attachment->site_options = crank_alloc(context, (size_t)count, sizeof *attachment->site_options, "sites of a method");
-    if (!attachment->sites || !attachment->site_options) return CRANK_FAILED;
+    attachment->ended = crank_alloc(context, (size_t)count, sizeof *attachment->ended, "sites of a method");
+    if (!attachment->sites || !attachment->site_options || !attachment->ended) return CRANK_FAILED;
     size_t state_size = attachment->map->state_size;
     for (size_t i = 0; i < linears->count; i++) {
         if (!chosen(choose, linears->items[i])) continue;
@@ -257,13 +258,93 @@ crank_attachment *crank_attachment_new(crank_context *context, crank_linears *li
     return NULL;
 }
 
+/* ---- calibration ---- */
+
 crank_status crank_attachment_observe(crank_context *context, crank_attachment *attachment, crank_linear *linear,
                                       const crank_observation *batch)
 {
     if (!attachment->map->calibrate) return CRANK_OK;
     for (int i = 0; i < attachment->count; i++)
-        if (attachment->sites[i].linear == linear) return attachment->map->calibrate(context, &attachment->sites[i], batch);
+        if (attachment->sites[i].linear == linear && !attachment->ended[i]) {
+            attachment->ended[i] = !batch;
+            return attachment->map->calibrate(context, &attachment->sites[i], batch);
+        }
     return CRANK_OK;
+}
+
+crank_status crank_site_rank(crank_context *context, crank_site *site, int64_t rank)
+{
+    crank_attachment   *attachment = site_attachment(site);
+    const crank_option *option = attachment->map->options;
+    int                 i = (int)(site - attachment->sites);
+    while (option && option->type != CRANK_OPTION_END && strcmp(option->name, "rank") != 0) option++;
+    if (!option || option->type != CRANK_OPTION_INT)
+        return crank_fail(context, CRANK_USAGE, "the method %s has no `rank` that a site could have of its own", attachment->map->name);
+    if (rank < 0 || (double)rank > option->high)
+        return crank_fail(context, CRANK_USAGE, "%s: the rank %lld must lie between 0 and %g", site->linear->name, (long long)rank, option->high);
+    char *lines = crank_format(context, "%s%s%s=%lld", attachment->ranks ? attachment->ranks : "", attachment->ranks ? "\n" : "", site->linear->name,
+                               (long long)rank);
+    if (!lines) return CRANK_FAILED;
+    crank_free(attachment->ranks);
+    attachment->ranks = lines;
+    if (!attachment->site_options[i]) {
+        attachment->site_options[i] = copy_options(context, attachment->map, site->options);
+        if (!attachment->site_options[i]) return CRANK_FAILED;
+        site->options = attachment->site_options[i];
+    }
+    *(int64_t *)(void *)((char *)attachment->site_options[i] + option->offset) = rank;
+    return CRANK_OK;
+}
+
+char *crank_attachment_ranks(crank_context *context, const crank_attachment *attachment)
+{
+    return attachment->ranks ? crank_strdup(context, attachment->ranks) : NULL;
+}
+
+crank_status crank_attachment_set_ranks(crank_context *context, crank_attachment *attachment, const char *lines)
+{
+    for (const char *line = lines; line && *line;) {
+        size_t      length = strcspn(line, "\n");
+        const char *mark = memrchr(line, '=', length);
+        char       *end;
+        long long   rank = mark ? strtoll(mark + 1, &end, 10) : -1;
+        int         i = 0;
+        if (rank < 0 || end != line + length) return crank_fail(context, CRANK_BAD_DATA, "`%.*s` is not the rank of a linear", (int)length, line);
+        while (i < attachment->count && (strlen(attachment->sites[i].linear->name) != (size_t)(mark - line) ||
+                                         memcmp(attachment->sites[i].linear->name, line, (size_t)(mark - line)) != 0))
+            i++;
+        if (i == attachment->count)
+            return crank_fail(context, CRANK_BAD_DATA, "the rank of %.*s is told, and the method does not stand on it", (int)(mark - line), line);
+        if (crank_site_rank(context, &attachment->sites[i], rank)) return crank_last_status(context);
+        line += length + (line[length] == '\n');
+    }
+    return CRANK_OK;
+}
+
+/* Sites of rank 0 go; the others keep their order. Nothing points at a site yet. */
+static crank_status drop_empty(crank_context *context, crank_attachment *attachment)
+{
+    const crank_option *option = attachment->map->options;
+    int                 kept = 0;
+    while (option && option->type != CRANK_OPTION_END && strcmp(option->name, "rank") != 0) option++;
+    if (!attachment->ranks || !option || option->type != CRANK_OPTION_INT) return CRANK_OK;
+    for (int i = 0; i < attachment->count; i++) {
+        crank_site *site = &attachment->sites[i];
+        bool        empty = attachment->site_options[i] && *(const int64_t *)(const void *)((const char *)site->options + option->offset) == 0;
+        if (empty) {
+            if (attachment->map->release) attachment->map->release(site);
+            crank_free(site->state);
+            crank_free(attachment->site_options[i]);
+            continue;
+        }
+        attachment->sites[kept] = *site;
+        attachment->sites[kept].index = kept;
+        attachment->site_options[kept++] = attachment->site_options[i];
+    }
+    for (int i = kept; i < attachment->count; i++) attachment->site_options[i] = NULL;
+    attachment->count = kept;
+    for (int i = 0; i < kept; i++) attachment->sites[i].count = kept;
+    return kept ? CRANK_OK : crank_fail(context, CRANK_USAGE, "the method %s has rank 0 on every linear", attachment->map->name);
 }
 
 static crank_status push(crank_context *context, crank_attachment *attachment, crank_site *site)
@@ -289,8 +370,12 @@ crank_status crank_attachment_finish(crank_context *context, crank_attachment *a
     crank_status     status = CRANK_OK;
     if (attachment->finished) return CRANK_OK;
     for (int i = 0; status == CRANK_OK && map->calibrate && map->observes && i < attachment->count; i++)
-        status = map->calibrate(context, &attachment->sites[i], NULL);
+        if (!attachment->ended[i]) {
+            attachment->ended[i] = true;
+            status = map->calibrate(context, &attachment->sites[i], NULL);
+        }
     if (status == CRANK_OK && map->allot) status = map->allot(context, attachment->sites, attachment->count);
+    if (status == CRANK_OK) status = drop_empty(context, attachment);
     for (int i = 0; status == CRANK_OK && i < attachment->count; i++) status = map->attach(context, &attachment->sites[i]);
     for (int i = 0; status == CRANK_OK && i < attachment->count; i++)
         status = push(context, attachment, &attachment->sites[i]);
@@ -344,6 +429,8 @@ void crank_attachment_remove(crank_attachment *attachment)
     free(attachment->params);
     free(attachment->trained);
     crank_free(attachment->sites);
+    crank_free(attachment->ended);
+    crank_free(attachment->ranks);
     crank_free(attachment->site_options);
     crank_free(attachment->options);
     crank_free(attachment->model_state);

@@ -194,15 +194,34 @@ crank_tensor *stack_forward(crank_graph *graph, crank_linear *linear, crank_tens
     return y0;
 }
 
+/* True when the recording shows the linear to a calibration pass. */
+static bool watched(const crank_linear *linear)
+{
+    const linear_watch *watch = linear->owner->watch;
+    return watch && linear->kind == CRANK_LINEAR_DENSE && watch->wanted[linear->index];
+}
+
+static void show(crank_graph *graph, crank_linear *linear, crank_tensor *x, crank_tensor *y)
+{
+    linear_watch *watch = linear->owner->watch;
+    if (!stack_grow(crank_graph_context(graph), &watch->items, watch->count, &watch->capacity, sizeof *watch->items, "linears that are shown")) {
+        crank_graph_error(graph, CRANK_FAILED, "out of memory: calibration");
+        return;
+    }
+    crank_mark_gradient(y);
+    watch->items[watch->count++] = (linear_seen){ linear, x, y };
+}
+
 crank_tensor *crank_linear_forward(crank_graph *graph, crank_linear *linear, crank_tensor *x)
 {
     if (crank_graph_status(graph) != CRANK_OK || refuse_merged(graph, linear)) return x;
     crank_tensor *rows = as_rows(graph, linear, x), *y;
     crank_tensor *bias = linear->bias ? linear_use(graph, linear, linear->bias) : NULL;
     if (crank_graph_status(graph) != CRANK_OK) return x;
-    if (!crank_linear_has_maps(linear)) y = base_product(graph, linear, rows, bias);
+    if (!crank_linear_has_maps(linear) && !watched(linear)) y = base_product(graph, linear, rows, bias);
     else {
         y = stack_forward(graph, linear, rows, base_product(graph, linear, rows, NULL), stack_of(linear)->count);
+        if (watched(linear)) show(graph, linear, rows, y);
         if (bias) y = crank_add(y, bias);
     }
     if (crank_graph_status(graph) != CRANK_OK || x->rank <= 2) return y;

@@ -24,6 +24,8 @@ struct crank_attachment {
     void               **site_options; /* [count]: own copies where a pattern hit, else `options` */
     crank_attach_options where;        /* copied strings */
     crank_site          *sites;
+    bool                *ended; /* [count]: calibration of the site is over */
+    char                *ranks; /* "path=rank" lines that crank_site_rank wrote, or NULL */
     int                  count;
     void                *model_state;
     crank_param        **params; /* made by the method */
@@ -33,6 +35,18 @@ struct crank_attachment {
     bool                 finished, on, merged;
     double               scale;
 };
+
+/* What a recording shows of linears: rows that go in, and what stands below the maps that come (no bias). */
+typedef struct linear_seen {
+    crank_linear *linear;
+    crank_tensor *x, *y;
+} linear_seen;
+
+typedef struct linear_watch {
+    const bool  *wanted; /* by index of the linear; embeddings are never shown */
+    linear_seen *items;
+    size_t       count, capacity;
+} linear_watch;
 
 /* A base parameter as it was before a merge: a host copy, or, for one that was mapped, its data in the file. */
 typedef struct merge_backup {
@@ -53,6 +67,7 @@ struct crank_linears {
     size_t             backup_count, backup_capacity;
     bool               bare;  /* graphs are recorded without maps */
     bool               final; /* a merge was made without keeping the originals */
+    linear_watch      *watch; /* of the recording that runs now, or NULL */
 };
 
 static inline linear_stack *stack_of(const crank_linear *linear) { return linear->stack; }

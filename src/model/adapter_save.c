@@ -69,6 +69,21 @@ static json_t *pattern(const char *text)
     return map;
 }
 
+/* Ranks that calibration chose stand before the recipe's patterns; linears without a rank are no targets. */
+static json_t *ranks_of(const crank_attachment *attachment)
+{
+    json_t     *map = pattern(attachment->ranks), *given = pattern(attachment->where.rank_pattern), *value;
+    const char *key;
+    void       *next;
+    json_object_foreach_safe(map, next, key, value)
+    {
+        if (json_number_value(value) == 0) json_object_del(map, key);
+    }
+    json_object_update_missing(map, given);
+    json_decref(given);
+    return map;
+}
+
 static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
 /* The same object with its keys in order; takes the reference. NULL: out of memory. */
@@ -235,7 +250,7 @@ static crank_status write_own_config(crank_context *context, const saving *s, co
         json_object_set_new(options, option->name, option_value(option, a->options));
     json_t *config = json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", 1, "method", a->map->name, "version",
                                crank_version(), "options", options, "target_modules", targets(s), "rank_pattern",
-                               pattern(a->where.rank_pattern), "alpha_pattern", pattern(a->where.alpha_pattern), "modules_to_save",
+                               ranks_of(a), "alpha_pattern", pattern(a->where.alpha_pattern), "modules_to_save",
                                modules(s), "base_model_name_or_path", s->base ? json_string(s->base) : json_null(), "base",
                                *base ? json_string(base) : json_null());
     crank_status status = config ? json_write(context, path, config) : crank_fail(context, CRANK_FAILED, "out of memory: %s", path);

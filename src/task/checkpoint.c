@@ -151,6 +151,7 @@ static crank_status write_json(crank_context *context, const char *path, const c
     if (!root) return crank_fail(context, CRANK_FAILED, "out of memory: a checkpoint");
     put_double(root, "best", state->best);
     put_double(root, "seconds", state->seconds);
+    if (origin->ranks) json_object_set_new(root, "ranks", json_string(origin->ranks));
     crank_status status = json_write(context, path, root);
     json_decref(root);
     return status;
@@ -228,6 +229,19 @@ crank_status checkpoint_write(crank_context *context, const char *folder, const 
         crank_free(message);
     }
     crank_free(beside), crank_free(tensors), crank_free(json);
+    return status;
+}
+
+crank_status checkpoint_ranks(crank_context *context, const char *folder, char **ranks)
+{
+    char        *path = file_join(context, folder, "checkpoint.json");
+    json_t      *root = path ? json_read(context, path) : NULL;
+    crank_status status = root ? CRANK_OK : crank_last_status(context);
+    const char  *text = root ? json_get_string(context, root, "ranks", path, &status) : NULL;
+    *ranks = NULL;
+    if (status == CRANK_OK && text && !(*ranks = crank_strdup(context, text))) status = CRANK_FAILED;
+    json_decref(root);
+    crank_free(path);
     return status;
 }
 

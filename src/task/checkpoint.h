@@ -2,7 +2,7 @@
  *
  * A checkpoint is a folder of two files, written beside and renamed, so that at every instant one whole checkpoint exists:
  *     state.safetensors   trainable weights, parameters of methods, optimiser state
- *     checkpoint.json     step, place in the data, best evaluation, seed, kernel level, threads, plugins, base, recipe
+ *     checkpoint.json     step, place in the data, best evaluation, seed, kernel level, threads, plugins, base, recipe, chosen ranks
  * A resumed run is bit-identical when kernel level, threads and recipe are those of the checkpoint; where they are not, that is told. */
 #ifndef CRANK_TASK_CHECKPOINT_H
 #define CRANK_TASK_CHECKPOINT_H
@@ -25,10 +25,13 @@ bool checkpoint_exists(crank_context *context, const char *folder);
 /* `recipe_text`: the effective recipe; `base`: fingerprint of the base model; `level`: the CPU bodies in use. */
 typedef struct checkpoint_origin {
     const char *recipe_text, *base, *level;
+    const char *ranks; /* that calibration chose (crank_attachment_ranks), or NULL */
     int         threads;
 } checkpoint_origin;
 crank_status checkpoint_write(crank_context *context, const char *folder, const task_trainer *trainer, crank_params *params,
                               const checkpoint *state, const checkpoint_origin *origin);
+/* *ranks: the checkpoint's, or NULL; crank_free. What a run must know before it attaches its method. */
+crank_status checkpoint_ranks(crank_context *context, const char *folder, char **ranks);
 /* Every saved tensor must fit; a missing or unexpected one is CRANK_BAD_DATA. */
 crank_status checkpoint_read(crank_context *context, const char *folder, const task_trainer *trainer, crank_params *params,
                              checkpoint *state, const checkpoint_origin *origin);

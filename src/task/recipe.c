@@ -50,6 +50,12 @@ const crank_option lowrank_options[] = {
     CRANK_MAP(lowrank_section, rank_pattern, NULL, "regular expression of a module: its rank"),
     CRANK_MAP(lowrank_section, alpha_pattern, NULL, "regular expression of a module: its alpha"),
     CRANK_STRING(lowrank_section, adapter, NULL, "adapter folder to start from, instead of a new one"),
+    {"calibration.batches", CRANK_OPTION_INT, offsetof(lowrank_section, calibration_batches), 8, 1, 1000000, NULL, NULL,
+     "first batches of the training data that a data-driven method looks at before it starts"},
+    {"calibration.rows", CRANK_OPTION_INT, offsetof(lowrank_section, calibration_rows), 0, 0, 1e15, NULL, NULL,
+     "tokens after which it has seen enough; 0: all of the batches"},
+    {"calibration.of", CRANK_OPTION_CHOICE, offsetof(lowrank_section, calibration_of), 0, 0, 0, "loss", "loss|all",
+     "tokens that a method without gradients sees: those whose prediction the loss counts, or all"},
     CRANK_END
 };
 

@@ -31,6 +31,8 @@ typedef struct train_section {
 typedef struct lowrank_section {
     const char *method, *targets, *exclude, *layers, *modules, *adapter;
     const char *rank_pattern, *alpha_pattern;
+    int64_t     calibration_batches, calibration_rows;
+    const char *calibration_of;
 } lowrank_section;
 
 typedef struct optim_section {

@@ -10,6 +10,8 @@
 #include "base/text.h"
 #include "data/hub.h"
 #include "crank/adapter.h"
+#include "task/calibrate.h"
+#include "task/checkpoint.h"
 #include "task/rules.h"
 
 const char *session_base(const task_recipe *recipe) { return recipe->model->path; }
@@ -40,6 +42,10 @@ static crank_status open_model(crank_context *context, const task_recipe *recipe
 
 /* ---- the method ---- */
 
+/* Pages of the program and its libraries that a run touches, the tokenizer, code that products are compiled to, graphs: measured as the
+ * difference of peak and plan over recipes of every kind (tests/task/test_memory_plan.c). */
+static const size_t PROGRAM = (size_t)14 << 20;
+
 /* The modules that are trained in full: the recipe's, and where the objective reads a classification head, that head (lines of names;
  * crank_free). */
 static char *full_modules(crank_context *context, const task_recipe *recipe, const session *s)
@@ -52,7 +58,49 @@ static char *full_modules(crank_context *context, const task_recipe *recipe, con
     return text_take(context, &names, "names of modules");
 }
 
-static crank_status attach_method(crank_context *context, const task_recipe *recipe, session *s)
+/* What the run may take in all beyond what it has now. */
+static size_t allowed(const task_recipe *recipe)
+{
+    int64_t available = memory_available();
+    size_t  system = available < 0 ? SIZE_MAX : (size_t)available, limit = (size_t)(recipe->memory->limit * 1048576.0);
+    return limit && limit < system ? limit : system;
+}
+
+/* Bytes that are held before the first step. */
+static size_t held(const session *s)
+{
+    crank_params *params = crank_model_params(s->model);
+    size_t        bytes = dataset_bytes(s->train) + (s->eval ? dataset_bytes(s->eval) : 0) + PROGRAM;
+    for (size_t i = 0; i < crank_params_count(params); i++) bytes += crank_view_bytes(&crank_params_at(params, i)->view);
+    return bytes;
+}
+
+/* Bytes of GPU memory in use. */
+static size_t card_used(crank_context *context, crank_device *device, size_t *available)
+{
+    size_t total = 0;
+    *available = 0;
+    if (!device->memory || device->memory(context, device, available, &total) != CRANK_OK) return 0;
+    return total - *available;
+}
+
+/* Start values from training data, or the ranks that an earlier part of this run chose. */
+static crank_status calibrate_or_resume(crank_context *context, const task_recipe *recipe, const char *resume, session *s)
+{
+    if (!recipe->map->observes && !recipe->map->allot) return CRANK_OK;
+    if (resume && checkpoint_exists(context, resume)) {
+        char        *ranks = NULL;
+        crank_status status = checkpoint_ranks(context, resume, &ranks);
+        if (status == CRANK_OK && ranks) status = crank_attachment_set_ranks(context, s->attachment, ranks);
+        crank_free(ranks);
+        return status;
+    }
+    size_t total = allowed(recipe), taken = held(s), room = recipe->memory->limit > 0 ? (total > taken ? total - taken : 1) : total;
+    if (!s->device->host) card_used(context, s->device, &room);
+    return calibrate(context, s->model, recipe, s->train, s->attachment, room);
+}
+
+static crank_status attach_method(crank_context *context, const task_recipe *recipe, const char *resume, session *s)
 {
     const lowrank_section *lowrank = recipe->lowrank;
     crank_params          *params = crank_model_params(s->model);
@@ -78,7 +126,8 @@ static crank_status attach_method(crank_context *context, const task_recipe *rec
     s->attachment = crank_attachment_new(context, crank_model_linears(s->model), recipe->map, recipe->map_options, &where);
     crank_free(modules);
     if (!s->attachment) return crank_last_status(context);
-    return crank_attachment_finish(context, s->attachment);
+    crank_status status = calibrate_or_resume(context, recipe, resume, s);
+    return status ? status : crank_attachment_finish(context, s->attachment);
 }
 
 /* ---- data ---- */
@@ -120,20 +169,7 @@ static int64_t steps_of(const task_recipe *recipe, const session *s)
 
 /* ---- memory ---- */
 
-/* Pages of the program and its libraries that a run touches, the tokenizer, code that products are compiled to, graphs: measured as the
- * difference of peak and plan over recipes of every kind (tests/task/test_memory_plan.c). */
-static const size_t PROGRAM = (size_t)14 << 20;
-
 static double mib(size_t bytes) { return (double)bytes / 1048576.0; }
-
-/* Bytes of GPU memory in use. */
-static size_t card_used(crank_context *context, crank_device *device, size_t *available)
-{
-    size_t total = 0;
-    *available = 0;
-    if (!device->memory || device->memory(context, device, available, &total) != CRANK_OK) return 0;
-    return total - *available;
-}
 
 size_t session_measured(crank_context *context, const session *s)
 {
@@ -164,26 +200,16 @@ static crank_status plan_card(crank_context *context, const task_recipe *recipe,
     return CRANK_OK;
 }
 
-/* What the run may take in all beyond what it has now. */
-static size_t allowed(const task_recipe *recipe)
-{
-    int64_t available = memory_available();
-    size_t  system = available < 0 ? SIZE_MAX : (size_t)available, limit = (size_t)(recipe->memory->limit * 1048576.0);
-    return limit && limit < system ? limit : system;
-}
-
 static crank_status plan_memory(crank_context *context, const task_recipe *recipe, session *s)
 {
     trainer_memory m = {0};
     size_t         data = dataset_bytes(s->train) + (s->eval ? dataset_bytes(s->eval) : 0);
-    crank_params  *params = crank_model_params(s->model);
-    size_t         held = data + PROGRAM, total = allowed(recipe);
-    for (size_t i = 0; i < crank_params_count(params); i++) held += crank_view_bytes(&crank_params_at(params, i)->view);
+    size_t         total = allowed(recipe), taken = held(s);
     int64_t tokens = dataset_largest_tokens(s->train), sequences = dataset_largest_sequences(s->train);
     if (s->eval && dataset_largest_tokens(s->eval) > tokens) tokens = dataset_largest_tokens(s->eval);
     if (s->eval && dataset_largest_sequences(s->eval) > sequences) sequences = dataset_largest_sequences(s->eval);
     if (!s->device->host) return plan_card(context, recipe, s, tokens, sequences);
-    size_t left = recipe->memory->limit > 0 ? (total > held ? total - held : 1) : total; /* what is loaded already counts against a limit only */
+    size_t left = recipe->memory->limit > 0 ? (total > taken ? total - taken : 1) : total; /* what is loaded already counts against a limit only */
     crank_status status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), left, &m);
     if (status == CRANK_FAILED)
         return crank_fail(context, status, "%s (train.batch is %lld, data.context %lld)", crank_message(context), (long long)recipe->train->batch,
@@ -204,7 +230,7 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
     return CRANK_OK;
 }
 
-crank_status session_open(crank_context *context, const task_recipe *recipe, session *s)
+crank_status session_open(crank_context *context, const task_recipe *recipe, const char *resume, session *s)
 {
     *s = (session){.at_start = memory_resident() > 0 ? (size_t)memory_resident() : 0, .peak_at_start = memory_peak()};
     if (recipe->train->threads) crank_set_threads(context, (int)recipe->train->threads);
@@ -216,7 +242,7 @@ crank_status session_open(crank_context *context, const task_recipe *recipe, ses
     crank_status status = s->device ? open_model(context, recipe, s) : crank_last_status(context);
     if (status == CRANK_OK) status = rules_check(context, &(rule_case){.recipe = recipe, .config = crank_model_config_of(s->model)});
     if (status == CRANK_OK) status = open_data(context, recipe, s);
-    if (status == CRANK_OK) status = attach_method(context, recipe, s);
+    if (status == CRANK_OK) status = attach_method(context, recipe, resume, s);
     if (status == CRANK_OK) {
         s->total = steps_of(recipe, s);
         s->trainer = trainer_new(context, s->model, recipe, s->total);

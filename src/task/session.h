@@ -23,8 +23,9 @@ typedef struct session {
     size_t            card_at_start; /* GPU memory in use once context and libraries were loaded */
 } session;
 
-/* Loads and attaches everything, plans the heaviest step and refuses what cannot fit. */
-crank_status session_open(crank_context *context, const task_recipe *recipe, session *out);
+/* Loads and attaches everything, plans the heaviest step and refuses what cannot fit. `resume`: the folder of the checkpoint that the
+ * caller will read, or NULL; with one there, nothing is calibrated: ranks and values are the checkpoint's. */
+crank_status session_open(crank_context *context, const task_recipe *recipe, const char *resume, session *out);
 void         session_close(session *s);
 /* What the run has taken at most: resident memory beyond the start's, or on a GPU its memory that is in use beyond the start's. */
 size_t session_measured(crank_context *context, const session *s);

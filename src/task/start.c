@@ -81,7 +81,7 @@ static crank_status all_batches(crank_context *context, const task_recipe *recip
 crank_status start_write(crank_context *context, const task_recipe *recipe, const char *folder)
 {
     session      s;
-    crank_status status = session_open(context, recipe, &s);
+    crank_status status = session_open(context, recipe, NULL, &s);
     if (status != CRANK_OK) return status;
     char *values = file_join(context, folder, s.attachment ? "adapter" : "model"), *batches = file_join(context, folder, "batches.jsonl");
     status = values && batches ? file_make_folder(context, folder) : CRANK_FAILED;

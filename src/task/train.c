@@ -27,7 +27,7 @@ typedef struct run {
     session             session;
     checkpoint          state;
     checkpoint_origin   origin;
-    char               *recipe_text, *checkpoint_folder, *best_path;
+    char               *recipe_text, *checkpoint_folder, *best_path, *ranks;
     metrics_log        *metrics;
     event_log          *events;
     progress           *line;
@@ -88,17 +88,19 @@ static crank_status open_run(run *r)
 {
     crank_context       *context = r->context;
     const train_section *train = r->recipe->train;
-    crank_status         status = session_open(context, r->recipe, &r->session);
+    bool                 resumes = train->resume && !r->how->dry;
+    r->checkpoint_folder = in_output(r, "checkpoint");
+    crank_status status = r->checkpoint_folder ? session_open(context, r->recipe, resumes ? r->checkpoint_folder : NULL, &r->session) : CRANK_FAILED;
     if (status != CRANK_OK) return status;
     r->eval_every = train->eval_every ? train->eval_every : (r->session.total + 9) / 10;
     r->save_every = train->save_every ? train->save_every : r->eval_every;
     r->recipe_text = crank_recipe_text(context, r->recipe->file);
-    r->checkpoint_folder = in_output(r, "checkpoint");
+    r->ranks = r->session.attachment ? crank_attachment_ranks(context, r->session.attachment) : NULL;
     r->best_path = in_output(r, "best.safetensors");
     r->window = crank_alloc(context, (size_t)train->accumulate, sizeof *r->window, "a window of batches");
     if (!r->recipe_text || !r->checkpoint_folder || !r->best_path || !r->window) return CRANK_FAILED;
     r->origin = (checkpoint_origin){.recipe_text = r->recipe_text, .base = crank_model_fingerprint(context, r->session.model),
-                                    .level = r->session.device->level, .threads = crank_threads(context)};
+                                    .level = r->session.device->level, .threads = crank_threads(context), .ranks = r->ranks};
     if (!r->origin.base) return crank_last_status(context);
     if (r->how->dry) return CRANK_OK;
     status = file_make_folder(context, r->recipe->output->path);
@@ -119,7 +121,7 @@ static void close_run(run *r)
     if (r->line) progress_close(r->line);
     close_logs(r);
     session_close(&r->session);
-    crank_free(r->recipe_text), crank_free(r->checkpoint_folder), crank_free(r->best_path), crank_free(r->window);
+    crank_free(r->recipe_text), crank_free(r->ranks), crank_free(r->checkpoint_folder), crank_free(r->best_path), crank_free(r->window);
 }
 
 static crank_status log_metrics(run *r, int64_t step, const metric *metrics, size_t count)

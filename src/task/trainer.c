@@ -245,6 +245,13 @@ static void shape_of(int64_t tokens, int64_t sequences, int64_t *n, int64_t *s)
     *s = round_up(sequences + (*n > tokens));
 }
 
+shaped *trainer_calibration_plan(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, crank_plan_summary *summary)
+{
+    int64_t n, s;
+    shape_of(tokens, sequences, &n, &s);
+    return trainer_graph(context, trainer, n, s, VARIANT_CALIBRATE, summary);
+}
+
 shaped *trainer_prepared(crank_context *context, task_trainer *trainer, const data_batch *batch, variant kind)
 {
     int64_t n, s;
@@ -348,6 +355,7 @@ static bool variant_used(const task_trainer *trainer, variant kind)
 {
     int64_t accumulate = trainer->recipe->train->accumulate;
     if (kind == VARIANT_EVALUATE) return true;
+    if (kind == VARIANT_CALIBRATE) return false; /* before the run */
     if (kind == VARIANT_REFERENCE) return trainer->recipe->objective->fields & CRANK_FIELD_REFERENCE;
     if (!trainer->unit_count || trainer->recipe->optimizer->propose) return false;
     for (int i = 0; kind == VARIANT_PROBE && i < trainer->unit_count; i++)

@@ -228,6 +228,33 @@ static void record_training(task_trainer *trainer, shaped *shape)
     free(gradients);
 }
 
+/* What the watched linears read and give is kept, and the gradient of the loss there. */
+static void record_calibration(const task_trainer *trainer, shaped *shape)
+{
+    crank_linears *linears = crank_model_linears(trainer->model);
+    linear_watch   watch = {.wanted = trainer->watched};
+    linears->watch = &watch;
+    record_forward(trainer, shape);
+    linears->watch = NULL;
+    crank_tensor **ys = calloc(watch.count + 1, sizeof *ys);
+    shape->seen = watch.items;
+    shape->seen_count = watch.count;
+    shape->seen_gradients = calloc(watch.count + 1, sizeof *shape->seen_gradients);
+    if (!ys || !shape->seen_gradients) crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording calibration");
+    for (size_t i = 0; i < watch.count && crank_graph_status(shape->graph) == CRANK_OK; i++) {
+        watch.items[i].x = crank_keep(crank_contiguous(watch.items[i].x));
+        ys[i] = crank_keep(watch.items[i].y);
+    }
+    if (trainer->watched_gradients && watch.count && crank_graph_status(shape->graph) == CRANK_OK) {
+        crank_tensor *targets[2], *seeds[2];
+        int           count = record_targets(trainer, shape, targets, seeds);
+        bool          good = crank_gradients(shape->graph, targets, seeds, count, ys, (int)watch.count, shape->seen_gradients) == CRANK_OK;
+        for (size_t i = 0; good && i < watch.count; i++)
+            if (shape->seen_gradients[i]) shape->seen_gradients[i] = crank_keep(crank_contiguous(shape->seen_gradients[i]));
+    }
+    free(ys);
+}
+
 /* What the limit leaves for a run beside the buffers, which exist once a graph that adds to them is recorded. */
 static size_t run_limit(const task_trainer *trainer)
 {
@@ -243,13 +270,15 @@ static crank_status record(crank_context *context, task_trainer *trainer, shaped
     shape->graph = crank_graph_new(context, crank_model_device(trainer->model));
     if (!shape->graph) return CRANK_FAILED;
     crank_graph_set_compute(shape->graph, crank_model_options_of(trainer->model)->compute);
-    bool reverse = shape->kind != VARIANT_EVALUATE && shape->kind != VARIANT_REFERENCE;
+    bool reverse = shape->kind != VARIANT_EVALUATE && shape->kind != VARIANT_REFERENCE && shape->kind != VARIANT_CALIBRATE;
     crank_graph_set_training(shape->graph, reverse);
     crank_graph_set_seed(shape->graph, (uint64_t)trainer->recipe->train->seed);
     crank_graph_set_pool(shape->graph, trainer->pool);
     record_inputs(trainer, shape);
     if (shape->kind == VARIANT_REFERENCE)
         record_reference(trainer, shape);
+    else if (shape->kind == VARIANT_CALIBRATE)
+        record_calibration(trainer, shape);
     else
         record_forward(trainer, shape);
     if (reverse) record_training(trainer, shape);
@@ -263,6 +292,8 @@ static void shape_free(shaped *shape)
 {
     crank_graph_free(shape->graph);
     free(shape->probes);
+    free(shape->seen);
+    free(shape->seen_gradients);
     crank_free(shape);
 }
 

@@ -2,6 +2,7 @@
 #ifndef CRANK_TASK_TRAINER_GRAPH_H
 #define CRANK_TASK_TRAINER_GRAPH_H
 
+#include "linear/stack.h"
 #include "task/trainer.h"
 
 /* What a graph does with its gradients. */
@@ -13,6 +14,7 @@ typedef enum variant {
     VARIANT_EVALUATE,
     VARIANT_REFERENCE, /* log-probabilities of the targets with all methods off */
     VARIANT_PROBE, /* keeps the gradients of units that are probed; changes nothing */
+    VARIANT_CALIBRATE, /* keeps what the watched linears read and give, and the gradients there; changes nothing */
     VARIANTS
 } variant;
 
@@ -26,6 +28,9 @@ typedef struct shaped {
     crank_tensor      *reference; /* VARIANT_REFERENCE: f32 [tokens], kept */
     crank_tensor      *list_scores, *list_gradient; /* with a list objective: kept, and the input that starts the reverse pass */
     crank_tensor     **probes; /* VARIANT_PROBE: of each unit, its kept gradient or NULL */
+    linear_seen       *seen;   /* VARIANT_CALIBRATE: the watched linears with kept x and y, and the gradients by y (NULL: none arrives) */
+    crank_tensor     **seen_gradients;
+    size_t             seen_count;
     struct shaped     *next;
 } shaped;
 
@@ -45,6 +50,8 @@ struct task_trainer {
     int64_t            longest; /* tokens of a sequence; 0: not known */
     shaped            *graphs;
     bool               profile;
+    const bool        *watched; /* VARIANT_CALIBRATE: by index of the linear */
+    bool               watched_gradients;
     /* Room for a batch rounded up to its shape. */
     int32_t *ids, *positions, *targets, *token_types, *segments, *labels;
     float   *weights, *values, *sequence_weights, *reference;
@@ -58,6 +65,8 @@ shaped *trainer_graph(crank_context *context, task_trainer *trainer, int64_t tok
                       crank_plan_summary *summary);
 /* No sequence of a shape of n tokens is longer, the filler behind a batch included; 0: not known. */
 int64_t trainer_longest(const task_trainer *trainer, int64_t n);
+/* The graph of VARIANT_CALIBRATE for the largest batch. */
+shaped *trainer_calibration_plan(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, crank_plan_summary *summary);
 /* With their buffers: between windows only. */
 void trainer_drop_graphs(task_trainer *trainer);
 /* Runs a prepared graph over the batch, with the host's list objective between its segments; adds to the numerator and the denominator

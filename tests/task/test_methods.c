@@ -14,6 +14,11 @@ static const variety varieties[] = {
     {"sora", "gpt2", "lowrank.threshold=2 train.lr=0.01 train.clip=0 train.inside=true", false},
     {"allora", "llama", "lowrank.variant=output train.accumulate=2", false},
     {"allora", "llama", "lowrank.rank_pattern={q_proj: 3}", false},
+    {"eva", "gpt2", "lowrank.rank=3 lowrank.dropout=0.1 lowrank.calibration.batches=2", false},
+    {"lora-ga", "llama", "lowrank.rank=3 train.accumulate=2", false},
+    {"lora-sb", "llama", "lowrank.rank=4 lowrank.keep=true", false},
+    {"lora-xs", "gpt2", "lowrank.rank=4", false},
+    {"svfit", "llama", "lowrank.energy=0.8 lowrank.form=relative", false},
 };
 
 static bool named(const char *method)

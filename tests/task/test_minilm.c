@@ -64,7 +64,7 @@ static void thirty_steps_on_sst2_learn_and_the_first_ten_follow_pytorch(void **s
     task_recipe *recipe = task_recipe_load(context, NULL, words, sizeof words / sizeof *words);
     if (!recipe) fail_msg("%s", crank_message(context));
     session s;
-    assert_ok(context, session_open(context, recipe, &s));
+    assert_ok(context, session_open(context, recipe, NULL, &s));
     assert_int_equal(s.total, STEPS);
     start_by_rule(context, crank_model_params(s.model));
     double late = 0;
