@@ -4,14 +4,16 @@
 #include "lab/lab.h"
 
 extern const lab_experiment lab_lora;
-extern const lab_experiment lab_galore, lab_fira, lab_optimizers, lab_sltrain, lab_welore, lab_frugal, lab_lisa, lab_sst;
+extern const lab_experiment lab_galore, lab_fira, lab_optimizers, lab_sltrain, lab_welore, lab_frugal, lab_lisa, lab_sst,
+    lab_owlore, lab_gradnormlorp;
 /* adapters */
 extern const lab_experiment lab_hydra, lab_sora, lab_allora;
 extern const lab_experiment lab_eva, lab_lora_ga, lab_lora_sb, lab_svfit;
 
 static const lab_experiment *const experiments[] = {
     &lab_lora,
-    &lab_galore, &lab_fira, &lab_optimizers, &lab_sltrain, &lab_welore, &lab_frugal, &lab_lisa, &lab_sst,
+    &lab_galore, &lab_fira, &lab_optimizers, &lab_sltrain, &lab_welore, &lab_frugal, &lab_lisa, &lab_sst, &lab_owlore,
+    &lab_gradnormlorp,
     /* adapters */
     &lab_hydra, &lab_sora, &lab_allora,
     &lab_eva, &lab_lora_ga, &lab_lora_sb, &lab_svfit,

@@ -92,8 +92,11 @@ static crank_status add_unit(trainer *t, crank_param *param)
     *unit = (crank_unit){.optimizer = t->optimizer, .param = param, .rate_factor = param->rate_factor, .decay = decays ? t->decay : 0,
                          .options = t->options, .state = t->states[t->count], .model = t->model_state, .seed = t->how->seed, .index = t->count,
                          .block = -1, .active = true, .clock = param->clock};
-    for (size_t i = 0; i < crank_linears_count(t->net->linears); i++)
-        if (crank_linears_at(t->net->linears, i)->weight == param) unit->block = crank_linears_at(t->net->linears, i)->block;
+    for (size_t i = 0; i < crank_linears_count(t->net->linears); i++) { /* its weight, or what a method made for it */
+        const crank_linear *linear = crank_linears_at(t->net->linears, i);
+        size_t              length = strlen(linear->name);
+        if (!strncmp(param->name, linear->name, length) && param->name[length] == '.') unit->block = linear->block;
+    }
     t->count++;
     return param->moved || !t->optimizer->attach ? CRANK_OK : t->optimizer->attach(context, unit);
 }
