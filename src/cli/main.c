@@ -78,6 +78,19 @@ static crank_status unknown_option(crank_context *context, const cli_verb *verb,
                       closest ? "; did you mean `--" : "", text, closest ? "`?" : "", verb->name);
 }
 
+static crank_status add_to_list(crank_context *context, const crank_option *table, const crank_option *option, void *options, const char *value)
+{
+    const char  *before = *(const char **)(void *)((char *)options + option->offset);
+    char        *old = crank_strdup(context, before ? before : "");
+    crank_status status = old ? crank_options_set(context, table, options, option->name, value, "command line") : CRANK_FAILED;
+    const char  *added = *(const char **)(void *)((char *)options + option->offset);
+    char        *both = status == CRANK_OK ? crank_format(context, "%s%s%s", old, *old ? "\n" : "", added ? added : "") : NULL;
+    if (status == CRANK_OK) status = both ? crank_options_set(context, table, options, option->name, both, "command line") : CRANK_FAILED;
+    crank_free(both);
+    crank_free(old);
+    return status;
+}
+
 /* Sets one option; *used tells whether the next word was its value. */
 static crank_status set_option(cli_call *cli, const cli_verb *verb, const char *name, const char *value, const char *next, bool *used)
 {
@@ -111,6 +124,8 @@ static crank_status set_option(cli_call *cli, const cli_verb *verb, const char *
         *used = true;
     }
     if (!value) return crank_fail(cli->context, CRANK_USAGE, "option --%s needs a value", name);
+    if (option->type == CRANK_OPTION_LIST && crank_options_given(options, table, name)) /* a list grows where it is given again */
+        return add_to_list(cli->context, table, option, options, value);
     return crank_options_set(cli->context, table, options, name, value, "command line");
 }
 
