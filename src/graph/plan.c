@@ -28,6 +28,37 @@ static bool find_body(crank_graph *graph, const crank_node *node, crank_view *vi
     return true;
 }
 
+/* One of the `added` nodes made `fresh`: it makes `old` instead, so that views of the old tensor, and who keeps or names it, hold what
+ * they held. False: `fresh` is a view or has one, was there before, or differs in type or shape. */
+static bool take_over(crank_graph *graph, crank_tensor *old, crank_tensor *fresh, crank_node *const *added, int count)
+{
+    crank_node *node = fresh->node;
+    bool        own = false;
+    for (int k = 0; k < count; k++) own |= added[k] == node;
+    if (!own || node_is_view(node) || fresh->dtype != old->dtype || fresh->rank != old->rank ||
+        memcmp(fresh->dims, old->dims, (size_t)old->rank * sizeof *old->dims) != 0)
+        return false;
+    for (int i = 0; i < graph->tensor_count; i++)
+        if (graph->tensors[i]->public.base == fresh) return false;
+    for (int j = 0; j < node->output_count; j++)
+        if (node->outputs[j] == fresh) node->outputs[j] = old;
+    for (int k = 0; k < count; k++)
+        for (int j = 0; j < added[k]->input_count; j++)
+            if (added[k]->inputs[j] == fresh) added[k]->inputs[j] = old;
+    old->node = node;
+    fresh->node = NULL;
+    return true;
+}
+
+/* Readers of the old result read the new one. */
+static void redirect(crank_graph *graph, crank_tensor *old, crank_tensor *fresh)
+{
+    RECORD(fresh)->kept |= RECORD(old)->kept;
+    for (int m = 0; m < graph->node_count; m++)
+        for (int j = 0; j < graph->nodes[m]->input_count; j++)
+            if (graph->nodes[m]->inputs[j] == old) graph->nodes[m]->inputs[j] = fresh;
+}
+
 /* Puts base operations in the place of nodes that the device has no body for. */
 static bool decompose(crank_graph *graph)
 {
@@ -55,14 +86,9 @@ static bool decompose(crank_graph *graph)
             moved[k]->segment = node->segment;
             moved[k]->id = node->id;
         }
+        for (int k = 0; k < node->output_count; k++)
+            if (node->outputs[k] && outputs[k] && !take_over(graph, node->outputs[k], outputs[k], moved, added)) redirect(graph, node->outputs[k], outputs[k]);
         free(moved);
-        for (int k = 0; k < node->output_count; k++) { /* readers of the old results read the new ones */
-            if (!node->outputs[k] || !outputs[k]) continue;
-            RECORD(outputs[k])->kept |= RECORD(node->outputs[k])->kept;
-            for (int m = 0; m < graph->node_count; m++)
-                for (int j = 0; j < graph->nodes[m]->input_count; j++)
-                    if (graph->nodes[m]->inputs[j] == node->outputs[k]) graph->nodes[m]->inputs[j] = outputs[k];
-        }
         free(node->attributes);
         free(node);
         i--;

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "graph/ops/op.h"
 #include "linalg/blas.h"
 
 enum { OVERSAMPLE = 8 }; /* columns of a sketch beyond the rank */
@@ -31,9 +32,37 @@ void subspace_dims(const subspace *space, int64_t dims[2])
     dims[1] = space->right ? space->r : space->n;
 }
 
+/* The factors of a gradient G = alpha dY^T X that a product has just made: dY [tokens, m], X [tokens, n]. False: it is none, or is
+ * computed in 16 bits, where dY P would be rounded once more. */
+static bool product_of(const crank_tensor *G, crank_tensor **dY, crank_tensor **X, double *alpha)
+{
+    const crank_node *node = G->node;
+    if (!node || node->op != &op_matmul || node->inputs[2] || node->inputs[3] || G->rank != 2 || G->base) return false;
+    const crank_matmul_attributes *a = &((const matmul_attributes *)node->attributes)->matmul;
+    *dY = node->inputs[0], *X = node->inputs[1], *alpha = a->alpha;
+    return a->trans_a && !a->trans_b && (*dY)->rank == 2 && (*X)->rank == 2 && (*dY)->dtype == G->dtype && (*X)->dtype == G->dtype;
+}
+
+/* P^T dY^T X = (dY P)^T X and dY^T X P^T = dY^T (X P^T): the gradient itself is not formed where that costs less. */
+static crank_tensor *down_from_factors(crank_graph *graph, const subspace *space, crank_tensor *G)
+{
+    crank_tensor *dY, *X;
+    double        alpha, m = (double)space->m, n = (double)space->n, r = (double)space->r;
+    crank_dtype   type = (space->left ? space->left : space->right)->view.dtype;
+    if (crank_graph_status(graph) != CRANK_OK || !product_of(G, &dY, &X, &alpha) || dY->dtype != type) return NULL;
+    double tokens = (double)dY->dims[0], formed = tokens * m * n + m * n * r, direct = tokens * r * (m + n);
+    if (space->left && space->right) formed += r * r * n, direct = tokens * r * (m + n + r);
+    if (direct >= formed) return NULL;
+    if (space->left) dY = crank_matmul(dY, false, crank_use(graph, space->left), false);
+    if (space->right) X = crank_matmul(X, false, crank_use(graph, space->right), true);
+    return crank_matmul_full(dY, true, X, false, alpha, NULL, NULL, CRANK_DTYPES);
+}
+
 crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_tensor *G)
 {
-    crank_tensor *R = crank_cast(G, (space->left ? space->left : space->right)->view.dtype);
+    crank_tensor *R = down_from_factors(graph, space, G);
+    if (R) return R;
+    R = crank_cast(G, (space->left ? space->left : space->right)->view.dtype);
     if (space->left) R = crank_matmul(crank_use(graph, space->left), true, R, false);
     if (space->right) R = crank_matmul(R, false, crank_use(graph, space->right), true);
     return R;

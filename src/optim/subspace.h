@@ -28,7 +28,8 @@ typedef struct subspace {
 crank_status subspace_attach(crank_context *context, crank_unit *unit, const char *side, int64_t rank, subspace *out);
 /* Dims of R. */
 void subspace_dims(const subspace *space, int64_t dims[2]);
-/* R of G [m,n], and back: [m,n]. Both times `scale`. */
+/* R of G [m,n], and back: [m,n], times `scale`. Where G has just been made as a product dY^T X in the type of the bases, R comes from its
+ * factors and G, if nobody else reads it, is never formed. */
 crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_tensor *G);
 crank_tensor *subspace_up(crank_graph *graph, const subspace *space, crank_tensor *N, double scale);
 

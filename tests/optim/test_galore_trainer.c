@@ -55,6 +55,58 @@ static void updates_inside_the_backward_pass_change_no_bit(void **state)
     tiny_close(after), tiny_close(inside);
 }
 
+/* R from the factors of the gradient is P^T (dY^T X), and costs less than half. */
+static void the_gradient_is_not_formed(void **state)
+{
+    (void)state;
+    enum { TOKENS = 64, OUT = 24, IN = 40, R = 4 };
+    static const char *const sides[] = { "left", "right", "full" };
+    for (int k = 0; k < 3; k++) {
+        crank_context         *context = crank_context_new();
+        crank_device          *device = crank_device_cpu(context, NULL);
+        crank_params          *params = crank_params_new(context, device);
+        crank_param           *param = crank_params_add(params, "w", CRANK_ROLE_WEIGHT, CRANK_F32, 2, (const int64_t[]){ OUT, IN });
+        const crank_optimizer *galore = crank_optimizer_find("galore");
+        char                  *st = calloc(1, galore->state_size), *model = calloc(1, galore->model_state_size);
+        void                  *options = crank_options_new(context, galore->options, galore->options_size);
+        assert_ok(context, crank_options_set(context, galore->options, options, "rank", "4", "test"));
+        assert_ok(context, crank_options_set(context, galore->options, options, "side", sides[k], "test"));
+        crank_unit unit = { .optimizer = galore, .param = param, .options = options, .state = st, .model = model, .rate_factor = 1 };
+        assert_ok(context, galore->attach(context, &unit));
+        static float       x[TOKENS * IN], dy[TOKENS * OUT], seen[OUT * IN], out[2][OUT * IN];
+        crank_plan_summary plans[2];
+        crank_fill_normal(crank_stream_make(5, CRANK_RANDOM_TEST, 1), 0, 0, 1, x, TOKENS * IN);
+        crank_fill_normal(crank_stream_make(5, CRANK_RANDOM_TEST, 2), 0, 0, 1, dy, TOKENS * OUT);
+        crank_fill_normal(crank_stream_make(5, CRANK_RANDOM_TEST, 3), 0, 0, 1, seen, OUT * IN);
+        assert_ok(context, galore->observe(context, &unit, seen));
+        size_t n = 0;
+        for (int formed = 0; formed < 2; formed++) {
+            crank_graph  *graph = crank_graph_new(context, device);
+            crank_tensor *X = crank_input(graph, "x", CRANK_F32, 2, (const int64_t[]){ TOKENS, IN }), *dY = crank_input(graph, "dy", CRANK_F32, 2, (const int64_t[]){ TOKENS, OUT });
+            crank_tensor *G = crank_matmul(dY, true, X, false), *kept;
+            if (formed) kept = crank_scale(galore->accumulate(graph, &unit, crank_scale(G, 2)), 0.5);
+            else kept = galore->accumulate(graph, &unit, G);
+            crank_keep(kept);
+            assert_ok(context, crank_plan(graph, NULL, &plans[formed]));
+            assert_ok(context, crank_write(X, x));
+            assert_ok(context, crank_write(dY, dy));
+            assert_ok(context, crank_run(graph));
+            assert_ok(context, crank_read(kept, out[formed]));
+            n = (size_t)(kept->dims[0] * kept->dims[1]);
+            crank_graph_free(graph);
+        }
+        assert_true(relative_error(out[0], out[1], n) < 1e-5);
+        assert_true(plans[0].flops < 0.5 * plans[1].flops);
+        crank_unit all = { .optimizer = galore, .model = model };
+        galore->release(&unit), galore->release(&all);
+        free(st), free(model);
+        crank_options_free(options);
+        crank_params_free(params);
+        device->close(device);
+        crank_context_free(context);
+    }
+}
+
 static void matrices_outside_of_layers_keep_whole_moments(void **state)
 {
     (void)state;
@@ -71,6 +123,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_micro_batches_summed_in_the_subspace_equal_one_batch),
         cmocka_unit_test(updates_inside_the_backward_pass_change_no_bit),
+        cmocka_unit_test(the_gradient_is_not_formed),
         cmocka_unit_test(matrices_outside_of_layers_keep_whole_moments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -94,7 +94,8 @@ static void decompose_sparse_sample(crank_graph *graph, crank_node *node, crank_
     crank_dtype   type = node->outputs[0]->dtype;
     crank_tensor *G = crank_matmul_full(a, true, b, false, 1, NULL, NULL, type);
     crank_tensor *picked = crank_gather_rows(crank_reshape(G, 2, (int64_t[]){a->dims[1] * b->dims[1], 1}), node->inputs[2]);
-    outputs[0] = crank_reshape(picked, 1, node->inputs[2]->dims);
+    picked = crank_reshape(picked, 1, node->inputs[2]->dims);
+    outputs[0] = op_one(&op_copy, &picked, 1, &(copy_attributes){type}); /* a view cannot take the node's place */
 }
 
 static double flops_sparse_sample(const crank_node *node) { return 2.0 * (double)node->inputs[0]->dims[0] * (double)node->inputs[2]->dims[0]; }
