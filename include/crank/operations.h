@@ -63,6 +63,13 @@ typedef struct crank_pad_attributes { int axis; int64_t start; } crank_pad_attri
 /* "pick": x f [n,c], ids i32 [n,k] -> y f [n,k]: y[i,j] = x[i, ids[i,j]]; outside [0,c): 0.
  * "unpick": dy f [n,k], ids i32 [n,k] -> dx f [n,c]: the reverse, repeated ids add. */
 
+/* "top_k": c f [n,c] -> mask f [n,c]: 1 at the k largest entries of each row, ties to the lowest index, else 0. A NaN counts as the
+ *     smallest. No gradient. */
+typedef struct crank_top_k_attributes { int64_t k; } crank_top_k_attributes;
+
+/* "eigh": a f [r,r] symmetric (the mean of a and a^T is taken) -> values f [r] ascending, vectors f [r,r], one in each column with its
+ *     entry of largest magnitude positive. In f64 inside. No gradient. */
+
 /* "segment_pool": x f [n,d], segments i32 [s+1] (as of attention) -> y f [s,d]: one row a segment: the mean of its rows, or its
  *     first or last row; zeros for an empty segment.
  * "segment_pool_backward": dy f [s,d], segments i32 [s+1] -> dx f [n,d]: zeros, but for what the segments' rows receive. */

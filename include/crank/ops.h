@@ -58,6 +58,11 @@ CRANK_API crank_tensor *crank_gather_rows(crank_tensor *table, crank_tensor *ids
 CRANK_API crank_tensor *crank_gather_rows_as(crank_tensor *table, crank_tensor *ids, crank_dtype dtype);
 CRANK_API crank_tensor *crank_pick(crank_tensor *x, crank_tensor *ids); /* x [n,c], ids i32 [n,k] -> [n,k] */
 
+/* 1 at the k largest entries of each row of c [n,c], ties to the lowest index, else 0; no gradient. */
+CRANK_API crank_tensor *crank_top_k(crank_tensor *c, int64_t k);
+/* a [r,r] symmetric = vectors diag(values) vectors^T: values [r] ascending, vectors [r,r]; no gradient. */
+CRANK_API crank_tensor *crank_eigh(crank_tensor *a, crank_tensor **vectors);
+
 /* One row for each segment: x [n,d], segments i32 [s+1] -> [s,d]; empty segments give zeros. */
 CRANK_API crank_tensor *crank_segment_pool(crank_tensor *x, crank_tensor *segments, crank_segment_kind kind);
 

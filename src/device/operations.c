@@ -184,6 +184,8 @@ static const signature table[] = {
     {"gather_rows", "g[v,d] i[n] -> f[n,d]", false, NULL},
     {"scatter_rows", "f[n,d] i[n] -> p[v,d]", false, NULL},
     {"pick", "f[n,c] i[n,k] -> f[n,k]", false, NULL},
+    {"top_k", "f[n,c] -> f[n,c]", true, NULL},
+    {"eigh", "f[r,r] -> f[r] f[r,r]", false, NULL},
     {"unpick", "f[n,k] i[n,k] -> f[n,c]", false, NULL},
     {"sparse_matmul", "f[n,a] f[k] i[k] -> f[n,b]", true, check_sparse},
     {"sparse_sample", "f[n,r] f[n,c] i[k] -> p[k]", false, NULL},

@@ -9,6 +9,7 @@ extern const lab_experiment lab_galore, lab_fira, lab_optimizers, lab_sltrain, l
 /* adapters */
 extern const lab_experiment lab_hydra, lab_sora, lab_allora;
 extern const lab_experiment lab_eva, lab_lora_ga, lab_lora_sb, lab_svfit;
+extern const lab_experiment lab_lamda, lab_lora_pro, lab_smora;
 
 static const lab_experiment *const experiments[] = {
     &lab_lora,
@@ -17,6 +18,7 @@ static const lab_experiment *const experiments[] = {
     /* adapters */
     &lab_hydra, &lab_sora, &lab_allora,
     &lab_eva, &lab_lora_ga, &lab_lora_sb, &lab_svfit,
+    &lab_lamda, &lab_lora_pro, &lab_smora,
 };
 
 const lab_experiment *lab_at(size_t i) { return i < sizeof experiments / sizeof *experiments ? experiments[i] : NULL; }

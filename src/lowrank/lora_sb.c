@@ -31,7 +31,7 @@ typedef struct {
 } state;
 
 #define COMMON_OPTIONS                                                                                                                 \
-    CRANK_INT(options, rank, 32, 1, 65536, "size of the trained core"),                                                                \
+    CRANK_INT(options, rank, 16, 1, 65536, "size of the trained core"),                                                                \
     CRANK_FLOAT(options, alpha, 0, 0, 1e9, "the update is scaled by alpha / rank; 0: alpha = rank, a scale of 1"),                     \
     CRANK_FLOAT(options, dropout, 0, 0, 0.999, "share of the inputs of the update's branch that is dropped in training")
 

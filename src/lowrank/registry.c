@@ -6,6 +6,7 @@ extern const crank_map crank_map_lora, crank_map_dora;
 extern const crank_map crank_map_sltrain, crank_map_sst, crank_map_relora, crank_map_gradnormlorp, crank_map_welore;
 extern const crank_map crank_map_hydra, crank_map_sora, crank_map_allora, crank_map_asf_lora;
 extern const crank_map crank_map_eva, crank_map_lora_ga, crank_map_lora_sb, crank_map_lora_xs, crank_map_svfit;
+extern const crank_map crank_map_lamda, crank_map_lora_pro, crank_map_smora;
 
 // clang-format off
 static const crank_map *const built_in[] = {
@@ -13,6 +14,7 @@ static const crank_map *const built_in[] = {
     &crank_map_sltrain, &crank_map_sst, &crank_map_relora, &crank_map_gradnormlorp, &crank_map_welore,
     &crank_map_hydra, &crank_map_sora, &crank_map_allora, &crank_map_asf_lora,
     &crank_map_eva, &crank_map_lora_ga, &crank_map_lora_sb, &crank_map_lora_xs, &crank_map_svfit,
+    &crank_map_lamda, &crank_map_lora_pro, &crank_map_smora,
     NULL
 };
 // clang-format on

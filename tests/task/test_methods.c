@@ -19,6 +19,11 @@ static const variety varieties[] = {
     {"lora-sb", "llama", "lowrank.rank=4 lowrank.keep=true", false},
     {"lora-xs", "gpt2", "lowrank.rank=4", false},
     {"svfit", "llama", "lowrank.energy=0.8 lowrank.form=relative", false},
+    {"lamda", "llama", "lowrank.rank=4 lowrank.eta=0.6 train.accumulate=2", false},
+    {"lamda", "gpt2", "lowrank.rank=6 lowrank.candidates=4,8 lowrank.init=zero", false},
+    {"lora-pro", "llama", "lowrank.rank=4", false},
+    {"lora-pro", "gpt2", "lowrank.rank=4 lowrank.mode=efficient train.accumulate=2", false},
+    {"smora", "llama", "lowrank.rank=8 lowrank.active=2 lowrank.mu=1e-3 train.accumulate=2", true},
 };
 
 static bool named(const char *method)

@@ -25,6 +25,8 @@ static const plain_entry entries[] = {
     {"scatter_rows", plain_scatter_rows, plain_scatter_rows_workspace},
     {"pick", plain_pick, NULL},
     {"unpick", plain_unpick, NULL},
+    {"top_k", plain_top_k, NULL},
+    {"eigh", plain_eigh, plain_eigh_workspace},
     {"sparse_matmul", plain_sparse_matmul, plain_sparse_matmul_workspace},
     {"sparse_sample", plain_sparse_sample, NULL},
     {"segment_pool", plain_segment_pool, NULL},
