@@ -21,7 +21,7 @@ class Sides:
     """`settings`: section.key=value words beside the recipe; `work`: an empty folder."""
     def __init__(self, crank, python, recipe, settings, work, threads):
         self.crank, self.python, self.work, self.threads = os.path.abspath(crank), python, work, threads
-        self.words = ["train", recipe, *settings, "model.compute=f32", f"train.threads={threads}", f"output.path={work}/run", "train.resume=false",
+        self.words = ["train", recipe, *settings, "model.compute=f32", "model.device=cpu", f"train.threads={threads}", f"output.path={work}/run", "train.resume=false",
                       "train.keep=last", "output.report=false", "output.tensorboard=false"]
         self.recipe = yaml.safe_load(ran([self.crank, *self.words, "--print-recipe"], "crank"))
 

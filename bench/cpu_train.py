@@ -55,7 +55,7 @@ def crank(row, precision):
     config = os.path.join(work, row + ".json")
     json.dump(MINILM if row == "minilm" else llama(row), open(config, "w"))
     out = os.path.join(work, "out")
-    common = [a.crank, "train", f"model.config={config}", f"model.compute={precision}", "lowrank.rank=8", "lowrank.alpha=16", f"train.steps={a.steps}",
+    common = [a.crank, "train", f"model.config={config}", "model.device=cpu", f"model.compute={precision}", "lowrank.rank=8", "lowrank.alpha=16", f"train.steps={a.steps}",
               "train.lr=1e-4", f"train.threads={a.threads}", f"output.path={out}", "train.resume=false", "output.report=false", "--json", "-q"]
     if row == "minilm":
         common += [f"data.tokenizer={tokenizers}/bert.json", f"data.train={work}/rows.tsv", "data.text_field=sentence", "data.context=64",

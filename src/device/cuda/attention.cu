@@ -314,11 +314,13 @@ crank_status attention_general(crank_context *context, const crank_call *call)
 
 static crank_status run_flash_backward(crank_context *context, const crank_call *call)
 {
-    attention a = attention_backward_of(call, FLASH_ROWS);
+    int       whole = attention_whole_rows(call);
+    attention a = attention_backward_of(call, whole ? whole : FLASH_ROWS);
     if (!attention_aligned(&a, 2)) return run_backward(context, call);
     if (nothing(&a)) return CRANK_OK;
     crank_status status = attention_begin(context, call, &a, call->in[0].dtype);
-    return status == CRANK_OK ? attention_flash_backward(context, call, &a, call->in[0].dtype) : status;
+    if (status != CRANK_OK) return status;
+    return whole ? attention_flash_whole(context, call, &a, call->in[0].dtype) : attention_flash_backward(context, call, &a, call->in[0].dtype);
 }
 
 crank_status attention_backward_general(crank_context *context, const crank_call *call)

@@ -68,10 +68,16 @@ bool         attention_flash_serves(crank_dtype dtype, int64_t d, double scale);
 crank_status attention_flash(crank_context *context, const crank_call *call, const attention *a, crank_dtype dtype);
 crank_status attention_flash_backward(crank_context *context, const crank_call *call, const attention *a, crank_dtype dtype);
 
+/* The reverse where each segment is one tile (attention_flash_whole.cu): tokens a tile must have for it, 0 where it does not serve. */
+int          attention_whole_rows(const crank_call *call);
+crank_status attention_flash_whole(crank_context *context, const crank_call *call, const attention *a, crank_dtype dtype);
+
 /* Few queries against a cache (attention_decode.cu). */
 bool         attention_decode_serves(const crank_call *call);
 size_t       attention_decode_workspace(const crank_call *call);
 crank_status attention_decode(crank_context *context, const crank_call *call);
+/* Its partial results by tensor cores (attention_flash_decode.cu): partial [splits][n hq][d + 2]. */
+crank_status attention_flash_decode(crank_context *context, const crank_call *call, const attention *a, crank_dtype dtype, float *partial, int splits);
 crank_status attention_cached(crank_context *context, const crank_call *call); /* any number of queries */
 crank_status attention_cache_write(crank_context *context, const crank_call *call);
 
@@ -113,6 +119,16 @@ __device__ __forceinline__ bool attention_sees_all(const attention &a, int i, in
     bool all = !a.causal || j + keys - 1 <= i;
     if (a.window > 0) all = all && i + queries - 1 - j < a.window && (a.causal || j + keys - 1 - i < a.window);
     return all;
+}
+
+/* The keys that split `split` of `splits` owns, whole blocks of `block`: [*from, *to). */
+__device__ __forceinline__ void attention_share(const attention &a, int split, int splits, int block, int *from, int *to)
+{
+    int position = *a.position, count = position >= 0 && position <= a.capacity - a.n ? position + a.n : 0;
+    int first = a.window > 0 ? max(0, min(position, count) - a.window + 1) : 0;
+    int each = ((count - first + splits - 1) / splits + block - 1) / block * block;
+    *from = (int)min((int64_t)first + (int64_t)split * each, (int64_t)count);
+    *to = (int)min((int64_t)*from + each, (int64_t)count);
 }
 
 __device__ __forceinline__ bool attention_tile_at(const attention &a, int index, bool heavy_last, attention_tile *t)

@@ -33,7 +33,7 @@ __host__ __device__ __forceinline__ int power_of_two(int n)
 }
 
 template <typename T, int E> struct decode_room {
-    real<T> q[ROWS * MOST_D];
+    real<T> q[ROWS * MOST_D]; /* element e of chunk c of a row at e * chunks + c: lanes read neighbours */
     real<T> p[ROWS][KEYS];
     real<T> most[ROWS], total[ROWS], factor[ROWS];
     real<T> sums[THREADS * ROWS * E];
@@ -56,7 +56,7 @@ __device__ void scores(const attention &a, decode_room<T, E> *room, int key_head
                 for (int r = 0; r < ROWS; r++)
                     if (r < rows)
 #pragma unroll
-                        for (int e = 0; e < E; e++) dot[r] += x[e] * room->q[r * a.d + c * E + e];
+                        for (int e = 0; e < E; e++) dot[r] += x[e] * room->q[r * a.d + e * chunks + c];
             }
         }
 #pragma unroll
@@ -85,26 +85,16 @@ template <typename T, int E> __device__ void soften(decode_room<T, E> *room)
     }
 }
 
-/* The keys that split `split` of `splits` owns: [*from, *to). */
-__device__ __forceinline__ void share_of(const attention &a, int split, int splits, int *from, int *to)
-{
-    int position = *a.position, count = position >= 0 && position <= a.capacity - a.n ? position + a.n : 0;
-    int first = a.window > 0 ? max(0, min(position, count) - a.window + 1) : 0;
-    int each = ((count - first + splits - 1) / splits + KEYS - 1) / KEYS * KEYS;
-    *from = (int)min((int64_t)first + (int64_t)split * each, (int64_t)count);
-    *to = (int)min((int64_t)*from + each, (int64_t)count);
-}
-
 /* partial: [splits][n * hq rows][d + 2]: u, m, l. Row of query i and head h: i * hq + h. grid: splits, hk, blocks of ROWS rows */
 template <typename T, int E> __global__ void __launch_bounds__(THREADS) decode_parts(attention a, real<T> *partial)
 {
     __shared__ decode_room<T, E> room;
     int key_head = (int)blockIdx.y, r0 = (int)blockIdx.z * ROWS, rows = min((int)ROWS, a.n * a.group - r0), from, to, tid = (int)threadIdx.x;
     int chunks = a.d / E, lanes = power_of_two(chunks), groups = THREADS / lanes, c = tid % lanes, part = tid / lanes;
-    share_of(a, (int)blockIdx.x, (int)gridDim.x, &from, &to);
+    attention_share(a, (int)blockIdx.x, (int)gridDim.x, KEYS, &from, &to);
     for (int i = tid; i < rows * a.d; i += THREADS) {
         int r = r0 + i / a.d, head = key_head * a.group + r % a.group;
-        room.q[i] = load((const T *)a.q.data + r / a.group * a.q.token + head * a.q.head + i % a.d);
+        room.q[i / a.d * a.d + i % E * chunks + i % a.d / E] = load((const T *)a.q.data + r / a.group * a.q.token + head * a.q.head + i % a.d);
     }
     if (tid < ROWS) room.most[tid] = -(real<T>)INFINITY, room.total[tid] = 0;
     real<T> sum[ROWS][E] = {};
@@ -144,23 +134,23 @@ template <typename T, int E> __global__ void __launch_bounds__(THREADS) decode_p
     }
 }
 
-/* grid: n * hq */
+/* grid: n * hq. Each thread weighs one split, then sums its columns over all. */
 template <typename T> __global__ void __launch_bounds__(THREADS) decode_join(attention a, const real<T> *partial, int splits)
 {
-    int64_t row = blockIdx.x, step = (int64_t)a.n * a.hq * (a.d + 2);
-    const real<T> *p = partial + row * (a.d + 2);
-    real<T>        most = -(real<T>)INFINITY, total = 0;
-    for (int s = 0; s < splits; s++) {
-        real<T> m = p[s * step + a.d];
-        most = m > most || m != m ? m : most;
-    }
-    for (int s = 0; s < splits; s++)
-        if (p[s * step + a.d + 1] != 0) total += exp_of(p[s * step + a.d] - most) * p[s * step + a.d + 1];
+    static_assert(MOST_SPLITS <= THREADS, "a thread weighs one split");
+    __shared__ real<T> weights[MOST_SPLITS], cells[33];
+    int64_t            row = blockIdx.x, step = (int64_t)a.n * a.hq * (a.d + 2);
+    const real<T>     *p = partial + row * (a.d + 2);
+    int                s = (int)threadIdx.x;
+    real<T>            l = s < splits ? p[s * step + a.d + 1] : (real<T>)0, m = l != 0 ? p[s * step + a.d] : -(real<T>)INFINITY;
+    real<T>            most = block_max(m, cells), weight = l != 0 ? exp_of(m - most) : (real<T>)0, total = block_sum(weight * l, cells);
+    if (s < splits) weights[s] = weight;
+    __syncthreads();
     T *o = (T *)a.o.data + row / a.hq * a.o.token + row % a.hq * a.o.head;
     for (int c = (int)threadIdx.x; c < a.d; c += THREADS) {
         real<T> sum = 0;
-        for (int s = 0; s < splits; s++)
-            if (p[s * step + a.d + 1] != 0) sum += exp_of(p[s * step + a.d] - most) * p[s * step + c];
+#pragma unroll 8
+        for (int k = 0; k < splits; k++) sum += weights[k] * p[k * step + c];
         store(o + c, total == 0 ? (real<T>)0 : sum / total);
     }
 }
@@ -168,7 +158,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) decode_join(att
 static int splits_of(const crank_call *call)
 {
     int64_t blocks = call->in[1].dims[1] * ((call->in[0].dims[0] * (call->in[0].dims[1] / call->in[1].dims[1]) + ROWS - 1) / ROWS);
-    int64_t wanted = 2 * (int64_t)cuda_of(call)->processors / (blocks > 0 ? blocks : 1), most = (call->in[1].dims[0] + KEYS - 1) / KEYS;
+    int64_t wanted = 3 * (int64_t)cuda_of(call)->processors / (blocks > 0 ? blocks : 1), most = (call->in[1].dims[0] + KEYS - 1) / KEYS;
     if (wanted > most) wanted = most;
     if (wanted > MOST_SPLITS) wanted = MOST_SPLITS;
     return wanted < 1 ? 1 : (int)wanted;
@@ -188,6 +178,12 @@ size_t attention_decode_workspace(const crank_call *call)
     return parts > general ? parts : general;
 }
 
+/* On tensor cores where they serve: 16-bit types. */
+static bool decode_fast(const attention *a, crank_dtype dtype)
+{
+    return attention_flash_serves(dtype, a->d, a->scale) && attention_aligned(a, 2);
+}
+
 template <typename T> static crank_status decode(crank_context *context, const crank_call *call, const attention *a)
 {
     enum { E = 16 / sizeof(T) };
@@ -195,7 +191,10 @@ template <typename T> static crank_status decode(crank_context *context, const c
     int          splits = splits_of(call);
     cudaStream_t stream = cuda_stream(call);
     dim3         grid((unsigned)splits, (unsigned)a->hk, blocks_for((int64_t)a->n * a->group, ROWS));
-    if (attention_aligned(a, sizeof(T))) decode_parts<T, E><<<grid, THREADS, 0, stream>>>(*a, partial);
+    if (decode_fast(a, call->in[0].dtype)) {
+        crank_status status = attention_flash_decode(context, call, a, call->in[0].dtype, (float *)partial, splits);
+        if (status != CRANK_OK) return status;
+    } else if (attention_aligned(a, sizeof(T))) decode_parts<T, E><<<grid, THREADS, 0, stream>>>(*a, partial);
     else decode_parts<T, 1><<<grid, THREADS, 0, stream>>>(*a, partial);
     decode_join<T><<<(unsigned)(a->n * a->hq), THREADS, 0, stream>>>(*a, partial, splits);
     return cuda_launched(context, "attention against a cache");

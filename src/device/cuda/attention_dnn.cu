@@ -4,8 +4,8 @@
  * number of sequences, the longest of them) so that batches of other rows share plans: sequences past the last are empty, and true lengths
  * are read on the device. cuDNN's reverse adds the parts of dq in no fixed order: it is left out where the same bits are asked for.
  *
- * Workspace: lengths, offsets, row statistics [n,hq]; in reverse also D [hq,n], dq in f32 in the layout of dq, and dk and dv of all query
- * heads; then what the plan asks for. Each part starts at a multiple of 256 bytes. */
+ * Workspace: lengths, offsets, row statistics [n,hq]; in reverse also D [B,hq,longest] and dq in f32 [B,hq,longest,d]; then what the plan
+ * asks for. Each part starts at a multiple of 256 bytes. */
 #ifdef CRANK_HAVE_CUDNN
 #include <math.h>
 #include <stdlib.h>
@@ -13,6 +13,12 @@
 
 #include "device/cuda/attention_dnn.h"
 #include "device/cuda/element.cuh"
+
+/* Up to this length our own kernels are faster (measured on H100, d 32 to 64). */
+enum { OWN_LONGEST = 256 };
+
+/* Tokens of cuDNN's tiles: it writes whole ones of what is not packed. */
+enum { TILE = 128, ROWS_BEHIND = 2 * TILE + 64 };
 
 typedef struct dnn_plan {
     struct dnn_plan         *next;
@@ -22,10 +28,14 @@ typedef struct dnn_plan {
     int64_t                  workspace;
 } dnn_plan;
 
+/* The driver's cuMemGetAddressRange: the allocation in which an address stands; 0 is success. */
+typedef int range_function(unsigned long long *base, size_t *size, unsigned long long address);
+
 /* What cuda_device.dnn points to. */
 typedef struct dnn_room {
-    cudnnHandle_t handle; /* NULL: cuDNN does not start here */
-    dnn_plan     *plans;
+    cudnnHandle_t   handle; /* NULL: cuDNN does not start here */
+    range_function *range;  /* NULL: the driver does not tell */
+    dnn_plan       *plans;
 } dnn_room;
 
 static dnn_room *room_of(cuda_device *device)
@@ -38,8 +48,37 @@ static dnn_room *room_of(cuda_device *device)
         cudnnDestroy(room->handle);
         room->handle = NULL;
     }
+    cudaDriverEntryPointQueryResult found;
+    void                           *range = NULL;
+    if (cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &range, 12000, cudaEnableDefault, &found) == cudaSuccess &&
+        found == cudaDriverEntryPointSuccess)
+        room->range = (range_function *)range;
     device->dnn = room;
     return room;
+}
+
+/* cuDNN reads whole tiles of rows, past the last token too (what it finds there does not matter): the memory must go on behind x [n,h,d]. */
+static bool goes_on(const dnn_room *room, const heads *x, int64_t n, int64_t h)
+{
+    int64_t            cells = (n + ROWS_BEHIND - 1) * x->token + h * x->head;
+    unsigned long long base = 0, end = (unsigned long long)(uintptr_t)x->data + 2 * (unsigned long long)cells;
+    size_t             size = 0;
+    return room->range && room->range(&base, &size, (unsigned long long)(uintptr_t)x->data) == 0 && end <= base + size;
+}
+
+/* Whether cuDNN may have these operands. A captured run takes the answer of the immediate one before it, on the same memory. */
+static bool memory_serves(const crank_call *call, const attention *a)
+{
+    static const char       yes = 1, no = 0;
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    const dnn_room         *room = room_of(cuda_of(call));
+    if (call->slot && *call->slot && cudaStreamIsCapturing(cuda_stream(call), &capture) == cudaSuccess && capture != cudaStreamCaptureStatusNone)
+        return *call->slot == &yes;
+    const heads *all[5] = {&a->q, &a->k, &a->v, &a->o, &a->dout};
+    bool         serves = attention_aligned(a, 2);
+    for (int i = 0; i < 5; i++) serves = serves && (!all[i]->data || goes_on(room, all[i], a->n, i == 1 || i == 2 ? a->hk : a->hq));
+    if (call->slot) *call->slot = (void *)(serves ? &yes : &no);
+    return serves;
 }
 
 void cuda_dnn_close(cuda_device *device)
@@ -76,13 +115,12 @@ static dnn_plan *plan_of(cuda_device *device, const dnn_shape *shape)
 
 /* ---- shapes ---- */
 
-/* n rounded up to one of four steps between powers of two, at least `least`. */
+/* n rounded up to one of four steps between powers of two, and to a multiple of `least`. */
 static int64_t rounded_up(int64_t n, int64_t least)
 {
-    int64_t step = 1;
-    if (n <= least) return least;
+    int64_t step = least;
     while (step * 8 <= n) step *= 2;
-    return (n + step - 1) / step * step;
+    return n < 1 ? least : (n + step - 1) / step * step;
 }
 
 static void set(dnn_shape *shape, int operand, const crank_view *x) { shape->token[operand] = x->strides[0], shape->head[operand] = x->strides[1]; }
@@ -95,7 +133,7 @@ static dnn_shape shape_of(const crank_call *call, bool backward)
     dnn_shape         s;
     memset(&s, 0, sizeof s);
     s.batch = rounded_up(segments->dims[0] - 1, 1);
-    s.longest = rounded_up(attributes->longest < q->dims[0] ? attributes->longest : q->dims[0], 64);
+    s.longest = rounded_up(attributes->longest < q->dims[0] ? attributes->longest : q->dims[0], TILE);
     s.hq = q->dims[1], s.hk = k->dims[1], s.d = q->dims[2];
     s.type = q->dtype == CRANK_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
     s.causal = attributes->mask == CRANK_MASK_CAUSAL, s.backward = backward;
@@ -103,8 +141,6 @@ static dnn_shape shape_of(const crank_call *call, bool backward)
     set_dense(&s, DNN_STATS, s.hq, 1);
     if (!backward) return s;
     set(&s, DNN_DO, &in[0]), set(&s, DNN_DQ, &call->out[0]), set(&s, DNN_DK, &call->out[1]), set(&s, DNN_DV, &call->out[2]);
-    set_dense(&s, DNN_DELTA, s.hq, 1), set(&s, DNN_DQ_SUM, &call->out[0]);
-    if (s.hq != s.hk) set_dense(&s, DNN_DK_HEADS, s.hq, s.d), set_dense(&s, DNN_DV_HEADS, s.hq, s.d);
     return s;
 }
 
@@ -114,18 +150,23 @@ bool attention_dnn_serves(const crank_call *call, bool backward)
     const crank_view                 *q = &call->in[backward], *segments = &call->in[backward ? 6 : 3];
     cuda_device                      *device = cuda_of(call);
     if (q->dtype != CRANK_BF16 && q->dtype != CRANK_F16) return false;
-    if (q->dims[0] == 0 || q->dims[2] % 8 || q->dims[2] < 16 || q->dims[2] > 256 || segments->dims[0] < 2) return false;
-    if (a->longest <= 0 || (a->window > 0 && a->window < a->longest)) return false;
+    if (q->dims[0] == 0 || q->dims[2] % 8 || q->dims[2] < 16 || q->dims[2] > 128 || segments->dims[0] < 2) return false;
+    if (a->longest <= OWN_LONGEST || (a->window > 0 && a->window < a->longest)) return false;
     if (device->major != 9 && device->major != 10) return false; /* packed rows need Hopper, or Blackwell's data centre cards */
     if (backward && device->deterministic) return false;
     dnn_shape shape = shape_of(call, backward);
-    return shape.batch * shape.longest <= 8 * (q->dims[0] + 64) && plan_of(device, &shape) != NULL;
+    for (int i = DNN_Q; i < DNN_OPERANDS; i++) /* heads side by side: cuDNN 9.14 sums groups wrongly where they are not */
+        if (i != DNN_STATS && shape.token[i] && shape.head[i] != shape.d) return false;
+    if (backward && shape.d % 16) return false;
+    /* what is padded to the longest must not outgrow the rows */
+    if (shape.batch * shape.longest > 3 * q->dims[0] && shape.batch * shape.longest > 1 << 15) return false;
+    return plan_of(device, &shape) != NULL;
 }
 
 /* ---- workspace ---- */
 
 typedef struct parts {
-    size_t lengths, offsets, stats, delta, dq_sum, dk_heads, dv_heads, plan, end;
+    size_t lengths, offsets, stats, delta, dq_sum, plan, end;
 } parts;
 
 static size_t take(size_t *at, int64_t bytes)
@@ -139,14 +180,12 @@ static parts parts_of(const dnn_shape *s, int64_t n, int64_t plan_bytes)
 {
     parts   p;
     size_t  at = 0;
-    int64_t rows = n * s->hq * (int64_t)sizeof(float), all = s->hq != s->hk ? n * s->hq * s->d * 2 : 0;
+    int64_t rows = n * s->hq * (int64_t)sizeof(float), padded = (s->batch * s->hq * s->longest + TILE) * (int64_t)sizeof(float);
     p.lengths = take(&at, s->batch * (int64_t)sizeof(int));
     p.offsets = take(&at, ATTENTION_SLOTS * (s->batch + 1) * (int64_t)sizeof(int64_t));
     p.stats = take(&at, rows);
-    p.delta = take(&at, s->backward ? rows : 0);
-    p.dq_sum = take(&at, s->backward ? n * s->token[DNN_DQ] * (int64_t)sizeof(float) : 0);
-    p.dk_heads = take(&at, s->backward ? all : 0);
-    p.dv_heads = take(&at, s->backward ? all : 0);
+    p.delta = take(&at, s->backward ? padded : 0);
+    p.dq_sum = take(&at, s->backward ? padded * s->d : 0);
     p.plan = take(&at, plan_bytes);
     p.end = at;
     return p;
@@ -230,7 +269,7 @@ crank_status attention_dnn(crank_context *context, const crank_call *call)
     dnn_shape shape = shape_of(call, false);
     dnn_plan *plan = plan_of(cuda_of(call), &shape);
     attention a = attention_of(call, ATTENTION_ROWS);
-    if (!plan || !attention_aligned(&a, 2)) return attention_general(context, call);
+    if (!plan || !memory_serves(call, &a)) return attention_general(context, call);
     parts p = parts_of(&shape, a.n, plan->workspace);
     arrange(&a, &shape, &p, call->workspace);
     void *operands[DNN_OPERANDS] = {NULL};
@@ -247,7 +286,7 @@ crank_status attention_dnn_backward(crank_context *context, const crank_call *ca
     dnn_shape shape = shape_of(call, true);
     dnn_plan *plan = plan_of(cuda_of(call), &shape);
     attention a = attention_backward_of(call, ATTENTION_ROWS);
-    if (!plan || !attention_aligned(&a, 2)) return attention_backward_general(context, call);
+    if (!plan || !memory_serves(call, &a)) return attention_backward_general(context, call);
     parts p = parts_of(&shape, a.n, plan->workspace);
     char *base = (char *)call->workspace;
     arrange(&a, &shape, &p, base);
@@ -255,7 +294,6 @@ crank_status attention_dnn_backward(crank_context *context, const crank_call *ca
     operands[DNN_Q] = a.q.data, operands[DNN_K] = a.k.data, operands[DNN_V] = a.v.data, operands[DNN_O] = a.o.data, operands[DNN_DO] = a.dout.data;
     operands[DNN_DQ] = a.dq.data, operands[DNN_DK] = a.dk.data, operands[DNN_DV] = a.dv.data;
     operands[DNN_STATS] = a.stats, operands[DNN_DELTA] = base + p.delta, operands[DNN_DQ_SUM] = base + p.dq_sum;
-    if (shape.hq != shape.hk) operands[DNN_DK_HEADS] = base + p.dk_heads, operands[DNN_DV_HEADS] = base + p.dv_heads;
     crank_status status = attention_begin(context, call, &a, call->in[1].dtype);
     return status == CRANK_OK ? execute(context, call, plan, &a, operands, base + p.plan) : status;
 }

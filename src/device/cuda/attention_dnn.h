@@ -12,7 +12,7 @@
 
 /* Operands of a graph; the numbers are their names in it (from 1), and those of their offsets (from 101). */
 enum {
-    DNN_Q = 1, DNN_K, DNN_V, DNN_O, DNN_STATS, DNN_DO, DNN_DQ, DNN_DK, DNN_DV, DNN_DELTA, DNN_DQ_SUM, DNN_DK_HEADS, DNN_DV_HEADS,
+    DNN_Q = 1, DNN_K, DNN_V, DNN_O, DNN_STATS, DNN_DO, DNN_DQ, DNN_DK, DNN_DV, DNN_DELTA, DNN_DQ_SUM,
     DNN_OPERANDS,
     DNN_SCALE = 50, DNN_HIDDEN, DNN_ONE, DNN_QUERIES, DNN_KEYS,
     DNN_OFFSETS = 100
@@ -22,7 +22,7 @@ enum {
 typedef struct dnn_shape {
     int64_t batch, longest; /* sequences; most tokens of one */
     int64_t hq, hk, d;
-    int64_t token[DNN_OPERANDS], head[DNN_OPERANDS]; /* strides; 0: not in this graph */
+    int64_t token[DNN_OPERANDS], head[DNN_OPERANDS]; /* strides; 0: not in this graph, or not packed */
     int64_t type;                                    /* cudnnDataType_t of q, k, v */
     int64_t causal, backward;
 } dnn_shape;

@@ -223,6 +223,14 @@ static tensor packed(dnn_graph *g, int name, cudnnDataType_t type, int64_t heads
     return tensor_make(g, name, type, dims, strides, REAL, g->offsets[slot]);
 }
 
+/* Operand `name` [B, hq, tokens, columns] of sequences of equal length: what cuDNN alone reads and writes. */
+static tensor padded(dnn_graph *g, int64_t name, cudnnDataType_t type, int64_t columns, tensor_kind kind)
+{
+    const dnn_shape *s = &g->shape;
+    const int64_t    dims[4] = {s->batch, s->hq, s->longest, columns}, strides[4] = {s->hq * s->longest * columns, s->longest * columns, columns, 1};
+    return tensor_make(g, name, type, dims, strides, kind, NULL);
+}
+
 typedef struct given {
     tensor q, kt, scale, hidden, queries, keys;
 } given;
@@ -289,8 +297,8 @@ static tensor turned(dnn_graph *g, const tensor *x)
     return y;
 }
 
-/* Gradient `name` [B,hk,keys,d] = xt [B,hq,keys,queries] y [B,hq,queries,d], summed over each group of query heads through `heads`. */
-static void key_gradient(dnn_graph *g, const given *in, const tensor *xt, const tensor *y, int name, int heads)
+/* Gradient `name` [B,hk,keys,d] = xt [B,hq,keys,queries] y [B,hq,queries,d], summed over each group of query heads. */
+static void key_gradient(dnn_graph *g, const given *in, const tensor *xt, const tensor *y, int name)
 {
     const dnn_shape *s = &g->shape;
     cudnnDataType_t  type = (cudnnDataType_t)s->type;
@@ -299,7 +307,7 @@ static void key_gradient(dnn_graph *g, const given *in, const tensor *xt, const 
         matmul(g, xt, y, &gradient, &in->keys, NULL, &in->queries);
         return;
     }
-    tensor all = packed(g, heads, type, s->hq, s->d, false);
+    tensor all = padded(g, g->next_virtual++, type, s->d, VIRTUAL);
     matmul(g, xt, y, &all, &in->keys, NULL, &in->queries);
     reduce(g, CUDNN_REDUCE_TENSOR_ADD, &all, &gradient);
 }
@@ -312,25 +320,25 @@ static void backward(dnn_graph *g)
     const int64_t    row[4] = {s->batch, s->hq, s->longest, 1}, one_strides[4] = {s->hq * s->longest, s->longest, 1, 1};
     given            in = given_of(g);
     tensor vt = packed(g, DNN_V, type, s->hk, s->d, true), o = packed(g, DNN_O, type, s->hq, s->d, false), dout = packed(g, DNN_DO, type, s->hq, s->d, false);
-    tensor stats = packed(g, DNN_STATS, CUDNN_DATA_FLOAT, s->hq, 1, false), delta = packed(g, DNN_DELTA, CUDNN_DATA_FLOAT, s->hq, 1, false);
+    tensor stats = packed(g, DNN_STATS, CUDNN_DATA_FLOAT, s->hq, 1, false), delta = padded(g, DNN_DELTA, CUDNN_DATA_FLOAT, 1, REAL);
     tensor one = number(g, DNN_ONE), product = between(g, CUDNN_DATA_FLOAT, rows, row_strides), sum = between(g, CUDNN_DATA_FLOAT, row, one_strides);
     pointwise(g, CUDNN_POINTWISE_MUL, CUDNN_DATA_FLOAT, -1, &dout, &o, NULL, &product);
     reduce(g, CUDNN_REDUCE_TENSOR_ADD, &product, &sum);
     pointwise(g, CUDNN_POINTWISE_MUL, CUDNN_DATA_FLOAT, -1, &sum, &one, NULL, &delta);
     tensor x = scores(g, &in), logs = compute(g, CUDNN_POINTWISE_SUB, &x, &stats), seen = masked(g, &in, logs);
     tensor p = compute(g, CUDNN_POINTWISE_EXP, &seen, NULL), pt = turned(g, &p);
-    key_gradient(g, &in, &pt, &dout, DNN_DV, DNN_DV_HEADS);
+    key_gradient(g, &in, &pt, &dout, DNN_DV);
     tensor dp = alike(g, CUDNN_DATA_FLOAT, &p);
     matmul(g, &dout, &vt, &dp, &in.queries, &in.keys, NULL);
     tensor less = compute(g, CUDNN_POINTWISE_SUB, &dp, &delta), times = compute(g, CUDNN_POINTWISE_MUL, &less, &p);
     tensor ds = compute(g, CUDNN_POINTWISE_MUL, &times, &in.scale), dst = turned(g, &ds);
-    key_gradient(g, &in, &dst, &in.q, DNN_DK, DNN_DK_HEADS);
+    key_gradient(g, &in, &dst, &in.q, DNN_DK);
     int64_t       stride;
     const int64_t dims[4] = {in.kt.dims[0], in.kt.dims[1], in.kt.dims[3], in.kt.dims[2]};
     const int64_t strides[4] = {in.kt.strides[0], in.kt.strides[1], in.kt.strides[3], in.kt.strides[2]};
     tensor        k = tensor_make(g, g->next_virtual++, type, dims, strides, VIRTUAL, g->offsets[dnn_offset_slot(s, DNN_K, &stride)]);
     reshape(g, &in.kt, &k);
-    tensor dq_sum = packed(g, DNN_DQ_SUM, CUDNN_DATA_FLOAT, s->hq, s->d, false), dq = packed(g, DNN_DQ, type, s->hq, s->d, false);
+    tensor dq_sum = padded(g, DNN_DQ_SUM, CUDNN_DATA_FLOAT, s->d, REAL), dq = packed(g, DNN_DQ, type, s->hq, s->d, false);
     matmul(g, &ds, &k, &dq_sum, &in.queries, NULL, &in.keys);
     pointwise(g, CUDNN_POINTWISE_IDENTITY, CUDNN_DATA_FLOAT, -1, &dq_sum, NULL, NULL, &dq);
 }

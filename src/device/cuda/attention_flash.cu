@@ -20,38 +20,13 @@ __device__ __forceinline__ void hide(const attention &a, float s[M][N][4], int i
             }
 }
 
-/* s [16 M, 8 N] -> e^(s - m'); sum and output are brought to the new maximum. */
-template <int M, int N, int C>
-__device__ __forceinline__ void soften(float s[M][N][4], float most[M][2], float total[M][2], float out[M][C][4], float unit)
-{
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            float top = most[m][h], before = top, sum = 0;
-#pragma unroll
-            for (int n = 0; n < N; n++) top = fmaxf(top, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
-            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-            float base = top == -INFINITY ? 0.0f : top * unit, factor = exp2_of(before * unit - base);
-            most[m][h] = top;
-#pragma unroll
-            for (int n = 0; n < N; n++)
-#pragma unroll
-                for (int e = 2 * h; e < 2 * h + 2; e++) sum += s[m][n][e] = exp2_of(fmaf(s[m][n][e], unit, -base));
-            total[m][h] = total[m][h] * factor + sum;
-#pragma unroll
-            for (int c = 0; c < C; c++) out[m][c][2 * h] *= factor, out[m][c][2 * h + 1] *= factor;
-        }
-}
-
 template <typename T, int D, int M, int WARPS, int KEYS> struct flash_room {
     T q[WARPS * 16 * M * D];
     T k[2][KEYS * D], v[2][KEYS * D];
 };
 
 /* grid: tiles * hq */
-template <typename T, int D, int M, int WARPS, int KEYS> __global__ void __launch_bounds__(WARPS * 32) flash_forward(attention a)
+template <typename T, int D, int M, int WARPS, int KEYS> __global__ void __launch_bounds__(WARPS * 32, BLOCKS_AT_ONCE(D, M, WARPS)) flash_forward(attention a)
 {
     enum { ROWS = WARPS * 16 * M, LANES = WARPS * 32, N = KEYS / 8, C = D / 8 };
     extern __shared__ __align__(128) unsigned char memory[];
@@ -125,7 +100,7 @@ bool attention_flash_serves(crank_dtype dtype, int64_t d, double scale)
 template <typename T> static crank_status forward(crank_context *context, const crank_call *call, const attention *a)
 {
     if (a->d <= 32) return launch<T, 32, 2, 4, 64>(context, call, a);
-    if (a->d <= 64) return launch<T, 64, 2, 4, 64>(context, call, a);
+    if (a->d <= 64) return launch<T, 64, 1, 8, 64>(context, call, a);
     if (a->d <= 96) return launch<T, 96, 2, 4, 64>(context, call, a);
     return launch<T, 128, 2, 4, 64>(context, call, a);
 }

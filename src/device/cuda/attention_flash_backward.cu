@@ -13,30 +13,8 @@ template <typename T, int D, int KEYS, int ROWS> struct keys_room {
     float lse[2][ROWS], delta[2][ROWS];
 };
 
-/* s^T [16 M keys, 8 N queries] and dp^T -> p^T and ds^T / scale. Keys j0 + .., queries i0 + .. */
-template <int M, int N>
-__device__ __forceinline__ void reverse_transposed(const attention &a, float s[M][N][4], float ds[M][N][4], const float *lse, const float *delta,
-                                                   int j0, int i0, bool masked, float unit)
-{
-    int lane = (int)threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-#pragma unroll
-    for (int n = 0; n < N; n++) {
-        float2 l = *reinterpret_cast<const float2 *>(lse + 8 * n + 2 * t), d = *reinterpret_cast<const float2 *>(delta + 8 * n + 2 * t);
-        float  base[2] = {l.x * LOG2E, l.y * LOG2E}, D[2] = {d.x, d.y};
-#pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                float p = exp2_of(fmaf(s[m][n][e], unit, -base[e & 1]));
-                if (masked && !attention_sees(a, i0 + 8 * n + 2 * t + (e & 1), j0 + 16 * m + g + 8 * (e >> 1))) p = 0;
-                s[m][n][e] = p;
-                ds[m][n][e] = p * (ds[m][n][e] - D[e & 1]);
-            }
-    }
-}
-
 /* grid: tiles * hk * (FLASH_ROWS / KEYS) */
-template <typename T, int D, int M, int WARPS, int ROWS> __global__ void __launch_bounds__(WARPS * 32) flash_keys(attention a)
+template <typename T, int D, int M, int WARPS, int ROWS> __global__ void __launch_bounds__(WARPS * 32, BLOCKS_AT_ONCE(D, M, WARPS)) flash_keys(attention a)
 {
     enum { KEYS = WARPS * 16 * M, LANES = WARPS * 32, N = ROWS / 8, C = D / 8, PARTS = FLASH_ROWS / KEYS };
     typedef keys_room<T, D, KEYS, ROWS> room_type;
@@ -80,7 +58,7 @@ template <typename T, int D, int M, int WARPS, int ROWS> __global__ void __launc
         product<T, D, M, N>(s, k, row, shared_address(room->q[stage]));
         product<T, D, M, N>(ds, v, row, shared_address(room->dout[stage]));
         bool masked = !attention_sees_all(a, i0, ROWS, j, 16 * M);
-        reverse_transposed<M, N>(a, s, ds, room->lse[stage], room->delta[stage], j, i0, masked, unit);
+        reverse_transposed<M, N>(a, s, ds, room->lse[stage], room->delta[stage], j, i0, t.count, masked, unit);
         accumulate<T, D, M, N>(dv, s, shared_address(room->dout[stage]));
         accumulate<T, D, M, N>(dk, ds, shared_address(room->q[stage]));
     }
@@ -102,7 +80,7 @@ template <typename T, int D, int ROWS, int KEYS> struct queries_room {
 };
 
 /* grid: tiles * hq * (FLASH_ROWS / ROWS) */
-template <typename T, int D, int M, int WARPS, int KEYS> __global__ void __launch_bounds__(WARPS * 32) flash_queries(attention a)
+template <typename T, int D, int M, int WARPS, int KEYS> __global__ void __launch_bounds__(WARPS * 32, BLOCKS_AT_ONCE(D, M, WARPS)) flash_queries(attention a)
 {
     enum { ROWS = WARPS * 16 * M, LANES = WARPS * 32, N = KEYS / 8, C = D / 8, PARTS = FLASH_ROWS / ROWS };
     typedef queries_room<T, D, ROWS, KEYS> room_type;
@@ -201,8 +179,8 @@ template <typename T> static crank_status backward(crank_context *context, const
         return status == CRANK_OK ? queries<T, 32, 2, 4, 64>(context, call, a) : status;
     }
     if (a->d <= 64) {
-        status = keys<T, 64, 2, 4, 32>(context, call, a);
-        return status == CRANK_OK ? queries<T, 64, 2, 4, 32>(context, call, a) : status;
+        status = keys<T, 64, 1, 8, 32>(context, call, a);
+        return status == CRANK_OK ? queries<T, 64, 1, 8, 64>(context, call, a) : status;
     }
     if (a->d <= 96) {
         status = small ? keys<T, 96, 1, 4, 32>(context, call, a) : keys<T, 96, 1, 8, 64>(context, call, a);

@@ -9,6 +9,9 @@
 #include "device/cuda/attention.h"
 #include "device/cuda/element.cuh"
 
+/* Blocks of 8 warps with 16 rows each that a multiprocessor should hold: two where the registers of small heads allow it. */
+#define BLOCKS_AT_ONCE(D, M, WARPS) ((M) == 1 && (D) <= 64 && (WARPS) == 8 ? 2 : 1)
+
 #define LOG2E 1.4426950408889634f
 #define LN2   0.6931471805599453f
 
@@ -164,6 +167,54 @@ __device__ __forceinline__ void accumulate(float sum[M][D / 8][4], const float w
                 mma<T>(sum[m][n + 1], fa[m], fb + 2);
             }
         }
+    }
+}
+
+/* s [16 M, 8 N] -> e^(s - m'); sum and output are brought to the new maximum. */
+template <int M, int N, int C>
+__device__ __forceinline__ void soften(float s[M][N][4], float most[M][2], float total[M][2], float out[M][C][4], float unit)
+{
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float top = most[m][h], before = top, sum = 0;
+#pragma unroll
+            for (int n = 0; n < N; n++) top = fmaxf(top, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
+            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+            float base = top == -INFINITY ? 0.0f : top * unit, factor = exp2_of(before * unit - base);
+            most[m][h] = top;
+#pragma unroll
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int e = 2 * h; e < 2 * h + 2; e++) sum += s[m][n][e] = exp2_of(fmaf(s[m][n][e], unit, -base));
+            total[m][h] = total[m][h] * factor + sum;
+#pragma unroll
+            for (int c = 0; c < C; c++) out[m][c][2 * h] *= factor, out[m][c][2 * h + 1] *= factor;
+        }
+}
+
+/* s^T [16 M keys, 8 N queries] and dp^T -> p^T and ds^T / scale. Keys j0 + .. < count, queries i0 + .., of which lse and delta tell. */
+template <int M, int N>
+__device__ __forceinline__ void reverse_transposed(const attention &a, float s[M][N][4], float ds[M][N][4], const float *lse, const float *delta,
+                                                   int j0, int i0, int count, bool masked, float unit)
+{
+    int lane = (int)threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+        float2 l = *reinterpret_cast<const float2 *>(lse + 8 * n + 2 * t), d = *reinterpret_cast<const float2 *>(delta + 8 * n + 2 * t);
+        float  base[2] = {l.x * LOG2E, l.y * LOG2E}, D[2] = {d.x, d.y};
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                int   j = j0 + 16 * m + g + 8 * (e >> 1);
+                float p = exp2_of(fmaf(s[m][n][e], unit, -base[e & 1]));
+                if (masked && (j >= count || !attention_sees(a, i0 + 8 * n + 2 * t + (e & 1), j))) p = 0;
+                s[m][n][e] = p;
+                ds[m][n][e] = p * (ds[m][n][e] - D[e & 1]);
+            }
     }
 }
 

@@ -1,6 +1,6 @@
 /* attention_tiled.cu - attention and its reverse for every float type, head size and mask, by fused multiply-adds.
  *
- * Forward: a block owns 64 queries of a head and 128 columns of o, and goes over the keys 64 at a time with running maximum m and sum l
+ * Forward: a block owns 64 queries of a head and up to 128 columns of o, and goes over the keys 64 at a time with running maximum m and sum l
  * (Milakov and Gimelshein 2018; Dao et al. 2022, arXiv:2205.14135, algorithm 1):
  *     m' = max(m, max_j s_ij);  l' = e^(m-m') l + sum_j e^(s_ij - m');  o' = e^(m-m') o + sum_j e^(s_ij - m') v_j;  lse = m + log l
  * Reverse: one pass whose blocks own keys (dk, dv) and one whose blocks own queries (dq): no atomics, the same bits every time. */
@@ -33,17 +33,17 @@ template <typename R> __device__ void soften(tiled_room<R> *room)
     }
 }
 
-/* grid: tiles * hq, blocks of COLUMNS columns */
-template <typename T> __global__ void __launch_bounds__(THREADS) tiled_forward(attention a)
+/* grid: tiles * hq, blocks of 16 J columns */
+template <typename T, int J> __global__ void __launch_bounds__(THREADS) tiled_forward(attention a)
 {
     typedef real<T> R;
     extern __shared__ __align__(16) unsigned char memory[];
     tiled_room<R> *room = reinterpret_cast<tiled_room<R> *>(memory);
     attention_tile t;
-    int            head = (int)(blockIdx.x % a.hq), column = (int)blockIdx.y * COLUMNS, from, to, y = threadIdx.x / 16, x = threadIdx.x % 16;
+    int            head = (int)(blockIdx.x % a.hq), column = (int)blockIdx.y * 16 * J, from, to, y = threadIdx.x / 16, x = threadIdx.x % 16;
     if (!attention_tile_at(a, (int)(blockIdx.x / a.hq), a.causal, &t)) return;
     attention_span(a, t, false, &from, &to);
-    R sum[4][8] = {}, s[4][4];
+    R sum[4][J] = {}, s[4][4];
     if (threadIdx.x < TILE) room->row[0][threadIdx.x] = -(R)INFINITY, room->row[1][threadIdx.x] = 0;
     for (int j0 = from; j0 < to; j0 += TILE) {
         int keys = min(TILE, t.count - j0);
@@ -63,17 +63,17 @@ template <typename T> __global__ void __launch_bounds__(THREADS) tiled_forward(a
 #pragma unroll
         for (int i = 0; i < 4; i++)
 #pragma unroll
-            for (int j = 0; j < 8; j++) sum[i][j] *= room->row[2][y + 16 * i];
-        accumulate<T, false>(sum, row_of<T>(a.v, t.other + (int64_t)j0, head / a.group), a.v.token, keys, column, a.d, room);
+            for (int j = 0; j < J; j++) sum[i][j] *= room->row[2][y + 16 * i];
+        accumulate<T, J, false>(sum, row_of<T>(a.v, t.other + (int64_t)j0, head / a.group), a.v.token, keys, column, a.d, room);
     }
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         R total = room->row[1][y + 16 * i];
 #pragma unroll
-        for (int j = 0; j < 8; j++) sum[i][j] = total == 0 ? (R)0 : sum[i][j] / total;
+        for (int j = 0; j < J; j++) sum[i][j] = total == 0 ? (R)0 : sum[i][j] / total;
     }
-    write_rows<T>(a.o, t.first, head, t.rows, column, a.d, sum);
+    write_rows<T, J>(a.o, t.first, head, t.rows, column, a.d, sum);
     if (a.lse && blockIdx.y == 0 && threadIdx.x < t.rows)
         ((R *)a.lse)[head * a.lse_head + t.first + threadIdx.x] = room->row[0][threadIdx.x] + log_of(room->row[1][threadIdx.x]);
 }
@@ -115,72 +115,84 @@ template <typename R> __device__ void share(tiled_room<R> *room, R s[4][4])
     __syncthreads();
 }
 
-/* grid: tiles * hk, blocks of COLUMNS columns */
-template <typename T> __global__ void __launch_bounds__(THREADS) tiled_keys(attention a)
+/* grid: tiles * hk, blocks of 16 J columns */
+template <typename T, int J> __global__ void __launch_bounds__(THREADS) tiled_keys(attention a)
 {
     typedef real<T> R;
     extern __shared__ __align__(16) unsigned char memory[];
     tiled_room<R> *room = reinterpret_cast<tiled_room<R> *>(memory);
     attention_tile t;
-    int            key_head = (int)(blockIdx.x % a.hk), column = (int)blockIdx.y * COLUMNS, from, to;
+    int            key_head = (int)(blockIdx.x % a.hk), column = (int)blockIdx.y * 16 * J, from, to;
     if (!attention_tile_at(a, (int)(blockIdx.x / a.hk), false, &t)) return;
     attention_span(a, t, true, &from, &to);
-    R dk[4][8] = {}, dv[4][8] = {}, p[4][4], ds[4][4];
+    R dk[4][J] = {}, dv[4][J] = {}, p[4][4], ds[4][4];
     for (int head = key_head * a.group; head < (key_head + 1) * a.group; head++)
         for (int i0 = from; i0 < to; i0 += TILE) {
             int queries = min(TILE, t.count - i0);
             probabilities<T>(a, t.other, head, i0, queries, t.origin, t.rows, room, p, ds);
             share<R>(room, p);
-            accumulate<T, true>(dv, row_of<T>(a.dout, t.other + (int64_t)i0, head), a.dout.token, queries, column, a.d, room);
+            accumulate<T, J, true>(dv, row_of<T>(a.dout, t.other + (int64_t)i0, head), a.dout.token, queries, column, a.d, room);
             share<R>(room, ds);
-            accumulate<T, true>(dk, row_of<T>(a.q, t.other + (int64_t)i0, head), a.q.token, queries, column, a.d, room);
+            accumulate<T, J, true>(dk, row_of<T>(a.q, t.other + (int64_t)i0, head), a.q.token, queries, column, a.d, room);
         }
-    write_rows<T>(a.dk, t.first, key_head, t.rows, column, a.d, dk);
-    write_rows<T>(a.dv, t.first, key_head, t.rows, column, a.d, dv);
+    write_rows<T, J>(a.dk, t.first, key_head, t.rows, column, a.d, dk);
+    write_rows<T, J>(a.dv, t.first, key_head, t.rows, column, a.d, dv);
 }
 
-/* grid: tiles * hq, blocks of COLUMNS columns */
-template <typename T> __global__ void __launch_bounds__(THREADS) tiled_queries(attention a)
+/* grid: tiles * hq, blocks of 16 J columns */
+template <typename T, int J> __global__ void __launch_bounds__(THREADS) tiled_queries(attention a)
 {
     typedef real<T> R;
     extern __shared__ __align__(16) unsigned char memory[];
     tiled_room<R> *room = reinterpret_cast<tiled_room<R> *>(memory);
     attention_tile t;
-    int            head = (int)(blockIdx.x % a.hq), column = (int)blockIdx.y * COLUMNS, from, to;
+    int            head = (int)(blockIdx.x % a.hq), column = (int)blockIdx.y * 16 * J, from, to;
     if (!attention_tile_at(a, (int)(blockIdx.x / a.hq), a.causal, &t)) return;
     attention_span(a, t, false, &from, &to);
-    R dq[4][8] = {}, p[4][4], ds[4][4];
+    R dq[4][J] = {}, p[4][4], ds[4][4];
     for (int j0 = from; j0 < to; j0 += TILE) {
         int keys = min(TILE, t.count - j0);
         probabilities<T>(a, t.other, head, t.origin, t.rows, j0, keys, room, p, ds);
         share<R>(room, ds);
-        accumulate<T, false>(dq, row_of<T>(a.k, t.other + (int64_t)j0, head / a.group), a.k.token, keys, column, a.d, room);
+        accumulate<T, J, false>(dq, row_of<T>(a.k, t.other + (int64_t)j0, head / a.group), a.k.token, keys, column, a.d, room);
     }
-    write_rows<T>(a.dq, t.first, head, t.rows, column, a.d, dq);
+    write_rows<T, J>(a.dq, t.first, head, t.rows, column, a.d, dq);
 }
 
-template <typename T> static crank_status launch(crank_context *context, const crank_call *call, const attention *a, void (*kernel)(attention), int heads)
+template <typename T>
+static crank_status launch(crank_context *context, const crank_call *call, const attention *a, void (*kernel)(attention), int heads, int columns)
 {
     size_t      bytes = sizeof(tiled_room<real<T>>);
     cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (error != cudaSuccess) return cuda_check(context, error, "shared memory of attention");
-    dim3 grid((unsigned)((int64_t)a->tile_limit * heads), blocks_for(a->d, COLUMNS));
+    dim3 grid((unsigned)((int64_t)a->tile_limit * heads), blocks_for(a->d, columns));
     kernel<<<grid, THREADS, bytes, cuda_stream(call)>>>(*a);
     return cuda_launched(context, "attention");
 }
 
+template <typename T, int J> static crank_status forward(crank_context *context, const crank_call *call, const attention *a)
+{
+    return launch<T>(context, call, a, tiled_forward<T, J>, a->hq, 16 * J);
+}
+
+template <typename T, int J> static crank_status backward(crank_context *context, const crank_call *call, const attention *a)
+{
+    crank_status status = launch<T>(context, call, a, tiled_keys<T, J>, a->hk, 16 * J);
+    return status == CRANK_OK ? launch<T>(context, call, a, tiled_queries<T, J>, a->hq, 16 * J) : status;
+}
+
 crank_status attention_tiled(crank_context *context, const crank_call *call, const attention *a, crank_dtype dtype)
 {
-    WITH_FLOAT_TYPE(dtype, T, return launch<T>(context, call, a, tiled_forward<T>, a->hq);)
+    WITH_FLOAT_TYPE(dtype, T, return a->d <= 32   ? forward<T, 2>(context, call, a)
+                                     : a->d <= 64 ? forward<T, 4>(context, call, a)
+                                                  : forward<T, 8>(context, call, a);)
     return CRANK_OK;
 }
 
 crank_status attention_tiled_backward(crank_context *context, const crank_call *call, const attention *a, crank_dtype dtype)
 {
-    crank_status status = CRANK_OK;
-    WITH_FLOAT_TYPE(dtype, T, {
-        status = launch<T>(context, call, a, tiled_keys<T>, a->hk);
-        if (status == CRANK_OK) status = launch<T>(context, call, a, tiled_queries<T>, a->hq);
-    })
-    return status;
+    WITH_FLOAT_TYPE(dtype, T, return a->d <= 32   ? backward<T, 2>(context, call, a)
+                                     : a->d <= 64 ? backward<T, 4>(context, call, a)
+                                                  : backward<T, 8>(context, call, a);)
+    return CRANK_OK;
 }

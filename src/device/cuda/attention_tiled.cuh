@@ -1,7 +1,7 @@
 /* attention_tiled.cuh - products of tiles in shared memory for attention at any type and head size.
  *
  * A block of 256 threads works on 64 x 64 scores. Thread (y, x) of 16 x 16 owns the rows y + 16 i and the columns x + 16 j of every
- * product, so that a warp reads few rows (broadcast) and neighbouring columns (no bank conflicts: rows are one element longer). */
+ * product (J of them for outputs of 16 J columns), so that a warp reads few rows (broadcast) and neighbouring columns (no bank conflicts: rows are one element longer). */
 #ifndef CRANK_DEVICE_CUDA_ATTENTION_TILED_CUH
 #define CRANK_DEVICE_CUDA_ATTENTION_TILED_CUH
 
@@ -12,7 +12,6 @@ enum {
     TILE = ATTENTION_ROWS,
     THREADS = 256,
     DEPTH = 32,      /* columns of q and k at a time */
-    COLUMNS = 128,   /* columns of the output that a block owns */
     ROWS_AT_ONCE = 16,
     CHUNK = TILE * (DEPTH + 1),
     PITCH = TILE + 1
@@ -64,30 +63,31 @@ __device__ void product(real<T> sum[4][4], const T *a, int64_t a_stride, int a_r
 
 /* sum[i][j] += over r: w(y+16i, r) b[r][column + x + 16j], r over `rows` rows of b; w is room->scores, or its transpose. b passes through
  * room->left and room->right, which stand one behind the other. */
-template <typename T, bool TRANSPOSED>
-__device__ void accumulate(real<T> sum[4][8], const T *b, int64_t b_stride, int rows, int column, int d, tiled_room<real<T>> *room)
+template <typename T, int J, bool TRANSPOSED>
+__device__ void accumulate(real<T> sum[4][J], const T *b, int64_t b_stride, int rows, int column, int d, tiled_room<real<T>> *room)
 {
     int      y = (int)threadIdx.x / 16, x = (int)threadIdx.x % 16;
     real<T> *cells = room->left;
+    const int columns = 16 * J;
     for (int r0 = 0; r0 < rows; r0 += ROWS_AT_ONCE) {
         __syncthreads();
-        for (int i = (int)threadIdx.x; i < ROWS_AT_ONCE * COLUMNS; i += THREADS) {
-            int row = i / COLUMNS, c = column + i % COLUMNS;
+        for (int i = (int)threadIdx.x; i < ROWS_AT_ONCE * columns; i += THREADS) {
+            int row = i / columns, c = column + i % columns;
             cells[i] = r0 + row < rows && c < d ? load(b + (r0 + row) * b_stride + c) : (real<T>)0;
         }
         __syncthreads();
 #pragma unroll 4
         for (int k = 0; k < ROWS_AT_ONCE; k++) {
-            real<T> w[4], v[8];
+            real<T> w[4], v[J];
 #pragma unroll
             for (int i = 0; i < 4; i++)
                 w[i] = room->scores[TRANSPOSED ? (r0 + k) * PITCH + y + 16 * i : (y + 16 * i) * PITCH + r0 + k];
 #pragma unroll
-            for (int j = 0; j < 8; j++) v[j] = cells[k * COLUMNS + x + 16 * j];
+            for (int j = 0; j < J; j++) v[j] = cells[k * columns + x + 16 * j];
 #pragma unroll
             for (int i = 0; i < 4; i++)
 #pragma unroll
-                for (int j = 0; j < 8; j++) sum[i][j] += w[i] * v[j];
+                for (int j = 0; j < J; j++) sum[i][j] += w[i] * v[j];
         }
     }
 }
@@ -97,16 +97,16 @@ template <typename T> __device__ __forceinline__ const T *row_of(const heads &x,
     return (const T *)x.data + token * x.token + head * x.head;
 }
 
-/* factor[i] sum[i][j] -> rows y+16i < rows, columns column + x + 16j < d of x */
-template <typename T>
-__device__ __forceinline__ void write_rows(const heads &to, int64_t token, int head, int rows, int column, int d, real<T> sum[4][8])
+/* sum[i][j] -> rows y+16i < rows, columns column + x + 16j < d of x */
+template <typename T, int J>
+__device__ __forceinline__ void write_rows(const heads &to, int64_t token, int head, int rows, int column, int d, real<T> sum[4][J])
 {
     int y = (int)threadIdx.x / 16, x = (int)threadIdx.x % 16;
     T  *base = (T *)to.data + token * to.token + head * to.head;
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
+        for (int j = 0; j < J; j++) {
             int row = y + 16 * i, c = column + x + 16 * j;
             if (row < rows && c < d) store(base + row * to.token + c, sum[i][j]);
         }

@@ -32,11 +32,14 @@ static bool find(crank_device *device, const char *operation, const crank_call *
 
 /* ---- memory ---- */
 
+/* Behind a large allocation some bytes more: kernels of cuDNN read whole tiles of rows, past the last. */
+enum { LARGE = 1 << 26, BEHIND = 1 << 22 };
+
 static void *alloc(crank_context *context, crank_device *device, size_t bytes, const char *what)
 {
     cuda_device *state = (cuda_device *)device->state;
     void        *memory = NULL;
-    cudaError_t  error = cudaMalloc(&memory, bytes ? bytes : 1);
+    cudaError_t  error = cudaMalloc(&memory, bytes ? bytes + (bytes >= LARGE ? BEHIND : 0) : 1);
     if (error != cudaSuccess) {
         size_t available = 0, total = 0;
         (void)cudaGetLastError();

@@ -226,16 +226,29 @@ static crank_status run_unary_backward(crank_context *context, const crank_call 
     return cuda_launched(context, "unary_backward");
 }
 
-template <typename R, crank_unary_kind KIND> struct glu_op {
-    __device__ __forceinline__ void operator()(const R *x, R *y, int64_t) const { y[0] = activation(KIND, x[0]) * x[1]; }
+/* 1 / (1 + e^-x). For 16-bit results the approximate functions are far more exact than the rounding. */
+template <typename T> __device__ __forceinline__ real<T> gate_sigmoid(real<T> x)
+{
+    if (sizeof(T) == 2) return (real<T>)__fdividef(1.0f, 1.0f + __expf(-(float)x));
+    return fn_sigmoid(x);
+}
+
+template <typename T, crank_unary_kind KIND> struct glu_op {
+    typedef real<T> R;
+    __device__ __forceinline__ void operator()(const R *x, R *y, int64_t) const
+    {
+        if (KIND == CRANK_SILU) y[0] = (x[0] == -(R)INFINITY ? (R)0 : x[0] * gate_sigmoid<T>(x[0])) * x[1];
+        else y[0] = activation(KIND, x[0]) * x[1];
+    }
 };
 
-template <typename R, crank_unary_kind KIND> struct glu_backward_op {
+template <typename T, crank_unary_kind KIND> struct glu_backward_op {
+    typedef real<T> R;
     __device__ __forceinline__ void operator()(const R *x, R *y, int64_t) const
     {
         R d = x[0], gate = x[1], up = x[2];
         if (KIND == CRANK_SILU) {
-            R s = fn_sigmoid(gate), silu = is_inf(gate) && gate < 0 ? (R)0 : gate * s;
+            R s = gate_sigmoid<T>(gate), silu = gate == -(R)INFINITY ? (R)0 : gate * s;
             y[0] = d * up * (is_inf(gate) ? (R)(gate > 0) : s * (1 + gate * (1 - s)));
             y[1] = d * silu;
         } else {
@@ -248,15 +261,15 @@ template <typename R, crank_unary_kind KIND> struct glu_backward_op {
 /* Both operations for one type and one gate. */
 template <typename T> static void glu_forward(cudaStream_t stream, const spans &s, crank_unary_kind kind)
 {
-    if (kind == CRANK_SILU) spans_run<2, 1, T>(stream, s, glu_op<real<T>, CRANK_SILU>{});
-    else if (kind == CRANK_GELU) spans_run<2, 1, T>(stream, s, glu_op<real<T>, CRANK_GELU>{});
-    else spans_run<2, 1, T>(stream, s, glu_op<real<T>, CRANK_GELU_TANH>{});
+    if (kind == CRANK_SILU) spans_run<2, 1, T>(stream, s, glu_op<T, CRANK_SILU>{});
+    else if (kind == CRANK_GELU) spans_run<2, 1, T>(stream, s, glu_op<T, CRANK_GELU>{});
+    else spans_run<2, 1, T>(stream, s, glu_op<T, CRANK_GELU_TANH>{});
 }
 template <typename T> static void glu_reverse(cudaStream_t stream, const spans &s, crank_unary_kind kind)
 {
-    if (kind == CRANK_SILU) spans_run<3, 2, T>(stream, s, glu_backward_op<real<T>, CRANK_SILU>{});
-    else if (kind == CRANK_GELU) spans_run<3, 2, T>(stream, s, glu_backward_op<real<T>, CRANK_GELU>{});
-    else spans_run<3, 2, T>(stream, s, glu_backward_op<real<T>, CRANK_GELU_TANH>{});
+    if (kind == CRANK_SILU) spans_run<3, 2, T>(stream, s, glu_backward_op<T, CRANK_SILU>{});
+    else if (kind == CRANK_GELU) spans_run<3, 2, T>(stream, s, glu_backward_op<T, CRANK_GELU>{});
+    else spans_run<3, 2, T>(stream, s, glu_backward_op<T, CRANK_GELU_TANH>{});
 }
 
 static crank_status run_glu(crank_context *context, const crank_call *call)

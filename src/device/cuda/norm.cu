@@ -1,16 +1,45 @@
-/* norm.cu - RMS norm and layer norm with their reverses: one block a row, the row in registers where it fits.
+/* norm.cu - RMS norm and layer norm with their reverses: one warp a row of up to 256 packs, one block a longer one; the row stays in
+ * registers where it fits.
  *
  * Gradients of the weights are sums over all rows: each of SLICES groups of rows leaves partial sums in the workspace, and a second
  * kernel adds them in order, so the bits do not depend on the schedule. */
 #include "device/cuda/element.cuh"
 
-enum { THREADS = 256, HELD = 4, SLICES = 64 };
+enum { THREADS = 256, SLICES = 64 };
+
+/* The threads of one row, and the packs that each holds. */
+template <bool WARP> struct team {
+    enum { LANES = WARP ? 32 : THREADS, HELD = WARP ? 8 : 4, ROWS = WARP ? THREADS / 32 : 1 };
+    static __device__ __forceinline__ int     lane() { return WARP ? threadIdx.x & 31 : threadIdx.x; }
+    static __device__ __forceinline__ int64_t row() { return WARP ? (int64_t)blockIdx.x * ROWS + threadIdx.x / 32 : blockIdx.x; }
+    template <typename R> static __device__ __forceinline__ R sum(R v, R *cells) { return WARP ? warp_sum(v) : block_sum(v, cells); }
+};
 
 /* Element j of a weight that is T or f32; absent: `otherwise`. */
 template <typename T> __device__ __forceinline__ real<T> weight_at(const void *w, bool wide, int64_t j, real<T> otherwise)
 {
     if (!w) return otherwise;
     return wide ? (real<T>)((const float *)w)[j] : load(&((const T *)w)[j]);
+}
+
+/* Elements j .. j + N - 1 of a weight whose memory is aligned to 16 bytes. */
+template <typename T, int N> __device__ __forceinline__ void weights_at(const void *w, bool wide, int64_t j, real<T> otherwise, real<T> *out)
+{
+    if (N > 1 && w && !wide) {
+        pack<T> p;
+        p.read((const T *)w + j);
+#pragma unroll
+        for (int e = 0; e < N; e++) out[e] = p.get(e);
+    } else if (N >= 4 && w) {
+#pragma unroll
+        for (int e = 0; e < N; e += 4) {
+            float4 four = *(const float4 *)((const float *)w + j + e);
+            out[e] = four.x, out[e + 1 < N ? e + 1 : e] = four.y, out[e + 2 < N ? e + 2 : e] = four.z, out[e + 3 < N ? e + 3 : e] = four.w;
+        }
+    } else {
+#pragma unroll
+        for (int e = 0; e < N; e++) out[e] = weight_at<T>(w, wide, j + e, otherwise);
+    }
 }
 
 typedef struct norm_call {
@@ -22,16 +51,20 @@ typedef struct norm_call {
 } norm_call;
 
 /* y = (z - mean) rstd w + b, mean 0 for RMS; N elements a thread at a time, HELD packs a thread in registers. */
-template <typename T, int N, bool LAYER> __global__ void norm_kernel(norm_call c)
+template <typename T, int N, bool LAYER, bool WARP> __global__ void __launch_bounds__(THREADS) norm_kernel(norm_call c)
 {
-    typedef real<T> R;
+    typedef real<T>    R;
+    typedef team<WARP> G;
+    enum { LANES = G::LANES, HELD = G::HELD };
     __shared__ R    cells[33];
-    int64_t         i = blockIdx.x;
+    int64_t         i = G::row();
+    int             lane = G::lane();
+    if (WARP && i >= c.n) return;
     const T        *x = (const T *)c.x + i * c.x_row, *residual = c.residual ? (const T *)c.residual + i * c.residual_row : NULL;
     T              *y = (T *)c.y + i * c.y_row, *sum = c.sum ? (T *)c.sum + i * c.sum_row : NULL;
     R               z[HELD * N], total = 0;
     /* rows that are longer than what is held are read again */
-    bool held = c.d <= (int64_t)THREADS * HELD * N;
+    bool held = c.d <= (int64_t)LANES * HELD * N;
     auto get = [&](int64_t j, R *out) {
         if (N > 1) {
             pack<T> a, r;
@@ -45,7 +78,7 @@ template <typename T, int N, bool LAYER> __global__ void norm_kernel(norm_call c
     };
 #pragma unroll
     for (int p = 0; p < HELD; p++) {
-        int64_t j = ((int64_t)p * THREADS + threadIdx.x) * N;
+        int64_t j = ((int64_t)p * LANES + lane) * N;
         if (j >= c.d) continue;
         get(j, z + p * N);
         if (sum) {
@@ -59,7 +92,7 @@ template <typename T, int N, bool LAYER> __global__ void norm_kernel(norm_call c
 #pragma unroll
         for (int e = 0; e < N; e++) total += LAYER ? z[p * N + e] : z[p * N + e] * z[p * N + e];
     }
-    for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
+    for (int64_t j = (int64_t)LANES * HELD * N + (int64_t)lane * N; j < c.d; j += (int64_t)LANES * N) {
         R more[N];
         get(j, more);
 #pragma unroll
@@ -68,7 +101,7 @@ template <typename T, int N, bool LAYER> __global__ void norm_kernel(norm_call c
             total += LAYER ? more[e] : more[e] * more[e];
         }
     }
-    total = block_sum(total, cells) / (R)c.d;
+    total = G::sum(total, cells) / (R)c.d;
     R mean = LAYER ? total : (R)0, rstd;
     if (LAYER) {
         R squares = 0;
@@ -76,22 +109,25 @@ template <typename T, int N, bool LAYER> __global__ void norm_kernel(norm_call c
         for (int p = 0; p < HELD; p++)
 #pragma unroll
             for (int e = 0; e < N; e++)
-                if (((int64_t)p * THREADS + threadIdx.x) * N < c.d) squares += (z[p * N + e] - mean) * (z[p * N + e] - mean);
-        for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
+                if (((int64_t)p * LANES + lane) * N < c.d) squares += (z[p * N + e] - mean) * (z[p * N + e] - mean);
+        for (int64_t j = (int64_t)LANES * HELD * N + (int64_t)lane * N; j < c.d; j += (int64_t)LANES * N) {
             R more[N];
             get(j, more);
 #pragma unroll
             for (int e = 0; e < N; e++) squares += (more[e] - mean) * (more[e] - mean);
         }
-        total = block_sum(squares, cells) / (R)c.d;
+        total = G::sum(squares, cells) / (R)c.d;
     }
     rstd = 1 / sqrt(total + (R)c.epsilon);
     auto put = [&](int64_t j, const R *values) {
         pack<T> out;
+        R       w[N], b[N];
+        weights_at<T, N>(c.w, c.w_wide, j, (R)1, w);
+        if (LAYER) weights_at<T, N>(c.b, c.b_wide, j, (R)0, b);
 #pragma unroll
         for (int e = 0; e < N; e++) {
-            R value = (values[e] - mean) * rstd * weight_at<T>(c.w, c.w_wide, j + e, (R)1);
-            if (LAYER) value += weight_at<T>(c.b, c.b_wide, j + e, (R)0);
+            R value = (values[e] - mean) * rstd * w[e];
+            if (LAYER) value += b[e];
             if (N > 1) out.set(e, value);
             else store(&y[j], value);
         }
@@ -99,16 +135,16 @@ template <typename T, int N, bool LAYER> __global__ void norm_kernel(norm_call c
     };
 #pragma unroll
     for (int p = 0; p < HELD; p++) {
-        int64_t j = ((int64_t)p * THREADS + threadIdx.x) * N;
+        int64_t j = ((int64_t)p * LANES + lane) * N;
         if (j < c.d) put(j, z + p * N);
     }
     if (!held)
-        for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
+        for (int64_t j = (int64_t)LANES * HELD * N + (int64_t)lane * N; j < c.d; j += (int64_t)LANES * N) {
             R more[N];
             get(j, more);
             put(j, more);
         }
-    if (threadIdx.x == 0) {
+    if (lane == 0) {
         ((R *)c.rstd)[i] = rstd;
         if (LAYER) ((R *)c.mean)[i] = mean;
     }
@@ -128,10 +164,18 @@ static bool rows_packed(int64_t d, int count, const crank_view *const *views)
     return true;
 }
 
+/* Whether a weight can be read 16 bytes at a time. */
+static bool weight_packed(const crank_view *w) { return !cuda_present(w) || (cuda_aligned(w->data, 16) && w->strides[0] == 1); }
+
 template <typename T, bool LAYER> static void norm_launch(cudaStream_t stream, const norm_call &c)
 {
-    if (c.packed) norm_kernel<T, pack<T>::N, LAYER><<<(unsigned)c.n, THREADS, 0, stream>>>(c);
-    else norm_kernel<T, 1, LAYER><<<(unsigned)c.n, THREADS, 0, stream>>>(c);
+    enum { N = pack<T>::N };
+    bool     warp = c.d <= 32 * team<true>::HELD * (c.packed ? N : 1);
+    unsigned blocks = warp ? blocks_for(c.n, team<true>::ROWS) : (unsigned)c.n;
+    if (c.packed && warp) norm_kernel<T, N, LAYER, true><<<blocks, THREADS, 0, stream>>>(c);
+    else if (c.packed) norm_kernel<T, N, LAYER, false><<<blocks, THREADS, 0, stream>>>(c);
+    else if (warp) norm_kernel<T, 1, LAYER, true><<<blocks, THREADS, 0, stream>>>(c);
+    else norm_kernel<T, 1, LAYER, false><<<blocks, THREADS, 0, stream>>>(c);
 }
 
 static crank_status run_norm(crank_context *context, const crank_call *call, bool layer)
@@ -143,7 +187,7 @@ static crank_status run_norm(crank_context *context, const crank_call *call, boo
     norm_call         c = {data_of(x), data_of(residual), data_of(w), data_of(b), data_of(y), data_of(sum), data_of(mean), data_of(rstd),
                            row_stride(x), row_stride(residual), row_stride(y), row_stride(sum), x->dims[0], x->dims[1],
                            x->dtype != CRANK_F32 && w->dtype == CRANK_F32, x->dtype != CRANK_F32 && b->dtype == CRANK_F32,
-                           rows_packed(x->dims[1], 4, rows), ((const crank_norm_attributes *)call->attributes)->epsilon};
+                           rows_packed(x->dims[1], 4, rows) && weight_packed(w) && weight_packed(b), ((const crank_norm_attributes *)call->attributes)->epsilon};
     if (c.n == 0) return CRANK_OK;
     if (layer) {
         WITH_FLOAT_TYPE(x->dtype, T, (norm_launch<T, true>(cuda_stream(call), c));)
@@ -166,48 +210,59 @@ typedef struct norm_back {
 } norm_back;
 
 /* g = w dy, h = (z - mean) rstd:  dx = dres + rstd (g - mean(g) - h mean(g h)); for RMS without mean(g). */
-template <typename T, int N, bool LAYER> __global__ void norm_backward_kernel(norm_back c)
+template <typename T, int N, bool LAYER, bool WARP> __global__ void __launch_bounds__(THREADS) norm_backward_kernel(norm_back c)
 {
-    typedef real<T> R;
-    __shared__ R    cells[33];
-    int64_t         i = blockIdx.x;
-    const T        *dy = (const T *)c.dy + i * c.dy_row, *z = (const T *)c.z + i * c.z_row, *dres = c.dres ? (const T *)c.dres + i * c.dres_row : NULL;
-    T              *dx = (T *)c.dx + i * c.dx_row;
-    R               mean = LAYER ? ((const R *)c.mean)[i] : (R)0, rstd = ((const R *)c.rstd)[i], g[HELD * N], h[HELD * N], sum_g = 0, sum_gh = 0;
-    auto            get = [&](int64_t j, R *gradient, R *hat) {
-        pack<T> a, b;
+    typedef real<T>    R;
+    typedef team<WARP> G;
+    enum { LANES = G::LANES, HELD = G::HELD };
+    __shared__ R cells[33];
+    int64_t      i = G::row();
+    int          lane = G::lane();
+    if (WARP && i >= c.n) return;
+    const T *dy = (const T *)c.dy + i * c.dy_row, *z = (const T *)c.z + i * c.z_row, *dres = c.dres ? (const T *)c.dres + i * c.dres_row : NULL;
+    T       *dx = (T *)c.dx + i * c.dx_row;
+    R        mean = LAYER ? ((const R *)c.mean)[i] : (R)0, rstd = ((const R *)c.rstd)[i], sum_g = 0, sum_gh = 0;
+    pack<T>  held_dy[HELD], held_z[HELD];
+    auto     get = [&](int64_t j, pack<T> &a, pack<T> &b) {
         if (N > 1) a.read(dy + j), b.read(z + j);
         else a.item[0] = dy[j], b.item[0] = z[j];
+    };
+    auto add = [&](int64_t j, const pack<T> &a, const pack<T> &b) {
+        R w[N];
+        weights_at<T, N>(c.w, c.w_wide, j, (R)1, w);
 #pragma unroll
         for (int e = 0; e < N; e++) {
-            gradient[e] = a.get(e) * weight_at<T>(c.w, c.w_wide, j + e, (R)1);
-            hat[e] = (b.get(e) - mean) * rstd;
+            R g = a.get(e) * w[e];
+            sum_g += g, sum_gh += g * ((b.get(e) - mean) * rstd);
         }
     };
 #pragma unroll
     for (int p = 0; p < HELD; p++) {
-        int64_t j = ((int64_t)p * THREADS + threadIdx.x) * N;
-        if (j >= c.d) continue;
-        get(j, g + p * N, h + p * N);
-#pragma unroll
-        for (int e = 0; e < N; e++) sum_g += g[p * N + e], sum_gh += g[p * N + e] * h[p * N + e];
+        int64_t j = ((int64_t)p * LANES + lane) * N;
+        if (j < c.d) get(j, held_dy[p], held_z[p]);
     }
-    for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
-        R gradient[N], hat[N];
-        get(j, gradient, hat);
 #pragma unroll
-        for (int e = 0; e < N; e++) sum_g += gradient[e], sum_gh += gradient[e] * hat[e];
+    for (int p = 0; p < HELD; p++) {
+        int64_t j = ((int64_t)p * LANES + lane) * N;
+        if (j < c.d) add(j, held_dy[p], held_z[p]);
     }
-    R mean_g = LAYER ? block_sum(sum_g, cells) / (R)c.d : (R)0, mean_gh = block_sum(sum_gh, cells) / (R)c.d;
-    auto put = [&](int64_t j, const R *gradient, const R *hat) {
+    for (int64_t j = (int64_t)LANES * HELD * N + (int64_t)lane * N; j < c.d; j += (int64_t)LANES * N) {
+        pack<T> a, b;
+        get(j, a, b);
+        add(j, a, b);
+    }
+    R    mean_g = LAYER ? G::sum(sum_g, cells) / (R)c.d : (R)0, mean_gh = G::sum(sum_gh, cells) / (R)c.d;
+    auto put = [&](int64_t j, const pack<T> &a, const pack<T> &b) {
         pack<T> out, r;
+        R       w[N];
+        weights_at<T, N>(c.w, c.w_wide, j, (R)1, w);
         if (dres) {
             if (N > 1) r.read(dres + j);
             else r.item[0] = dres[j];
         }
 #pragma unroll
         for (int e = 0; e < N; e++) {
-            R value = rstd * (gradient[e] - mean_g - hat[e] * mean_gh);
+            R g = a.get(e) * w[e], value = rstd * (g - mean_g - (b.get(e) - mean) * rstd * mean_gh);
             out.set(e, dres ? value + r.get(e) : value);
         }
         if (N > 1) out.write(dx + j);
@@ -215,13 +270,13 @@ template <typename T, int N, bool LAYER> __global__ void norm_backward_kernel(no
     };
 #pragma unroll
     for (int p = 0; p < HELD; p++) {
-        int64_t j = ((int64_t)p * THREADS + threadIdx.x) * N;
-        if (j < c.d) put(j, g + p * N, h + p * N);
+        int64_t j = ((int64_t)p * LANES + lane) * N;
+        if (j < c.d) put(j, held_dy[p], held_z[p]);
     }
-    for (int64_t j = (int64_t)THREADS * HELD * N + (int64_t)threadIdx.x * N; j < c.d; j += (int64_t)THREADS * N) {
-        R gradient[N], hat[N];
-        get(j, gradient, hat);
-        put(j, gradient, hat);
+    for (int64_t j = (int64_t)LANES * HELD * N + (int64_t)lane * N; j < c.d; j += (int64_t)LANES * N) {
+        pack<T> a, b;
+        get(j, a, b);
+        put(j, a, b);
     }
 }
 
@@ -264,8 +319,13 @@ static size_t backward_workspace(const crank_call *call)
 
 template <typename T, bool LAYER> static void backward_launch(cudaStream_t stream, const norm_back &c)
 {
-    if (c.packed) norm_backward_kernel<T, pack<T>::N, LAYER><<<(unsigned)c.n, THREADS, 0, stream>>>(c);
-    else norm_backward_kernel<T, 1, LAYER><<<(unsigned)c.n, THREADS, 0, stream>>>(c);
+    enum { N = pack<T>::N };
+    bool     warp = c.d <= 32 * team<true>::HELD * (c.packed ? N : 1);
+    unsigned blocks = warp ? blocks_for(c.n, team<true>::ROWS) : (unsigned)c.n;
+    if (c.packed && warp) norm_backward_kernel<T, N, LAYER, true><<<blocks, THREADS, 0, stream>>>(c);
+    else if (c.packed) norm_backward_kernel<T, N, LAYER, false><<<blocks, THREADS, 0, stream>>>(c);
+    else if (warp) norm_backward_kernel<T, 1, LAYER, true><<<blocks, THREADS, 0, stream>>>(c);
+    else norm_backward_kernel<T, 1, LAYER, false><<<blocks, THREADS, 0, stream>>>(c);
 }
 
 template <typename T> static void weights_launch(cudaStream_t stream, const norm_back &c, const crank_view *dw, const crank_view *db, void *workspace)
@@ -286,7 +346,7 @@ static crank_status run_norm_backward(crank_context *context, const crank_call *
     const crank_view *rows[4] = {dy, z, dres, dx};
     norm_back         c = {data_of(dy), data_of(z), data_of(w), data_of(mean), data_of(rstd), data_of(dres), data_of(dx), row_stride(dy), row_stride(z),
                            row_stride(dres), row_stride(dx), z->dims[0], z->dims[1], z->dtype != CRANK_F32 && w->dtype == CRANK_F32,
-                           rows_packed(z->dims[1], 4, rows)};
+                           rows_packed(z->dims[1], 4, rows) && weight_packed(w)};
     if (cuda_present(dw) || cuda_present(db)) { /* before dx, which may take the place of dres but never of dy or z */
         WITH_FLOAT_TYPE(z->dtype, T, (weights_launch<T>(cuda_stream(call), c, dw, db, call->workspace));)
     }
