@@ -303,7 +303,7 @@ static bool prepare(reader *r, int64_t rows, int64_t count, int64_t columns)
     if (set->dense) return true;
     int64_t needed = (set->rows ? set->starts[set->rows] : 0) + count;
     if (set->rows == 0) set->starts[0] = 0;
-    if (needed <= r->value_capacity) return true;
+    if (needed <= r->value_capacity && set->indices) return true;
     r->value_capacity = needed + needed / 4 + 16;
     return grow(r, &set->indices, r->value_capacity, sizeof *set->indices, "values") && grow(r, &set->values, r->value_capacity, sizeof *set->values, "values");
 }

@@ -29,7 +29,7 @@ find src include -type f \( -name '*.c' -o -name '*.h' -o -name '*.cu' \) | xarg
                   "lowrank:45 optim:45 tree:45 rl:45 nn:50 model:60 task:70 serve:80 lab:80 cli:90", rooms, " ")
         for (i = 1; i <= n; i++) { split(rooms[i], pair, ":"); floor[pair[1]] = pair[2] }
         n = split("base:base option:base random:base recipe:base tensor:tensor device:device operations:device tokenizer:data " \
-                  "graph:graph ops:graph linear:linear loss:loss optim:optim model:model adapter:model plugin:task linalg:linalg metric:metric", headers, " ")
+                  "graph:graph ops:graph linear:linear loss:loss optim:optim model:model adapter:model plugin:task linalg:linalg metric:metric tree:tree", headers, " ")
         for (i = 1; i <= n; i++) { split(headers[i], pair, ":"); home[pair[1] ".h"] = pair[2] }
         n = split("device>tensor dist>tensor dist>device loss>metric lab>serve data>linalg", pairs, " ")
         for (i = 1; i <= n; i++) sideways[pairs[i]] = 1
