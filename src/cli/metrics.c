@@ -47,36 +47,54 @@ static void list_measures(void)
     for (const measure *const *m = metric_measures; *m; m++) printf("%-22s %-30s %s\n", (*m)->name, (*m)->defaults ? (*m)->defaults : "", (*m)->formula);
 }
 
-static void print_value(const measure_request *r, int64_t i, const char *topic, size_t length, double value)
+enum { NAME_SIZE = 512 };
+
+/* Every value's name and the tab behind it, [values][NAME_SIZE]: lines are many, names few. */
+static char *padded_names(crank_context *context, const metric_plan *plan)
 {
-    char name[512];
-    metric_value_name(r, i, name, sizeof name);
-    if (r->measure->mean == MEASURE_SUM) printf("%-22s\t%.*s\t%ld\n", name, (int)length, topic, (long)value);
-    else printf("%-22s\t%.*s\t%6.4f\n", name, (int)length, topic, value);
+    char *names = crank_alloc(context, (size_t)plan->values, NAME_SIZE, "names of measures");
+    for (int64_t k = 0; names && k < plan->count; k++)
+        for (int64_t i = 0; i < plan->requests[k].values; i++) {
+            char name[NAME_SIZE - 32];
+            metric_value_name(plan->requests + k, i, name, sizeof name);
+            snprintf(names + (plan->requests[k].first + i) * NAME_SIZE, NAME_SIZE, "%-22s\t", name);
+        }
+    return names;
+}
+
+static void print_values(const measure_request *r, const char *names, const char *topic, size_t length, const double *row)
+{
+    for (int64_t v = r->first; v < r->first + r->values; v++) {
+        fputs(names + v * NAME_SIZE, stdout);
+        fwrite(topic, 1, length, stdout);
+        if (r->measure->mean == MEASURE_SUM) printf("\t%ld\n", (long)row[v]);
+        else printf("\t%6.4f\n", row[v]);
+    }
 }
 
 static bool summary_only(const measure *m) { return m->mean == MEASURE_GEOMETRIC || !strcmp(m->name, "num_q") || !strcmp(m->name, "runid"); }
 
-static void print_table(const options *o, const metric_plan *plan, const trec_file *run, const metric_table *table)
+static crank_status print_table(cli_call *cli, const metric_plan *plan, const trec_file *run, const metric_table *table)
 {
+    const options *o = cli->options;
+    char          *names = padded_names(cli->context, plan);
+    if (!names) return CRANK_FAILED;
     for (int64_t row = 0; row < table->rows && o->per_topic; row++) {
         const trec_topic *topic = table->topics[row];
         for (int64_t k = 0; k < plan->count; k++) {
             const measure_request *r = plan->requests + k;
-            char                   name[512];
-            metric_value_name(r, 0, name, sizeof name);
             if (summary_only(r->measure)) continue;
-            if (r->measure->mean == MEASURE_TEXT) printf("%-22s\t%.*s\t'%s'\n", name, (int)topic->length, topic->name, table->strings[row]);
-            else
-                for (int64_t i = 0; i < r->values; i++) print_value(r, i, topic->name, topic->length, table->values[row * plan->values + r->first + i]);
+            if (r->measure->mean == MEASURE_TEXT) printf("%s%.*s\t'%s'\n", names + r->first * NAME_SIZE, (int)topic->length, topic->name, table->strings[row]);
+            else print_values(r, names, topic->name, topic->length, table->values + row * plan->values);
         }
     }
     for (int64_t k = 0; k < plan->count && !o->no_summary; k++) {
         const measure_request *r = plan->requests + k;
         if (!strcmp(r->measure->name, "runid")) printf("%-22s\tall\t%.*s\n", "runid", (int)run->tag_length, run->tag);
-        if (r->measure->mean == MEASURE_TEXT) continue;
-        for (int64_t i = 0; i < r->values; i++) print_value(r, i, "all", 3, table->means[r->first + i]);
+        if (r->measure->mean != MEASURE_TEXT) print_values(r, names, "all", 3, table->means);
     }
+    crank_free(names);
+    return CRANK_OK;
 }
 
 /* One object of named values; topics leave out what only the summary has. */
@@ -222,7 +240,7 @@ static crank_status report(cli_call *cli, const metric_plan *plan, const trec_fi
     crank_status status = runs > 1 ? test_all(cli, plan, tables, runs, &tests, &count) : CRANK_OK;
     if (status == CRANK_OK && cli->common.json) status = print_json(cli, plan, files, tables, runs, tests, count);
     else if (status == CRANK_OK && runs > 1) print_side_by_side(plan, files, tables, runs, tests, count);
-    else if (status == CRANK_OK) print_table(cli->options, plan, files, tables);
+    else if (status == CRANK_OK) status = print_table(cli, plan, files, tables);
     crank_free(tests);
     return status;
 }
