@@ -62,13 +62,39 @@ static char *padded_names(crank_context *context, const metric_plan *plan)
     return names;
 }
 
+/* "%6.4f": 10^4 v is rounded to the nearest whole number, ties to even; the product's own rounding error, known by fma, decides near ties. */
+static size_t four_decimals(double value, char out[16]) /* 0: another range, printf's */
+{
+    double scaled = value * 1e4, whole = floor(scaled), error = fma(value, 1e4, -scaled), rest = scaled - whole - 0.5;
+    if (!(value >= 0 && value < 1e6) || signbit(value)) return 0;
+    long n = (long)whole + (rest > 0 || (rest == 0 && (error > 0 || (error == 0 && ((long)whole & 1)))));
+    char digits[24], *at = digits + sizeof digits;
+    for (int i = 0; i < 5 || n; i++, n /= 10) {
+        if (i == 4) *--at = '.';
+        *--at = (char)('0' + n % 10);
+    }
+    size_t length = (size_t)(digits + sizeof digits - at);
+    memcpy(out, at, length);
+    return length;
+}
+
+static void print_decimals(double value)
+{
+    char   text[16];
+    size_t length = four_decimals(value, text);
+    putchar('\t');
+    if (length) fwrite(text, 1, length, stdout);
+    else printf("%6.4f", value);
+    putchar('\n');
+}
+
 static void print_values(const measure_request *r, const char *names, const char *topic, size_t length, const double *row)
 {
     for (int64_t v = r->first; v < r->first + r->values; v++) {
         fputs(names + v * NAME_SIZE, stdout);
         fwrite(topic, 1, length, stdout);
         if (r->measure->mean == MEASURE_SUM) printf("\t%ld\n", (long)row[v]);
-        else printf("\t%6.4f\n", row[v]);
+        else print_decimals(row[v]);
     }
 }
 
@@ -79,6 +105,7 @@ static crank_status print_table(cli_call *cli, const metric_plan *plan, const tr
     const options *o = cli->options;
     char          *names = padded_names(cli->context, plan);
     if (!names) return CRANK_FAILED;
+    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     for (int64_t row = 0; row < table->rows && o->per_topic; row++) {
         const trec_topic *topic = table->topics[row];
         for (int64_t k = 0; k < plan->count; k++) {

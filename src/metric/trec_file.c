@@ -2,6 +2,7 @@
  * pieces of the text, topics sorted by name. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
@@ -51,6 +52,9 @@ static crank_status read_text(crank_context *context, const char *path, trec_fil
     }
     file->text = (const char *)map.data;
     file->length = map.length;
+#ifdef MADV_POPULATE_READ
+    if (map.length) madvise((void *)(uintptr_t)map.data, map.length, MADV_POPULATE_READ); /* one call instead of a fault every few pages */
+#endif
     return CRANK_OK;
 }
 

@@ -6,14 +6,17 @@
  * Fields stand between white space. The iteration, Q0 and the rank are read over. Names are not copied. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/number.h"
 #include "metric/metric.h"
 
+enum { LARGE_PAGE = 1 << 21 };
+
 /* 1 space, 2 line end (which is a space too) */
 static const uint8_t kinds[256] = { [' '] = 1, ['\t'] = 1, ['\v'] = 1, ['\f'] = 1, ['\r'] = 1, ['\n'] = 2 };
 
-/* The next field of the line; false at its end. *at stands behind the field. */
+/* The next field of the line; false at its end: a line end is no white space that is read over. *at stands behind the field. */
 static bool field(const char **at, const char *end, const char **start, size_t *length)
 {
     const char *p = *at;
@@ -112,22 +115,40 @@ static const char *read_line(const char **at, const char *end, trec_kind kind, c
     return NULL;
 }
 
+/* Behind the end of the line. */
+static const char *line_end(const char *at, const char *end)
+{
+    if (at < end && *at == '\n') return at + 1;
+    const char *found = memchr(at, '\n', (size_t)(end - at));
+    return found ? found + 1 : end;
+}
+
+/* Room for as many lines as there are when all are as long as the first; large pages make the first touch cheap. */
+static void reserve(trec_chunk *chunk)
+{
+    size_t bytes = (size_t)(chunk->to - chunk->from), first = (size_t)(line_end(chunk->from, chunk->to) - chunk->from);
+    size_t lines = bytes / (first > 16 ? first : 16) + bytes / 1024 + 64, size = (lines * sizeof *chunk->lines + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    if (bytes < LARGE_PAGE || !(chunk->lines = aligned_alloc(LARGE_PAGE, size))) return;
+    madvise(chunk->lines, size, MADV_HUGEPAGE);
+    chunk->line_capacity = size / sizeof *chunk->lines;
+}
+
 bool trec_read_chunk(trec_chunk *chunk, trec_kind kind, bool comments)
 {
     const char *at = chunk->from, *topic = NULL;
     size_t      topic_length = 0;
     trec_part  *part = NULL;
+    reserve(chunk);
     while (at < chunk->to) {
-        const char *start = at, *end = memchr(at, '\n', (size_t)(chunk->to - at));
-        if (!end) end = chunk->to;
-        while (at < end && kinds[(uint8_t)*at]) at++;
-        if (at == end || (comments && *start == '#')) { /* a blank line or a comment */
-            at = end + (end < chunk->to);
+        const char *start = at;
+        while (at < chunk->to && kinds[(uint8_t)*at] == 1) at++;
+        if (at == chunk->to || *at == '\n' || (comments && *start == '#')) { /* a blank line or a comment */
+            at = line_end(at, chunk->to);
             continue;
         }
         if (chunk->line_count == chunk->line_capacity && !grow((void **)&chunk->lines, &chunk->line_capacity, sizeof *chunk->lines))
             return chunk->no_memory = true, false;
-        chunk->problem = read_line(&at, end, kind, &topic, &topic_length, chunk->lines + chunk->line_count, chunk);
+        chunk->problem = read_line(&at, chunk->to, kind, &topic, &topic_length, chunk->lines + chunk->line_count, chunk);
         if (chunk->problem) return chunk->at = start, false;
         if (!part || part->length != topic_length || memcmp(part->topic, topic, topic_length)) {
             if (chunk->part_count == chunk->part_capacity && !grow((void **)&chunk->parts, &chunk->part_capacity, sizeof *chunk->parts))
@@ -137,7 +158,7 @@ bool trec_read_chunk(trec_chunk *chunk, trec_kind kind, bool comments)
         }
         part->count++;
         chunk->line_count++;
-        at = end + (end < chunk->to);
+        at = line_end(at, chunk->to);
     }
     return true;
 }
