@@ -22,6 +22,12 @@ CRANK_API crank_status crank_adapter_save(crank_context *context, crank_model *m
 CRANK_API crank_status crank_adapter_save_lora(crank_context *context, crank_model *model, crank_attachment *attachment,
                                                const char *folder, const char *base);
 
+/* In crank's own layout (crank.json), whatever the method. */
+CRANK_API crank_status crank_adapter_save_own(crank_context *context, crank_model *model, crank_attachment *attachment,
+                                              const char *folder, const char *base);
+/* base_model_name_or_path of the folder; crank_free. *base NULL where it tells none. */
+CRANK_API crank_status crank_adapter_base(crank_context *context, const char *folder, char **base);
+
 #ifdef __cplusplus
 }
 #endif

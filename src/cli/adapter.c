@@ -1,17 +1,21 @@
-/* adapter.c - crank adapter merge: an adapter's change added to the weights of its base model. */
+/* adapter.c - crank adapter: merge adds an adapter's change to the weights of its base model; convert writes it in another layout. */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/load.h"
+#include "data/hub.h"
 
 typedef struct options {
-    const char *dtype;
+    const char *dtype, *to, *out, *model;
     bool        unsafe;
 } options;
 
 static const crank_option option_table[] = {
     CRANK_CHOICE(options, dtype, "auto", "auto|f32|bf16|f16", "type of the written weights; auto: f32"),
     CRANK_BOOL(options, unsafe, false, "write even when a merged weight is not finite"),
+    CRANK_CHOICE(options, to, "peft", "lora|peft|own", "convert: plain LoRA pairs, the layout of PEFT where it knows the method, or crank's own"),
+    CRANK_STRING(options, out, NULL, "convert: folder to write"),
+    CRANK_STRING(options, model, NULL, "convert: base model, where the adapter does not name it or it lies elsewhere"),
     CRANK_END
 };
 
@@ -33,20 +37,64 @@ static crank_status merge(cli_call *cli)
     return status;
 }
 
+/* The base model's folder: --model, else what the adapter names; crank_free. */
+static char *base_of(cli_call *cli, const char *adapter)
+{
+    const options *o = cli->options;
+    char          *base = NULL, *folder;
+    if (o->model) return crank_strdup(cli->context, o->model);
+    if (!(folder = hub_resolve(cli->context, adapter))) return NULL;
+    if (crank_adapter_base(cli->context, folder, &base) == CRANK_OK && !base)
+        crank_fail(cli->context, CRANK_USAGE, "%s names no base model: give it with --model", adapter);
+    crank_free(folder);
+    return base;
+}
+
+static crank_status write_as(cli_call *cli, const loaded *l, const char *base)
+{
+    const options    *o = cli->options;
+    crank_attachment *attachment = crank_linears_attachment(crank_model_linears(l->model), 0);
+    const crank_map  *map = crank_attachment_map(attachment);
+    if (!strcmp(o->to, "own")) return crank_adapter_save_own(cli->context, l->model, attachment, o->out, base);
+    if (!strcmp(o->to, "lora") || !map->peft_type) return crank_adapter_save_lora(cli->context, l->model, attachment, o->out, base);
+    return crank_adapter_save(cli->context, l->model, attachment, o->out, base);
+}
+
+static crank_status convert(cli_call *cli)
+{
+    const options *o = cli->options;
+    loaded         l;
+    if (cli->word_count != 2 || !o->out)
+        return crank_fail(cli->context, CRANK_USAGE, "usage: crank adapter convert ADAPTER --to lora|peft|own -o DIR [--model MODEL]");
+    char        *base = base_of(cli, cli->words[1]);
+    crank_status status = base ? load_model(cli, base, cli->words[1], "f32", false, &l) : crank_last_status(cli->context);
+    if (status == CRANK_OK) {
+        status = write_as(cli, &l, base);
+        load_free(&l);
+    }
+    if (status == CRANK_OK && cli->common.json) printf("{\"result\": \"%s\"}\n", o->out);
+    else if (status == CRANK_OK) printf("adapter: %s (%s)\n", o->out, o->to);
+    crank_free(base);
+    return status;
+}
+
 static crank_status run(cli_call *cli)
 {
-    static const char *const actions[] = {"merge"};
+    static const char *const actions[] = {"merge", "convert"};
     if (!strcmp(cli->words[0], "merge")) return merge(cli);
-    const char *closest = crank_closest(cli->words[0], actions, 1);
+    if (!strcmp(cli->words[0], "convert")) return convert(cli);
+    const char *closest = crank_closest(cli->words[0], actions, 2);
     return crank_fail(cli->context, CRANK_USAGE, "crank adapter has no action `%s`%s%s%s", cli->words[0], closest ? "; did you mean `" : "",
                       closest ? closest : "", closest ? "`?" : "");
 }
 
 const cli_verb verb_adapter = {
     .name = "adapter",
-    .usage = "merge MODEL ADAPTER OUT [--dtype TYPE]",
-    .summary = "merge an adapter into its base model",
-    .details = "The change of every adapted linear is computed in f32 and rounded once. A result that is not finite is refused and nothing is written.",
+    .usage = "merge MODEL ADAPTER OUT [--dtype TYPE] | convert ADAPTER --to lora|peft|own -o DIR [--model MODEL]",
+    .summary = "merge an adapter into its base model, or write it in another layout",
+    .details = "convert: methods whose change has a bounded rank become plain LoRA pairs that PEFT loads, each linear with the rank that it has; those of rank 0 go. "
+               "merge: The change of every adapted linear is computed in f32 and rounded once. A result that is not finite is refused and nothing is written.",
+    .letters = "o=out m=model",
     .options = option_table,
     .options_size = sizeof(options),
     .words_low = 1,

@@ -462,3 +462,28 @@ crank_status crank_adapter_save_lora(crank_context *context, crank_model *model,
     saving s = { .model = model, .attachment = attachment, .base = base, .peft = true, .lora = true };
     return save(context, &s, folder);
 }
+
+crank_status crank_adapter_save_own(crank_context *context, crank_model *model, crank_attachment *attachment, const char *folder,
+                                    const char *base)
+{
+    saving s = { .model = model, .attachment = attachment, .base = base };
+    return save(context, &s, folder);
+}
+
+crank_status crank_adapter_base(crank_context *context, const char *folder, char **base)
+{
+    static const char *const files[] = { "adapter_config.json", "crank.json" };
+    *base = NULL;
+    for (int i = 0; i < 2; i++) {
+        char        *path = file_join(context, folder, files[i]);
+        json_t      *config = path && file_exists(path) ? json_read(context, path) : NULL;
+        crank_status status = !path || (file_exists(path) && !config) ? CRANK_FAILED : CRANK_OK;
+        const char  *text = config ? json_get_string(context, config, "base_model_name_or_path", path, &status) : NULL;
+        if (status == CRANK_OK && text && !(*base = crank_strdup(context, text))) status = CRANK_FAILED;
+        bool found = config != NULL;
+        json_decref(config);
+        crank_free(path);
+        if (status || found) return status ? crank_last_status(context) : CRANK_OK;
+    }
+    return crank_fail(context, CRANK_BAD_DATA, "%s: is no adapter folder: it has neither adapter_config.json nor crank.json", folder);
+}
