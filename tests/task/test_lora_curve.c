@@ -1,4 +1,5 @@
-/* Twenty steps of LoRA with AdamW follow PyTorch + PEFT's losses, from the same factors on the same batches. */
+/* Twenty steps of LoRA with AdamW follow PyTorch + PEFT's losses, from the same factors on the same batches: a plain start, and the one
+ * that PEFT's EVA made, with a rank of its own for each linear. */
 #include "testing.h"
 
 #include "crank/adapter.h"
@@ -41,17 +42,21 @@ static crank_view tensor(const crank_safetensors *file, const char *name)
     return view;
 }
 
-static void follows_the_curve(const char *bodies)
+/* NAME: golden train/NAME_start and train/NAME_curve.safetensors. */
+static void follows_the_curve(const char *bodies, const char *name)
 {
+    char start[64], curve[64];
+    snprintf(start, sizeof start, "train/%s_start", name);
+    snprintf(curve, sizeof curve, "train/%s_curve.safetensors", name);
     crank_context *context = crank_context_new();
     crank_device  *device = test_device(context, bodies);
     if (!device) fail_msg("%s", crank_message(context));
-    crank_safetensors *file = crank_safetensors_open(context, golden("train/lora_curve.safetensors"));
+    crank_safetensors *file = crank_safetensors_open(context, golden(curve));
     if (!file) fail_msg("%s", crank_message(context));
     crank_model_options options = {.compute = CRANK_F32, .weights = CRANK_F32};
     crank_model        *model = crank_model_load(context, device, golden("models/llama"), &options);
     if (!model) fail_msg("%s", crank_message(context));
-    if (!crank_adapter_load(context, model, golden("train/lora_start"), "default")) fail_msg("%s", crank_message(context));
+    if (!crank_adapter_load(context, model, golden(start), "default")) fail_msg("%s", crank_message(context));
     const char  *overrides[] = {"model.path=.", "train.lr=2e-2", "train.warmup=3", "train.accumulate=2", "train.clip=1", "optim.decay=0.01"};
     task_recipe *recipe = task_recipe_load(context, NULL, overrides, 6);
     if (!recipe) fail_msg("%s", crank_message(context));
@@ -83,17 +88,24 @@ static void follows_the_curve(const char *bodies)
 static void plain_bodies_follow_pytorch(void **state)
 {
     (void)state;
-    follows_the_curve("plain");
+    follows_the_curve("plain", "lora");
 }
 
 static void the_best_bodies_follow_pytorch(void **state)
 {
     (void)state;
-    follows_the_curve(NULL);
+    follows_the_curve(NULL, "lora");
+}
+
+static void a_start_that_eva_made_follows_pytorch(void **state)
+{
+    (void)state;
+    follows_the_curve(NULL, "eva");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(plain_bodies_follow_pytorch), cmocka_unit_test(the_best_bodies_follow_pytorch)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(plain_bodies_follow_pytorch), cmocka_unit_test(the_best_bodies_follow_pytorch),
+                                       cmocka_unit_test(a_start_that_eva_made_follows_pytorch)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

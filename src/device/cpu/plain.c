@@ -25,7 +25,7 @@ static const plain_entry entries[] = {
     {"scatter_rows", plain_scatter_rows, plain_scatter_rows_workspace},
     {"pick", plain_pick, NULL},
     {"unpick", plain_unpick, NULL},
-    {"top_k", plain_top_k, NULL},
+    {"top_k", plain_top_k, plain_top_k_workspace},
     {"eigh", plain_eigh, plain_eigh_workspace},
     {"sparse_matmul", plain_sparse_matmul, plain_sparse_matmul_workspace},
     {"sparse_sample", plain_sparse_sample, NULL},

@@ -69,6 +69,7 @@ crank_kernel plain_copy, plain_fill, plain_binary, plain_where, plain_affine, pl
 /* Bytes of workspace that a call needs; operations that are not named here need none. */
 size_t plain_scatter_rows_workspace(const crank_call *call);
 size_t plain_sparse_matmul_workspace(const crank_call *call);
+size_t plain_top_k_workspace(const crank_call *call);
 size_t plain_eigh_workspace(const crank_call *call);
 size_t plain_attention_workspace(const crank_call *call);
 size_t plain_head_workspace(const crank_call *call);

@@ -11,21 +11,24 @@
 
 static bool beats(double a, double b) { return a > b || (!isnan(a) && isnan(b)); }
 
+size_t plain_top_k_workspace(const crank_call *call) { return (size_t)(call->in[0].rank == 2 ? call->in[0].dims[1] : 0) * 2 * sizeof(double); }
+
 crank_status plain_top_k(crank_context *context, const crank_call *call)
 {
     const crank_view *c = &call->in[0], *mask = &call->out[0];
     int64_t           k = ((const crank_top_k_attributes *)call->attributes)->k, n = c->dims[0], width = c->dims[1];
+    double           *row = call->workspace, *chosen = row + width;
     (void)context;
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < width; j++) { /* chosen when fewer than k entries stand before it */
-            double  value = get(c, at2(c, i, j));
-            int64_t before = 0;
-            for (int64_t m = 0; m < width && before < k; m++) {
-                double other = get(c, at2(c, i, m));
-                before += beats(other, value) || (m < j && !beats(value, other));
-            }
-            put(mask, at2(mask, i, j), before < k);
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < width; j++) row[j] = get(c, at2(c, i, j)), chosen[j] = 0;
+        for (int64_t round = 0; round < k; round++) {
+            int64_t best = -1;
+            for (int64_t j = 0; j < width; j++)
+                if (chosen[j] == 0 && (best < 0 || beats(row[j], row[best]))) best = j;
+            chosen[best] = 1;
         }
+        for (int64_t j = 0; j < width; j++) put(mask, at2(mask, i, j), chosen[j]);
+    }
     return CRANK_OK;
 }
 
