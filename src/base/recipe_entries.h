@@ -8,7 +8,7 @@
 enum {
     RECIPE_LARGEST      = 1 << 20, /* bytes of a recipe */
     RECIPE_MOST_ENTRIES = 4096,    /* entries of a recipe, elements of a list or map */
-    RECIPE_LONGEST_NAME = 512      /* bytes of a key: YAML reads a longer one only in a form of its own */
+    RECIPE_LONGEST_NAME = 400      /* bytes of a key: written with escapes it must stay under the 1024 characters that YAML reads */
 };
 
 typedef struct recipe_section {

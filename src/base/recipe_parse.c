@@ -66,9 +66,17 @@ bool recipe_is_null(const char *plain)
            strcmp(plain, "NULL") == 0;
 }
 
+/* Bytes below a space, and DEL: text that is written again would hold them as escapes of six characters. */
+static bool has_control(const char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f) return true;
+    return false;
+}
+
 bool recipe_is_name(const char *name)
 {
-    return *name && !strpbrk(name, " \t\r\n=") && strlen(name) <= RECIPE_LONGEST_NAME;
+    return *name && !strpbrk(name, " =") && !has_control(name) && strlen(name) <= RECIPE_LONGEST_NAME;
 }
 
 /* The event must be a scalar with a value on one line, for an element of a list or map. */
@@ -112,7 +120,8 @@ static crank_status read_map(reader *in, text_buffer *out)
         if (count == RECIPE_MOST_ENTRIES) return refuse(in, "more than 4096 elements");
         if ((status = need_element(in, false)) != CRANK_OK) return status;
         if (strchr(scalar(in), '=')) return refuse(in, "a key of a mapping must not hold =");
-        if (in->event.data.scalar.length > RECIPE_LONGEST_NAME) return refuse(in, "a key of more than 512 bytes");
+        if (in->event.data.scalar.length > RECIPE_LONGEST_NAME) return refuse(in, "a key of more than 400 bytes");
+        if (has_control(scalar(in))) return refuse(in, "a key with a control character");
         if (has_pair(out, scalar(in))) return refuse(in, "the key stands twice in this mapping");
         if (count) text_putc(out, '\n');
         text_puts(out, scalar(in));
@@ -152,7 +161,7 @@ static crank_status read_name(reader *in, const char *kind, char **name)
 {
     if (in->event.type != YAML_SCALAR_EVENT || !recipe_is_name(scalar(in))) {
         yaml_mark_t mark = in->event.start_mark;
-        return crank_fail(in->context, CRANK_BAD_DATA, "%s:%zu:%zu: the name of a %s must be one word of at most %d bytes", in->where, mark.line + 1,
+        return crank_fail(in->context, CRANK_BAD_DATA, "%s:%zu:%zu: the name of a %s must be one word of at most %d bytes without control characters", in->where, mark.line + 1,
                           mark.column + 1, kind, RECIPE_LONGEST_NAME);
     }
     *name = crank_strdup(in->context, scalar(in));

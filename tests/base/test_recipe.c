@@ -136,7 +136,7 @@ static void bad_overrides_are_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {"", "rank", "rank=3", ".rank=3", "lowrank.=3", "=3", "a=b.c", "lowrank.x=[", "lowrank.x={a: [b]}",
-                                      "lowrank.x=[a] b", "lowrank.x=[a]\n---\nb", "lowrank.\xff=1", "lowrank.x=\xff", "lowrank.x=[&a b]", "low rank.x=1", "lowrank.x y=1", "lowrank.x\ny=1"};
+                                      "lowrank.x=[a] b", "lowrank.x=[a]\n---\nb", "lowrank.\xff=1", "lowrank.x=\xff", "lowrank.x=[&a b]", "low rank.x=1", "lowrank.x y=1", "lowrank.x\ny=1", "lowrank.x\x7f=1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         crank_recipe *recipe = crank_recipe_load(context, NULL, &bad[i], 1);
         if (recipe) fail_msg("`%s` was taken", bad[i]);
@@ -157,6 +157,8 @@ static void bad_text_is_refused_with_line_and_column(void **state)
         {"lowrank:\n  rank: {a: {b: c}}\n", ":2:13: a list or mapping holds plain values"},
         {"lowrank:\n  rank: 1\n  rank: 2\n", ":3:3: key `lowrank.rank` was given on line 2 already"},
         {"a:\n  x: 1\nb:\na:\n  y: 2\n", ":4:1: section `a` was given on line 1 already"},
+        {"\"a\\x7f\":\n  x: 1\n", ":1:1: the name of a section must be one word"},
+        {"a:\n  x: {\"b\\x01\": 1}\n", ":2:7: a key with a control character"},
         {"a:\n  x: &here 1\n", ":2:6: anchors"},
         {"a:\n  x: *there\n", ":2:6: aliases"},
         {"a:\n  <<: *there\n", ":2:7: aliases"},

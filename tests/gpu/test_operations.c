@@ -330,6 +330,35 @@ static void sparse_matrices(void **state)
             }
 }
 
+static void choices_and_eigenvalues(void **state)
+{
+    (void)state;
+    static const int64_t widths[] = {1, 8, 33, 64}, sizes_of[] = {1, 2, 7, 16, 33};
+    EACH_TYPE(t) {
+        for (int s = 0; s < 4; s++) {
+            int                    mark = p.b.count;
+            crank_top_k_attributes attributes = {1 + s * 2};
+            crank_view             c = drawn_rows(&p, TYPE(t), s, -1, 1, DIMS(20, widths[s])), chosen_ones = fresh(&p.b, TYPE(t), DIMS(20, widths[s]));
+            if (s == 2) set(&c, 5, NAN), set(&c, 40, value(&c, 41));
+            compare(&p, "top_k", &c, 1, &chosen_ones, 1, &attributes, 0);
+            pair_forget(&p, mark);
+        }
+        for (int s = 0; s < 5; s++) {
+            int        mark = p.b.count;
+            int64_t    r = sizes_of[s];
+            crank_view a = drawn(&p.b, TYPE(t), -1, 1, DIMS(r, r)), values = fresh(&p.b, TYPE(t), DIMS(r)), vectors = fresh(&p.b, TYPE(t), DIMS(r, r));
+            /* a symmetric matrix with well separated eigenvalues: its vectors are as exact as its entries */
+            for (int64_t i = 0; i < r; i++)
+                for (int64_t j = 0; j <= i; j++) {
+                    double entry = i == j ? (double)(i + 1) : 0.05 * value(&a, i * r + j);
+                    set(&a, i * r + j, entry), set(&a, j * r + i, entry);
+                }
+            compare(&p, "eigh", &a, 1, VIEWS(values, vectors), NULL, 4 * close_to(TYPE(t)));
+            pair_forget(&p, mark);
+        }
+    }
+}
+
 static void unknown_calls_are_refused(void **state)
 {
     (void)state;
@@ -364,6 +393,7 @@ int main(void)
         cmocka_unit_test(updates_move_parameters),
         cmocka_unit_test(scalars_and_assignments),
         cmocka_unit_test(sparse_matrices),
+        cmocka_unit_test(choices_and_eigenvalues),
         cmocka_unit_test(unknown_calls_are_refused),
         cmocka_unit_test(every_operation_of_the_table_was_compared),
     };
