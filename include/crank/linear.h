@@ -88,6 +88,9 @@ struct crank_map {
      * from PEFT's defaults; peft_name the file's suffix of a parameter ("A" -> "lora_A.weight"; NULL: a parameter that files do
      * not hold), where the hook is absent the parameter's own name. */
     const char *peft_type;
+    /* False: with these options the parameters have no place in PEFT's files, and the adapter is written in our own layout. NULL: they
+     * always have one. A peft_name that starts with "base_model." is a whole key: of what all linears share. */
+    bool (*peft_holds)(const crank_site *site);
     char *(*peft_config)(crank_context *context, const crank_site *site);
     /* Sets options from the json text of an adapter_config.json and refuses what the method cannot do. */
     crank_status (*peft_options)(crank_context *context, const char *config, void *options);

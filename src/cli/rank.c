@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -187,7 +188,9 @@ static crank_status predict(cli_call *cli, letor_options *data)
     status = scores ? tree_data(cli->context, set, cli->words[2], &rows) : crank_last_status(cli->context);
     if (status == CRANK_OK && o->trec && (!set->offsets || crank_trees_outputs(trees) != 1))
         status = crank_fail(cli->context, CRANK_USAGE, "--trec needs data with queries and a model of one output");
+    double start = clock_seconds();
     if (status == CRANK_OK) status = crank_trees_predict(cli->context, trees, &rows, o->raw, scores);
+    if (status == CRANK_OK) crank_log(cli->context, CRANK_DEBUG, "scores: %.6f s, %lld rows", clock_seconds() - start, (long long)rows.rows);
     if (status == CRANK_OK && o->trec) status = put_run(cli, &text, set, scores);
     else if (status == CRANK_OK) put_scores(&text, scores, set->rows, crank_trees_outputs(trees));
     if (status == CRANK_OK) status = write_text(cli, &text);

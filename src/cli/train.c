@@ -95,13 +95,20 @@ static crank_status run(cli_call *cli)
         task_recipe_free(recipe);
         return status;
     }
+    if (!o->dry_run && train_join(cli->context, recipe) != CRANK_OK) {
+        task_recipe_free(recipe);
+        return crank_last_status(cli->context);
+    }
+    bool first_process = recipe->group.rank == 0;
+    if (!first_process) crank_set_log(cli->context, NULL, NULL);
     train_how     how = {.progress = cli->common.quiet ? -1 : 2, .profile = o->profile, .dry = o->dry_run};
     train_outcome outcome;
     crank_status  status = train_run(cli->context, recipe, &how, &outcome);
-    if (status == CRANK_OK && !o->dry_run) {
+    if (status == CRANK_OK) status = dist_close(cli->context, &recipe->group);
+    if (status == CRANK_OK && !o->dry_run && first_process) {
         if (cli->common.json) status = print_json(cli, &outcome);
         else print_text(&outcome);
-    } else if (status == CRANK_OK && cli->common.json) {
+    } else if (status == CRANK_OK && first_process && cli->common.json) {
         status = print_json(cli, &outcome);
     }
     train_outcome_free(&outcome);

@@ -4,6 +4,7 @@
 #include "lab/lab.h"
 
 extern const lab_experiment lab_lora;
+extern const lab_experiment lab_bone, lab_randlora, lab_nola, lab_dylora;
 extern const lab_experiment lab_galore, lab_fira, lab_optimizers, lab_sltrain, lab_welore, lab_frugal, lab_lisa, lab_sst,
     lab_owlore, lab_gradnormlorp;
 /* adapters */
@@ -13,6 +14,7 @@ extern const lab_experiment lab_lamda, lab_lora_pro, lab_smora;
 
 static const lab_experiment *const experiments[] = {
     &lab_lora,
+    &lab_bone, &lab_randlora, &lab_nola, &lab_dylora,
     &lab_galore, &lab_fira, &lab_optimizers, &lab_sltrain, &lab_welore, &lab_frugal, &lab_lisa, &lab_sst, &lab_owlore,
     &lab_gradnormlorp,
     /* adapters */

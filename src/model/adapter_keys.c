@@ -62,6 +62,10 @@ static crank_status add_method_tensor(crank_context *context, const crank_attach
     if (!peft) return add(context, list, param, crank_format(context, "%s.%s", site->linear->name, name), NULL);
     const char *suffix = attachment->map->peft_name ? attachment->map->peft_name(site, name) : name;
     if (!suffix) return CRANK_OK;
+    if (strncmp(suffix, "base_model.", 11) == 0) return add(context, list, param, crank_strdup(context, suffix), NULL);
+    if (strcmp(suffix, "miss_block") == 0) /* files of PEFT's older releases, type BONE */
+        return add(context, list, param, crank_format(context, PEFT_PREFIX "%s.%s", site->linear->name, suffix),
+                   crank_format(context, PEFT_PREFIX "%s.bone_block", site->linear->name));
     return add(context, list, param, crank_format(context, PEFT_PREFIX "%s.%s", site->linear->name, suffix), NULL);
 }
 
@@ -169,6 +173,10 @@ const crank_map *adapter_peft_map(crank_context *context, const json_t *config, 
     if (status == CRANK_OK) status = json_get_bool(context, config, "use_dora", false, &dora, where);
     if (status) return NULL;
     if (strcmp(type, "LORA") == 0) return crank_map_find(dora ? "dora" : "lora"); /* two methods share this type */
+    if (strcmp(type, "MISS") == 0 || strcmp(type, "BONE") == 0) { /* and this one */
+        const char *init = json_string_value(json_object_get(config, "init_weights"));
+        return crank_map_find(init && strcmp(init, "bat") == 0 ? "bone" : "miss");
+    }
     const crank_map *map;
     for (size_t i = 0; (map = crank_map_at(i)); i++)
         if (map->peft_type && strcmp(map->peft_type, type) == 0) return map;

@@ -449,7 +449,8 @@ crank_status crank_adapter_save(crank_context *context, crank_model *model, cran
     const crank_map *map = attachment->map;
     /* A method of PEFT's type without names of its own there leaves plain pairs. */
     bool   pairs = map->peft_type && !map->peft_name && map->as_lora;
-    saving s = { .model = model, .attachment = attachment, .base = base, .peft = map->peft_type != NULL, .lora = pairs };
+    bool   holds = map->peft_type && (!map->peft_holds || map->peft_holds(&attachment->sites[0]));
+    saving s = { .model = model, .attachment = attachment, .base = base, .peft = holds, .lora = pairs };
     return save(context, &s, folder);
 }
 

@@ -2,6 +2,8 @@
 #ifndef CRANK_TASK_RECIPE_H
 #define CRANK_TASK_RECIPE_H
 
+#include "dist/dist.h"
+
 #include "crank/linear.h"
 #include "crank/loss.h"
 #include "crank/optim.h"
@@ -65,6 +67,7 @@ typedef struct task_recipe {
     void                  *optimizer_options;
     const crank_objective *objective;
     void                  *objective_options;
+    dist_group             group; /* the processes that share the run; size 0 or 1: this one alone */
 } task_recipe;
 
 /* Reads all sections but `data`, which the data set reads; the caller calls crank_recipe_finish after that. NULL: message set. */

@@ -40,6 +40,9 @@ typedef struct run {
     int                 lost_count;
 } run;
 
+/* Of the processes that share a run the first writes what it leaves. */
+static bool writes(const run *r) { return r->recipe->group.rank == 0; }
+
 static char *in_output(run *r, const char *name) { return file_join(r->context, r->recipe->output->path, name); }
 
 /* ---- opening ---- */
@@ -56,6 +59,7 @@ static crank_status sweep(run *r)
 
 static crank_status open_logs(run *r)
 {
+    if (!writes(r)) return CRANK_OK;
     char        *metrics = in_output(r, "metrics.jsonl"), *events = in_output(r, "events");
     int64_t      resume = r->state.step > 0 ? r->state.step : -1;
     crank_status status = metrics && events ? CRANK_OK : CRANK_FAILED;
@@ -84,6 +88,17 @@ static crank_status resume(run *r)
     return status;
 }
 
+/* All processes stand at the same step: they read one checkpoint. */
+static crank_status agree(run *r)
+{
+    const dist_group *group = &r->recipe->group;
+    int64_t           step = r->state.step;
+    crank_status      status = dist_broadcast(r->context, group, &step, sizeof step);
+    if (status != CRANK_OK || step == r->state.step) return status;
+    return crank_fail(r->context, CRANK_BAD_DATA, "process %d stands at step %lld and process 0 at step %lld: all must see the same %s, on a file system that they share",
+                      group->rank, (long long)r->state.step, (long long)step, r->checkpoint_folder);
+}
+
 static crank_status open_run(run *r)
 {
     crank_context       *context = r->context;
@@ -103,14 +118,15 @@ static crank_status open_run(run *r)
                                     .level = r->session.device->level, .threads = crank_threads(context), .ranks = r->ranks};
     if (!r->origin.base) return crank_last_status(context);
     if (r->how->dry) return CRANK_OK;
-    status = file_make_folder(context, r->recipe->output->path);
-    if (status == CRANK_OK) status = sweep(r);
+    if (writes(r)) status = file_make_folder(context, r->recipe->output->path);
+    if (status == CRANK_OK && writes(r)) status = sweep(r);
     if (status == CRANK_OK) status = resume(r);
+    if (status == CRANK_OK) status = agree(r);
     if (status == CRANK_OK) status = open_logs(r);
     char *copy = in_output(r, "recipe.yaml");
-    if (status == CRANK_OK) status = copy ? file_write_text(context, copy, r->recipe_text) : CRANK_FAILED;
+    if (status == CRANK_OK && writes(r)) status = copy ? file_write_text(context, copy, r->recipe_text) : CRANK_FAILED;
     crank_free(copy);
-    progress_options options = {.descriptor = r->how->progress, .silent = r->how->progress < 0, .label = "train", .unit = "tokens",
+    progress_options options = {.descriptor = r->how->progress, .silent = r->how->progress < 0 || !writes(r), .label = "train", .unit = "tokens",
                                 .first = r->state.step, .last = r->session.total};
     if (status == CRANK_OK && !(r->line = progress_open(context, &options))) status = crank_last_status(context);
     return status;
@@ -126,6 +142,7 @@ static void close_run(run *r)
 
 static crank_status log_metrics(run *r, int64_t step, const metric *metrics, size_t count)
 {
+    if (!writes(r)) return CRANK_OK;
     crank_status status = metrics_log_write(r->context, r->metrics, step, metrics, count);
     if (status == CRANK_OK && r->events) status = event_log_write(r->context, r->events, step, metrics, count);
     return status;
@@ -135,12 +152,16 @@ static crank_status log_metrics(run *r, int64_t step, const metric *metrics, siz
 
 static crank_status save_checkpoint(run *r)
 {
+    crank_status status = trainer_check_replicas(r->context, r->session.trainer);
+    if (status != CRANK_OK || !writes(r)) return status;
     return checkpoint_write(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
 }
 
+/* The first process evaluates, and all go on from its figures. */
 static crank_status evaluate_now(run *r, evaluation *out)
 {
-    crank_status status = evaluate_set(r->context, r->session.trainer, r->session.eval, out);
+    crank_status status = writes(r) ? evaluate_set(r->context, r->session.trainer, r->session.eval, out) : CRANK_OK;
+    if (status == CRANK_OK) status = dist_broadcast(r->context, &r->recipe->group, out, sizeof *out);
     if (status != CRANK_OK) return status;
     metric metrics[] = {{"eval/loss", out->loss}, {"eval/perplexity", exp(out->loss)}, {"eval/accuracy", out->accuracy}};
     size_t count = out->classified ? 3 : 2;
@@ -162,7 +183,7 @@ static crank_status due_evaluation(run *r, bool *stop)
         r->state.best = r->last.loss;
         r->state.best_step = r->state.step;
         r->state.waited = 0;
-        if (!strcmp(r->recipe->train->keep, "best"))
+        if (writes(r) && !strcmp(r->recipe->train->keep, "best"))
             return snapshot_write(r->context, r->best_path, r->session.trainer, crank_model_params(r->session.model));
         return CRANK_OK;
     }
@@ -259,6 +280,8 @@ static crank_status loop(run *r, train_outcome *outcome)
         status = one_step(r, &result);
         if (status != CRANK_OK) break;
         if (r->state.step != step) continue; /* went back */
+        if (r->timed == 1) status = trainer_check_replicas(r->context, r->session.trainer);
+        if (status != CRANK_OK) break;
         units += (double)result.tokens;
         outcome->train_loss = result.loss;
         progress_update(r->line, r->state.step, units, result.loss);
@@ -266,7 +289,9 @@ static crank_status loop(run *r, train_outcome *outcome)
         if (r->state.step % r->recipe->train->log_every == 0 || last) status = log_step(r, &result);
         bool evaluates = r->session.eval && (r->state.step % r->eval_every == 0 || last);
         if (status == CRANK_OK && evaluates) status = due_evaluation(r, &stop);
-        bool wanted = crank_stop_requested(r->context), now = signals_take_checkpoint();
+        double asked[2] = {crank_stop_requested(r->context), signals_take_checkpoint()}; /* of any process */
+        if (status == CRANK_OK) status = dist_sum_f64(r->context, &r->recipe->group, asked, 2);
+        bool wanted = asked[0] > 0, now = asked[1] > 0;
         if (status == CRANK_OK && (r->state.step % r->save_every == 0 || last || stop || wanted || now)) status = save_checkpoint(r);
         if (status == CRANK_OK && wanted && !last) {
             outcome->stopped = true;
@@ -354,11 +379,25 @@ static crank_status whole_run(run *r, train_outcome *outcome)
     fill_outcome(r, outcome);
     if (status != CRANK_OK) return status;
     if (r->how->profile && (status = profile_table(r, outcome)) != CRANK_OK) return status;
+    if (!writes(r)) return CRANK_OK;
     status = save_result(r, outcome);
     if (status == CRANK_OK && r->session.eval) status = evaluate_set(r->context, r->session.trainer, r->session.eval, &r->last);
     if (status != CRANK_OK || !r->session.eval) return status;
     outcome->loss_after = r->last.loss;
     outcome->accuracy_after = r->last.classified ? r->last.accuracy : NAN;
+    return CRANK_OK;
+}
+
+crank_status train_join(crank_context *context, task_recipe *recipe)
+{
+    crank_status status = dist_open(context, &recipe->group);
+    if (status != CRANK_OK || recipe->group.size < 2) return status;
+    if (recipe->train->accumulate > INT32_MAX / recipe->group.size)
+        return crank_fail(context, CRANK_USAGE, "train.accumulate: %lld micro-batches in each of %d processes are too many", (long long)recipe->train->accumulate,
+                          recipe->group.size);
+    recipe->train->accumulate *= recipe->group.size;
+    if (writes(&(run){.recipe = recipe}))
+        crank_log(context, CRANK_INFO, "%d processes share each step of %lld micro-batches", recipe->group.size, (long long)recipe->train->accumulate);
     return CRANK_OK;
 }
 
@@ -371,8 +410,8 @@ crank_status train_run(crank_context *context, const task_recipe *recipe, const 
         fill_outcome(&r, outcome);
     } else if (status == CRANK_OK) {
         status = whole_run(&r, outcome);
-        if (status == CRANK_OK) status = report_first_evaluation(context, recipe->output->path, &outcome->loss_before, &outcome->accuracy_before);
-        if (status == CRANK_OK && recipe->output->report) status = report_write(context, recipe, outcome);
+        if (status == CRANK_OK && writes(&r)) status = report_first_evaluation(context, recipe->output->path, &outcome->loss_before, &outcome->accuracy_before);
+        if (status == CRANK_OK && writes(&r) && recipe->output->report) status = report_write(context, recipe, outcome);
     }
     close_run(&r);
     return status;

@@ -25,6 +25,9 @@ typedef struct train_outcome {
     bool    stopped;                         /* on request, with a checkpoint */
 } train_outcome;
 
+/* Joins the processes that a launcher started with this one: from here on train.accumulate counts the micro-batches of all. Before
+ * train_run; dist_close(recipe->group) behind it. */
+crank_status train_join(crank_context *context, task_recipe *recipe);
 /* Runs the recipe; resumes from the checkpoint in output.path when there is one. CRANK_STOPPED after a stop on request. */
 crank_status train_run(crank_context *context, const task_recipe *recipe, const train_how *how, train_outcome *outcome);
 void         train_outcome_free(train_outcome *outcome);

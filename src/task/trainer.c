@@ -267,6 +267,7 @@ shaped *trainer_prepared(crank_context *context, task_trainer *trainer, const da
 crank_status trainer_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
                           trainer_result *result)
 {
+    if (trainer_shared(trainer)) return trainer_shared_step(context, trainer, step, window, count, result);
     float scalars[CRANK_SCALARS] = {0};
     memset(result, 0, sizeof *result);
     for (int i = 0; i < count; i++) {
@@ -353,8 +354,11 @@ static void count_params(const task_trainer *trainer, trainer_memory *memory)
 /* A graph of this kind is among those that the run needs. */
 static bool variant_used(const task_trainer *trainer, variant kind)
 {
+    bool    shared = trainer_shared(trainer);
     int64_t accumulate = trainer->recipe->train->accumulate;
     if (kind == VARIANT_EVALUATE) return true;
+    if (kind == VARIANT_APPLY) return shared && trainer->unit_count;
+    if (shared && (kind == VARIANT_ONLY || kind == VARIANT_LAST)) return false;
     if (kind == VARIANT_CALIBRATE) return false; /* before the run */
     if (kind == VARIANT_REFERENCE) return trainer->recipe->objective->fields & CRANK_FIELD_REFERENCE;
     if (!trainer->unit_count || trainer->recipe->optimizer->propose) return false;
@@ -377,7 +381,8 @@ crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t
     for (variant kind = VARIANT_ONLY; kind < VARIANTS; kind++) {
         crank_plan_summary summary = {0};
         if (!variant_used(trainer, kind)) continue;
-        if (!trainer_graph(context, trainer, n, s, kind, &summary)) return crank_last_status(context);
+        bool batch = kind != VARIANT_APPLY;
+        if (!trainer_graph(context, trainer, batch ? n : 0, batch ? s : 0, kind, &summary)) return crank_last_status(context);
         if (summary.arena > memory->arena) memory->arena = summary.arena;
         if (summary.workspace > memory->workspace) memory->workspace = summary.workspace;
         if (summary.inputs > memory->inputs) memory->inputs = summary.inputs;
@@ -400,6 +405,6 @@ void trainer_profile(task_trainer *trainer, bool on)
 char *trainer_table(task_trainer *trainer, double flop_rate, double byte_rate)
 {
     for (shaped *shape = trainer->graphs; shape; shape = shape->next)
-        if (shape->kind == VARIANT_ONLY || shape->kind == VARIANT_LAST) return crank_graph_table(shape->graph, flop_rate, byte_rate);
+        if (shape->kind == VARIANT_ONLY || shape->kind == VARIANT_LAST || shape->kind == VARIANT_FIRST) return crank_graph_table(shape->graph, flop_rate, byte_rate);
     return crank_strdup(trainer->context, "no training step has run yet\n");
 }

@@ -55,6 +55,8 @@ crank_status trainer_evaluate(crank_context *context, task_trainer *trainer, con
 bool trainer_saves(const task_trainer *trainer, const crank_param *param);
 /* Between steps: hooks of methods and optimisers that act between runs. Step 0: the heaviest state, for the plan. */
 crank_status trainer_period(crank_context *context, task_trainer *trainer, int64_t step);
+/* The processes that share a run hold the same values; else an error in all of them. */
+crank_status trainer_check_replicas(crank_context *context, const task_trainer *trainer);
 /* Gives the arena back until the next step or evaluation. */
 void trainer_release(task_trainer *trainer);
 /* Profile of the graphs that have run so far; malloc'd text. */

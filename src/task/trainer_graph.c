@@ -202,6 +202,28 @@ static bool record_gradients(const task_trainer *trainer, shaped *shape, crank_t
     return good;
 }
 
+/* The sums of a window as gradients, with that of the methods' penalty. */
+static void record_apply(task_trainer *trainer, shaped *shape)
+{
+    size_t         n = (size_t)trainer->unit_count;
+    crank_graph   *graph = shape->graph;
+    crank_tensor **leaves = calloc(n + 1, sizeof *leaves), **sums = calloc(n + 1, sizeof *sums);
+    crank_tensor  *penalty = crank_linears_penalty(graph, crank_model_linears(trainer->model));
+    if (!leaves || !sums) crank_graph_error(graph, CRANK_FAILED, "out of memory: recording a step");
+    if (leaves && sums && penalty) {
+        penalty = crank_mul(penalty, crank_cast(crank_step_scalar(graph, CRANK_SCALAR_DENOMINATOR), penalty->dtype));
+        for (size_t i = 0; i < n; i++) leaves[i] = crank_use(graph, trainer->units[i].param);
+        crank_gradients(graph, &penalty, NULL, 1, leaves, (int)n, sums);
+    }
+    for (int i = 0; leaves && sums && i < trainer->unit_count && crank_graph_status(graph) == CRANK_OK; i++) {
+        crank_tensor *extra = sums[i] && trainer->units[i].active ? accumulated(trainer, shape, i, sums[i]) : NULL;
+        sums[i] = trainer->buffers[i] && trainer->units[i].active ? crank_use(graph, trainer->buffers[i]) : NULL;
+        if (extra) sums[i] = sums[i] ? crank_add(sums[i], extra) : extra;
+    }
+    if (leaves && sums && crank_graph_status(graph) == CRANK_OK) record_updates(trainer, shape, sums);
+    free(leaves), free(sums);
+}
+
 static void record_training(task_trainer *trainer, shaped *shape)
 {
     crank_tensor **gradients = calloc((size_t)trainer->unit_count + 1, sizeof *gradients);
@@ -274,14 +296,16 @@ static crank_status record(crank_context *context, task_trainer *trainer, shaped
     crank_graph_set_training(shape->graph, reverse);
     crank_graph_set_seed(shape->graph, (uint64_t)trainer->recipe->train->seed);
     crank_graph_set_pool(shape->graph, trainer->pool);
-    record_inputs(trainer, shape);
-    if (shape->kind == VARIANT_REFERENCE)
+    if (shape->kind != VARIANT_APPLY) record_inputs(trainer, shape);
+    if (shape->kind == VARIANT_APPLY)
+        record_apply(trainer, shape);
+    else if (shape->kind == VARIANT_REFERENCE)
         record_reference(trainer, shape);
     else if (shape->kind == VARIANT_CALIBRATE)
         record_calibration(trainer, shape);
     else
         record_forward(trainer, shape);
-    if (reverse) record_training(trainer, shape);
+    if (reverse && shape->kind != VARIANT_APPLY) record_training(trainer, shape);
     crank_plan_options options = {.memory_all = run_limit(trainer)};
     crank_status       status = crank_plan(shape->graph, &options, summary);
     if (status == CRANK_OK && trainer->profile) crank_graph_profile(shape->graph, true);

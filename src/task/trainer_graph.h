@@ -11,6 +11,7 @@ typedef enum variant {
     VARIANT_FIRST, /* stores gradients in the buffers */
     VARIANT_MORE,  /* adds to the buffers */
     VARIANT_LAST,  /* adds the buffers to its own gradients and updates */
+    VARIANT_APPLY, /* no batch: the buffers, summed over processes, update */
     VARIANT_EVALUATE,
     VARIANT_REFERENCE, /* log-probabilities of the targets with all methods off */
     VARIANT_PROBE, /* keeps the gradients of units that are probed; changes nothing */
@@ -77,6 +78,10 @@ crank_status trainer_run(crank_context *context, task_trainer *trainer, shaped *
 crank_status trainer_probe(crank_context *context, task_trainer *trainer, const data_batch *batch, int64_t draw);
 /* A step of an optimiser without gradients: rounds of trial points, each with one forward pass over the window. */
 crank_status trainer_zeroth_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
+                                 trainer_result *result);
+/* One of several processes: its share of the window, sums over all of them, the same update in each. */
+bool         trainer_shared(const task_trainer *trainer);
+crank_status trainer_shared_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
                                  trainer_result *result);
 /* The batch in a graph of its shape, ready to run. NULL: message set. */
 shaped *trainer_prepared(crank_context *context, task_trainer *trainer, const data_batch *batch, variant kind);

@@ -1,6 +1,7 @@
 /* boost.c - gradient boosting: each tree is grown on the gradients of the scores so far and added with the learning rate. */
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "tree/grow.h"
 #include "tree/objective.h"
 #include "tree/sample.h"
@@ -219,7 +220,12 @@ crank_trees *crank_trees_fit(crank_context *context, const crank_tree_options *o
                              crank_trees_progress *progress, void *user)
 {
     booster b = {.context = context, .options = options, .train = train, .valid = valid, .best = NAN};
-    bool    good = booster_open(&b, init) && boost(&b, progress, user);
+    double  start = clock_seconds();
+    bool    good = booster_open(&b, init);
+    double  ready = clock_seconds();
+    if (good) crank_log(context, CRANK_DEBUG, "bins: %.3f s, %d of %lld columns", ready - start, (int)b.mapper->features, (long long)train->columns);
+    good = good && boost(&b, progress, user);
+    if (good) crank_log(context, CRANK_DEBUG, "train: %.3f s, %lld trees", clock_seconds() - ready, (long long)b.trees->count);
     booster_close(&b);
     if (good) return b.trees;
     crank_trees_free(b.trees);

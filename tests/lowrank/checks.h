@@ -4,7 +4,11 @@
 
 #include "linear/world.h"
 
-enum { N = 5, IN = 7, OUT = 6 };
+#ifndef CHECKS_IN /* a test of methods whose sizes must divide sets them */
+#define CHECKS_IN 7
+#define CHECKS_OUT 6
+#endif
+enum { N = 5, IN = CHECKS_IN, OUT = CHECKS_OUT };
 
 static double x[N * IN], dy[N * OUT];
 

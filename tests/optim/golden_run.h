@@ -80,6 +80,33 @@ static inline void check_cases(const golden_case *cases, size_t count)
             }
 }
 
+/* Against what published code left, in f32 (tests/oracle/published.py). */
+static inline void check_published(crank_context *context, const golden_case *cases, int count)
+{
+    crank_safetensors *results = crank_safetensors_open(context, golden("optim/published.safetensors"));
+    if (!results) fail_msg("%s", crank_message(context));
+    for (int c = 0; c < count; c++)
+        for (int s = 0; s < 3; s++) {
+            crank_view w0 = of(shapes[s], "w0"), g = of(shapes[s], "g"), expected;
+            int64_t    n = crank_view_count(&w0);
+            float      w[MOST];
+            char       name[64];
+            double     error = 0, norm = 0;
+            snprintf(name, sizeof name, "%s.%s", shapes[s], cases[c].name);
+            assert_true(crank_safetensors_find(results, name, &expected));
+            runner r = runner_open(cases[c].method, cases[c].settings, CRANK_F32, 2, w0.dims, w0.data, cases[c].decay);
+            for (int t = 1; t <= STEPS; t++) runner_step(&r, (const float *)g.data + (t - 1) * n, rate_of(cases[c].rate, t), t, 1, false);
+            runner_read(&r, "w", w, CRANK_F32);
+            for (int64_t i = 0; i < n; i++) {
+                double to = ((const float *)expected.data)[i], moved = to - ((const float *)w0.data)[i];
+                error += (w[i] - to) * (w[i] - to), norm += moved * moved;
+            }
+            if (!(sqrt(error / norm) < 1e-5)) fail_msg("%s: relative error %g", name, sqrt(error / norm));
+            runner_close(&r);
+        }
+    crank_safetensors_close(results);
+}
+
 /* Normal draws for exact properties. */
 static inline void draw(float *out, size_t n, uint32_t index) { crank_fill_normal(crank_stream_make(5, CRANK_RANDOM_TEST, index), 0, 0, 1, out, n); }
 #endif

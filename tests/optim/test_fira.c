@@ -22,6 +22,15 @@ static void fifty_steps_equal_their_transcriptions(void **state)
     check_cases(cases, sizeof cases / sizeof *cases);
 }
 
+static void fifty_steps_equal_the_published_code(void **state)
+{
+    static const golden_case published[] = { /* fira 1.0.2 */
+        { "fira", "fira", "rank=3 gap=7", 0.05, 0 },
+        { "fira_decay", "fira", "rank=3 gap=7", 0.05, 0.1 },
+    };
+    check_published(*state, published, 2);
+}
+
 /* The step that an optimiser takes: before - after. */
 static void step_of(runner *r, const float *g, int t, double rate, double *step)
 {
@@ -185,6 +194,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fifty_steps_equal_their_transcriptions),
+        cmocka_unit_test(fifty_steps_equal_the_published_code),
         cmocka_unit_test(in_the_whole_space_it_is_galore),
         cmocka_unit_test(the_first_factor_is_the_root_of_the_rank),
         cmocka_unit_test(the_norm_of_the_rest_grows_by_the_limit_at_most),

@@ -25,6 +25,16 @@ static void fifty_steps_equal_their_transcriptions(void **state)
     check_cases(cases, sizeof cases / sizeof *cases);
 }
 
+static void fifty_steps_equal_the_published_code(void **state)
+{
+    static const golden_case published[] = { /* galore-torch 1.0 */
+        { "galore", "galore", "rank=3 gap=7 compat=official", 0.05, 0 },
+        { "galore_decay", "galore", "rank=3 gap=7 compat=official", 0.05, 0.5 },
+        { "galore_adafactor", "galore", "rank=3 gap=7 inner=adafactor", 0.05, 0 },
+    };
+    check_published(*state, published, 3);
+}
+
 /* ---- exact properties ---- */
 
 enum { M = 6, N = 10 };
@@ -229,6 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fifty_steps_equal_their_transcriptions),
+        cmocka_unit_test(fifty_steps_equal_the_published_code),
         cmocka_unit_test(bases_are_orthonormal_and_hold_the_leading_energy),
         cmocka_unit_test(the_whole_space_with_plain_descent_is_plain_descent),
         cmocka_unit_test(the_first_step_is_the_sign_of_the_projection),

@@ -1,0 +1,16 @@
+# Training on several processes: a plugin that the program loads when mpirun started it. It is built where Open MPI is found
+# (libopenmpi-dev; -DCRANK_MPI=OFF leaves it out).
+option(CRANK_MPI "build the MPI plugin when Open MPI is found" ON)
+if(CRANK_MPI AND NOT CRANK_FUZZ)
+  pkg_check_modules(OMPI QUIET IMPORTED_TARGET ompi-c)
+  if(OMPI_FOUND)
+    add_library(crank_mpi MODULE src/dist/mpi/mpi.c)
+    set_target_properties(crank_mpi PROPERTIES OUTPUT_NAME crank-mpi)
+    target_include_directories(crank_mpi PRIVATE include src)
+    target_link_libraries(crank_mpi PRIVATE PkgConfig::OMPI)
+    install(TARGETS crank_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/crank)
+    message(STATUS "MPI: Open MPI ${OMPI_VERSION}: mpirun -n N crank train works")
+  else()
+    message(STATUS "MPI: Open MPI was not found (libopenmpi-dev): crank trains in one process only")
+  endif()
+endif()

@@ -1,0 +1,46 @@
+/* dist.h - the processes that share a run, and their collectives on host memory.
+ *
+ * One process is the table whose collectives do nothing. Under mpirun the table of libcrank-mpi.so is loaded (dist/open.c), so that
+ * the program does not depend on MPI. All processes call the same collectives in the same order. */
+#ifndef CRANK_DIST_DIST_H
+#define CRANK_DIST_DIST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "crank/base.h"
+
+/* What the plugin exports: every function gives 0, or a number that `describe` puts into words. */
+typedef struct dist_table {
+    int version;
+    int (*start)(int *rank, int *size);
+    int (*finish)(void);
+    int (*sum_f32)(float *values, size_t count);
+    int (*sum_f64)(double *values, size_t count);
+    int (*broadcast)(void *bytes, size_t count, int root);
+    int (*barrier)(void);
+    void (*describe)(int error, char *text, size_t size);
+} dist_table;
+
+enum { DIST_VERSION = 1 };
+#define DIST_TABLE_SYMBOL "crank_dist_table"
+
+typedef struct dist_group {
+    int               rank, size;
+    const dist_table *table; /* NULL: one process */
+    void             *library;
+} dist_group;
+
+/* The processes that a launcher started together with this one; one process where no launcher is. A launcher without the plugin is an
+ * error: every process would train alone. */
+crank_status dist_open(crank_context *context, dist_group *group);
+/* Waits for the others. After a failure the process must leave without it: the launcher then ends the others. */
+crank_status dist_close(crank_context *context, dist_group *group);
+
+/* Sums over the processes, in place. */
+crank_status dist_sum_f32(crank_context *context, const dist_group *group, float *values, size_t count);
+crank_status dist_sum_f64(crank_context *context, const dist_group *group, double *values, size_t count);
+/* The bytes of process 0 on all. */
+crank_status dist_broadcast(crank_context *context, const dist_group *group, void *bytes, size_t count);
+crank_status dist_barrier(crank_context *context, const dist_group *group);
+#endif

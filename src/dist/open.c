@@ -1,0 +1,96 @@
+/* open.c - finds the launcher and its processes; collectives of one process do nothing. */
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dist/dist.h"
+
+#define PLUGIN "libcrank-mpi.so"
+
+/* How many processes mpirun (Open MPI, or a PMI launcher) started; 1 without one. */
+static long launched(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+        if (value && *value) return strtol(value, NULL, 10);
+    }
+    return 1;
+}
+
+/* The plugin beside the program, in the library folders of an installation, or where the system's loader finds it. */
+static void *load(char *why, size_t size)
+{
+    static const char *const beside[] = {"", "/../lib/crank", "/../lib", "/../lib/x86_64-linux-gnu/crank"};
+    const char *named = getenv("CRANK_MPI_PLUGIN");
+    char        folder[PATH_MAX], path[PATH_MAX + 64];
+    ssize_t     length = readlink("/proc/self/exe", folder, sizeof folder - 1);
+    snprintf(path, sizeof path, "%s", named && *named ? named : PLUGIN);
+    if (!(named && *named) && length > 0) {
+        folder[length] = '\0';
+        char *slash = strrchr(folder, '/');
+        if (slash) *slash = '\0';
+        for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+            snprintf(path, sizeof path, "%s%s/" PLUGIN, folder, beside[i]);
+            if (access(path, R_OK) == 0) break;
+            snprintf(path, sizeof path, PLUGIN);
+        }
+    }
+    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* MPI's own plugins look for its symbols */
+    if (!library) snprintf(why, size, "%s", dlerror());
+    return library;
+}
+
+static crank_status check(crank_context *context, const dist_group *group, int error, const char *what)
+{
+    char text[256] = "";
+    if (!error) return CRANK_OK;
+    group->table->describe(error, text, sizeof text);
+    return crank_fail(context, CRANK_FAILED, "process %d of %d: %s: %s", group->rank, group->size, what, text);
+}
+
+crank_status dist_open(crank_context *context, dist_group *group)
+{
+    char why[512] = "";
+    *group = (dist_group){.size = 1};
+    if (launched() < 2) return CRANK_OK;
+    group->library = load(why, sizeof why);
+    const dist_table *table = group->library ? dlsym(group->library, DIST_TABLE_SYMBOL) : NULL;
+    if (!group->library)
+        return crank_fail(context, CRANK_USAGE, "%ld processes were started together, and " PLUGIN " cannot be loaded: %s. Build crank with libopenmpi-dev, or start one process",
+                          launched(), why);
+    if (!table || table->version != DIST_VERSION) return crank_fail(context, CRANK_USAGE, PLUGIN " is of another version than this program: install both together");
+    group->table = table;
+    return check(context, group, table->start(&group->rank, &group->size), "MPI does not start");
+}
+
+crank_status dist_close(crank_context *context, dist_group *group)
+{
+    if (!group->table) return CRANK_OK;
+    crank_status status = check(context, group, group->table->finish(), "MPI does not end");
+    group->table = NULL; /* the library stays: MPI leaves handlers of its own behind */
+    return status;
+}
+
+crank_status dist_sum_f32(crank_context *context, const dist_group *group, float *values, size_t count)
+{
+    return group->table ? check(context, group, group->table->sum_f32(values, count), "a sum over processes") : CRANK_OK;
+}
+
+crank_status dist_sum_f64(crank_context *context, const dist_group *group, double *values, size_t count)
+{
+    return group->table ? check(context, group, group->table->sum_f64(values, count), "a sum over processes") : CRANK_OK;
+}
+
+crank_status dist_broadcast(crank_context *context, const dist_group *group, void *bytes, size_t count)
+{
+    return group->table ? check(context, group, group->table->broadcast(bytes, count, 0), "a broadcast") : CRANK_OK;
+}
+
+crank_status dist_barrier(crank_context *context, const dist_group *group)
+{
+    return group->table ? check(context, group, group->table->barrier(), "a barrier") : CRANK_OK;
+}

@@ -1,0 +1,273 @@
+/* randlora.c - full-rank updates from sums of frozen random factors (Albert et al. 2025, arXiv:2502.00987).
+ *
+ *     D = max(out, in), d = min(out, in), n = ceil(d / r) terms
+ *     dW = s P Q (transposed where out < in)     P [D, n r]: row of frozen B [D, n, r]
+ *                                                Q [r n, d]: Q[(k, j), x] = lambda[k, j] A[k, x] gamma[j, x]
+ *
+ * Trained: lambda [r, n], zero at the start, and gamma [n, d], 1 / max(n, d) at the start: the adapted model starts equal to the base.
+ * Bases A [r, 1, d_max] and B [D_max, n_max, r] are shared by all layers, which take their first columns, rows and terms. Index q of
+ * the inner dimension pairs column q of P, (q div r, q mod r), with row q of Q, (q div n, q mod n), as PEFT does: the paper's pairing
+ * differs by a permutation, and each row of Q meets a random column of its own in both.
+ *
+ *     scaling   s = alpha / r (PEFT), or alpha / (r sqrt(n)) (the authors' code; with alpha = 2 r the paper's 2 / sqrt(n))
+ *     basis     uniform, normal, or ternary: -1 and 1 with probability 1 / sparsity each (2: binary; 6: two thirds zeros; 0: sqrt(D_max));
+ *               each divided by its own standard deviation. Draws are Philox's (key, BASIS), so they are the same everywhere
+ *     schedule  factored: y0 + s (x Q^T) P^T; materialised: y0 + s x (P Q)^T, cheaper where a step has more than d / 2 tokens
+ *
+ * The bases are written into PEFT's files (save_projection), whose own generator is another; without them (save_projection: false) the
+ * adapter is written in crank's layout and the bases are drawn again when it is loaded. */
+#include <math.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "lowrank/start.h"
+
+typedef struct {
+    int64_t     rank, terms, key;
+    double      alpha, dropout, sparsity;
+    const char *scaling, *basis, *schedule;
+    bool        save_projection;
+} options;
+
+typedef struct {
+    crank_param *lambda, *gamma; /* [r, n], [n, d] */
+    int64_t      n, d, D;
+    double       scale;
+} state;
+
+typedef struct {
+    crank_param *A, *B; /* [r, 1, d_max], [D_max, n_max, r] */
+    int64_t      D, d, n;
+} shared;
+
+static const crank_option option_table[] = {
+    CRANK_INT(options, rank, 32, 1, 65536, "rank of each random factor; parameters go down as it goes up"),
+    CRANK_FLOAT(options, alpha, 640, 0, 1e9, "the update is scaled by alpha / rank"),
+    CRANK_CHOICE(options, scaling, "rank", "rank|terms", "alpha / rank, or alpha / (rank sqrt(terms))"),
+    CRANK_INT(options, terms, 0, 0, 1000000, "terms of the sum; 0: as many as give full rank, min(out, in) / rank"),
+    CRANK_INT(options, key, 0, 0, 9007199254740991, "names the random bases: one key, one set of bases"),
+    CRANK_CHOICE(options, basis, "uniform", "uniform|normal|ternary", "law of the entries of the bases, all of unit variance"),
+    CRANK_FLOAT(options, sparsity, 6, 0, 1e9, "ternary: -1 and 1 have probability 1 / sparsity each (2: no zeros); 0: the root of the wider side"),
+    CRANK_FLOAT(options, dropout, 0, 0, 0.999, "share of the inputs of the update's branch that is dropped in training"),
+    CRANK_CHOICE(options, schedule, "auto", "auto|factored|materialised", "multiply the inputs by the factors in turn, or build the update once a graph"),
+    CRANK_BOOL(options, save_projection, true, "write the bases with the adapter, as PEFT needs them; else they are drawn again"),
+    CRANK_END
+};
+
+static int64_t least(const crank_linear *linear) { return linear->out < linear->in ? linear->out : linear->in; }
+static int64_t most(const crank_linear *linear) { return linear->out < linear->in ? linear->in : linear->out; }
+
+static int64_t terms_of(const options *o, int64_t d) { return o->terms ? o->terms : (d + o->rank - 1) / o->rank; }
+
+/* Sizes of the shared bases. */
+static crank_status allot(crank_context *context, crank_site *sites, int count)
+{
+    shared  *all = sites[0].model;
+    int64_t  out = 0, in = 0;
+    *all = (shared){0};
+    for (int i = 0; i < count; i++) {
+        const crank_linear *linear = sites[i].linear;
+        const options      *o = sites[i].options, *first = sites[0].options;
+        if (o->rank != first->rank)
+            return crank_fail(context, CRANK_USAGE, "%s: all linears share the random bases, and these have one rank: %lld here, %lld at %s; leave rank_pattern out",
+                              linear->name, (long long)o->rank, (long long)first->rank, sites[0].linear->name);
+        if (linear->out > out) out = linear->out;
+        if (linear->in > in) in = linear->in;
+    }
+    all->D = out > in ? out : in;
+    all->d = out > in ? in : out;
+    all->n = terms_of(sites[0].options, all->d);
+    return CRANK_OK;
+}
+
+/* ---- bases ---- */
+
+static void draw(const options *o, double sparsity, crank_stream stream, float *values, size_t count)
+{
+    if (strcmp(o->basis, "normal") == 0) crank_fill_normal(stream, 0, 0, 1, values, count);
+    else crank_fill_uniform(stream, 0, -1, 1, values, count);
+    for (size_t i = 0; strcmp(o->basis, "ternary") == 0 && i < count; i++)
+        values[i] = values[i] < -1 + 2 / (float)sparsity ? -1 : values[i] >= 1 - 2 / (float)sparsity ? 1 : 0;
+}
+
+/* Divides by the (unbiased) standard deviation. */
+static void normalise(float *values, size_t count)
+{
+    double mean = 0, squares = 0;
+    for (size_t i = 0; i < count; i++) mean += (double)values[i];
+    mean /= (double)count;
+    for (size_t i = 0; i < count; i++) squares += ((double)values[i] - mean) * ((double)values[i] - mean);
+    double deviation = count > 1 ? sqrt(squares / (double)(count - 1)) : 1;
+    for (size_t i = 0; i < count; i++) values[i] = deviation > 0 ? (float)((double)values[i] / deviation) : values[i];
+}
+
+static crank_status fill_basis(crank_context *context, const options *o, const shared *all, crank_param *param, const char *name)
+{
+    size_t count = (size_t)crank_view_count(&param->view);
+    double sparsity = o->sparsity > 0 ? o->sparsity : sqrt((double)all->D);
+    if (!param->view.data) return CRANK_OK;
+    if (strcmp(o->basis, "ternary") == 0 && sparsity < 2) return crank_fail(context, CRANK_USAGE, "sparsity %g: two values of probability 1 / sparsity need at least 2", o->sparsity);
+    float *values = crank_alloc(context, count, sizeof *values, "a random basis");
+    if (!values) return CRANK_FAILED;
+    draw(o, sparsity, crank_stream_make((uint64_t)o->key, CRANK_RANDOM_BASIS, crank_hash_name(name)), values, count);
+    normalise(values, count);
+    crank_status status = crank_param_write(context, param, values, CRANK_F32);
+    crank_free(values);
+    return status;
+}
+
+static crank_param *add_basis(crank_context *context, crank_site *site, const char *name, const int64_t dims[3])
+{
+    const options *o = site->options;
+    crank_param   *made = o->save_projection ? crank_site_param(context, site, name, CRANK_F32, 3, dims, false)
+                                             : crank_site_state(context, site, name, CRANK_ROLE_CACHE, CRANK_F32, 3, dims);
+    return made && fill_basis(context, o, site->model, made, name) == CRANK_OK ? made : NULL;
+}
+
+static crank_status attach(crank_context *context, crank_site *site)
+{
+    const options *o = site->options;
+    state         *st = site->state;
+    shared        *all = site->model;
+    if (site->index == 0) {
+        all->A = add_basis(context, site, "basis_A", (const int64_t[]){o->rank, 1, all->d});
+        all->B = all->A ? add_basis(context, site, "basis_B", (const int64_t[]){all->D, all->n, o->rank}) : NULL;
+        if (!all->B) return crank_last_status(context);
+    }
+    st->d = least(site->linear), st->D = most(site->linear);
+    st->n = terms_of(o, st->d);
+    st->scale = o->alpha / (double)o->rank / (strcmp(o->scaling, "terms") == 0 ? sqrt((double)st->n) : 1);
+    st->lambda = crank_site_param(context, site, "lambda", CRANK_F32, 2, (const int64_t[]){o->rank, st->n}, true);
+    st->gamma = crank_site_param(context, site, "gamma", CRANK_F32, 2, (const int64_t[]){st->n, st->d}, true);
+    if (!st->lambda || !st->gamma) return crank_last_status(context);
+    return start_value(context, st->gamma, 1 / (double)(st->n > st->d ? st->n : st->d));
+}
+
+/* ---- recording ---- */
+
+/* Q [r n, d] and P [D, n r] in the compute type; materialised: s P Q [D, d]. */
+static void derive(crank_graph *graph, crank_site *site)
+{
+    const options *o = site->options;
+    const state   *st = site->state;
+    const shared  *all = site->model;
+    crank_dtype    compute = crank_graph_compute(graph), wide = compute == CRANK_F64 ? CRANK_F64 : CRANK_F32;
+    int64_t        r = o->rank, n = st->n, d = st->d;
+    crank_tensor  *A = crank_cast(crank_slice(crank_use(graph, all->A), 2, 0, d), wide); /* [r, 1, d] */
+    crank_tensor  *lambda = crank_reshape(crank_cast(crank_use(graph, st->lambda), wide), 3, (const int64_t[]){r, n, 1});
+    crank_tensor  *gamma = crank_reshape(crank_cast(crank_use(graph, st->gamma), wide), 3, (const int64_t[]){1, n, d});
+    crank_tensor  *Q = crank_reshape(crank_mul(crank_mul(A, lambda), gamma), 2, (const int64_t[]){r * n, d});
+    crank_tensor  *rows = crank_slice(crank_slice(crank_use(graph, all->B), 0, 0, st->D), 1, 0, n); /* [D, n, r] */
+    crank_tensor  *P = crank_reshape(crank_contiguous(rows), 2, (const int64_t[]){st->D, n * r});
+    crank_site_put(graph, site, "Q", crank_cast(Q, compute));
+    crank_site_put(graph, site, "P", crank_cast(P, compute));
+}
+
+static bool materialises(const options *o, int64_t tokens, int64_t d)
+{
+    if (strcmp(o->schedule, "auto") != 0) return strcmp(o->schedule, "materialised") == 0;
+    return tokens > d / 2;
+}
+
+/* x [n, in], y0 [n, out] from what stands below -> y [n, out] */
+static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor *x, crank_tensor *y0)
+{
+    const options *o = site->options;
+    const state   *st = site->state;
+    crank_tensor  *P = crank_site_get(graph, site, "P"), *Q = crank_site_get(graph, site, "Q");
+    bool           turned = st->d < site->linear->in; /* out is the small side: dW = s (P Q)^T */
+    if (crank_graph_status(graph) != CRANK_OK) return y0;
+    if (o->dropout > 0 && crank_graph_training(graph)) x = crank_dropout(x, o->dropout);
+    if (materialises(o, x->dims[0], st->d)) return crank_matmul_full(x, false, crank_matmul(P, false, Q, false), !turned, st->scale, NULL, y0, CRANK_DTYPES);
+    crank_tensor *inner = turned ? crank_matmul(x, false, P, false) : crank_matmul(x, false, Q, true); /* [tokens, n r] */
+    return crank_matmul_full(inner, false, turned ? Q : P, !turned, st->scale, NULL, y0, CRANK_DTYPES);
+}
+
+/* ---- PEFT ---- */
+
+static bool peft_holds(const crank_site *site)
+{
+    const options *o = site->options;
+    return o->save_projection && !o->terms && strcmp(o->scaling, "rank") == 0 && o->alpha == floor(o->alpha);
+}
+
+static char *peft_config(crank_context *context, const crank_site *site)
+{
+    const options *o = site->options;
+    json_t        *config = json_pack("{s:I, s:I, s:f, s:I, s:b, s:b, s:b, s:b, s:s}", "r", (json_int_t)o->rank, "randlora_alpha", (json_int_t)o->alpha,
+                                      "randlora_dropout", o->dropout, "projection_prng_key", (json_int_t)o->key, "save_projection", 1, "sparse", 0,
+                                      "very_sparse", 0, "init_weights", 1, "bias", "none");
+    char          *text = config ? json_dumps(config, JSON_COMPACT) : NULL;
+    json_decref(config);
+    if (!text) crank_fail(context, CRANK_FAILED, "out of memory: the config of an adapter");
+    return text;
+}
+
+static crank_status set_number(crank_context *context, void *options_, const char *key, double value)
+{
+    char       *text = crank_format(context, "%.17g", value);
+    crank_status status = text ? crank_options_set(context, option_table, options_, key, text, "adapter_config.json") : CRANK_FAILED;
+    crank_free(text);
+    return status;
+}
+
+static crank_status read_keys(crank_context *context, const json_t *config, void *out)
+{
+    static const char where[] = "adapter_config.json";
+    int64_t           rank, key;
+    double            alpha, dropout;
+    bool              saved;
+    crank_status      status = json_get_int(context, config, "r", 1, 65536, 32, &rank, where);
+    if (status == CRANK_OK) status = json_get_int(context, config, "projection_prng_key", 0, 9007199254740991, 0, &key, where);
+    if (status == CRANK_OK) status = json_get_number(context, config, "randlora_alpha", 640, &alpha, where);
+    if (status == CRANK_OK) status = json_get_number(context, config, "randlora_dropout", 0, &dropout, where);
+    if (status == CRANK_OK) status = json_get_bool(context, config, "save_projection", true, &saved, where);
+    if (status != CRANK_OK) return status;
+    const char *bias = json_string_value(json_object_get(config, "bias"));
+    if (bias && strcmp(bias, "none") != 0) return crank_fail(context, CRANK_BAD_DATA, "%s: `bias` is `%s`: trained biases are not read", where, bias);
+    if (!saved)
+        return crank_fail(context, CRANK_BAD_DATA, "%s: `save_projection` is false: the random bases are PEFT's own and not in the file; save the adapter with them", where);
+    status = set_number(context, out, "rank", (double)rank);
+    if (status == CRANK_OK) status = set_number(context, out, "key", (double)key);
+    if (status == CRANK_OK) status = set_number(context, out, "alpha", alpha);
+    return status == CRANK_OK ? set_number(context, out, "dropout", dropout) : status;
+}
+
+static crank_status peft_options(crank_context *context, const char *text, void *out)
+{
+    json_t *config = json_parse(context, text, strlen(text), "adapter_config.json");
+    if (!config) return crank_last_status(context);
+    crank_status status = read_keys(context, config, out);
+    json_decref(config);
+    return status;
+}
+
+static const char *peft_name(const crank_site *site, const char *name)
+{
+    static const char *const names[][2] = {{"lambda", "randlora_lambda"}, {"gamma", "randlora_gamma"}, {"basis_A", "base_model.randlora_A"},
+                                           {"basis_B", "base_model.randlora_B"}};
+    (void)site;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i][0], name) == 0) return names[i][1];
+    return NULL;
+}
+
+const crank_map crank_map_randlora = {
+    .name             = "randlora",
+    .paper            = "arXiv:2502.00987",
+    .summary          = "adds a trained combination of frozen random factors, of full rank",
+    .options          = option_table,
+    .options_size     = sizeof(options),
+    .state_size       = sizeof(state),
+    .model_state_size = sizeof(shared),
+    .affine           = true,
+    .allot            = allot,
+    .attach           = attach,
+    .derive           = derive,
+    .forward          = forward,
+    .peft_type        = "RANDLORA",
+    .peft_holds       = peft_holds,
+    .peft_config      = peft_config,
+    .peft_options     = peft_options,
+    .peft_name        = peft_name,
+};

@@ -1,0 +1,73 @@
+#!/bin/sh
+# mpirun.sh CRANK SOURCE_FOLDER: training shared by several processes.
+#
+# The same windows in one process and in two give the same losses to 1e-5, whatever is trained and by which optimiser; a killed
+# process ends the job, and the run goes on from its checkpoint with another number of processes; what cannot be shared is refused.
+# Skipped (77) without mpirun or the plugin.
+crank=$1; source=$2; build=$(dirname "$crank")
+command -v mpirun >/dev/null 2>&1 && [ -e "$build/libcrank-mpi.so" ] || { echo "no mpirun, or crank was built without MPI"; exit 77; }
+folder=$(mktemp -d "$build/dist.XXXXXX") || exit 1
+trap 'rm -rf "$folder"' EXIT
+export OMP_NUM_THREADS=1
+failed=0
+
+cat > "$folder/llama.json" <<'END'
+{"architectures":["LlamaForCausalLM"],"model_type":"llama","vocab_size":1280,"hidden_size":32,"num_hidden_layers":2,
+"num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":64,"max_position_embeddings":128,"rms_norm_eps":1e-5,
+"hidden_act":"silu","tie_word_embeddings":false,"initializer_range":0.1}
+END
+awk 'BEGIN { n = split("the rank of a matrix is small and learns fast when data are few so train it again", word, " "); draw = 7
+             for (row = 0; row < 96; row++) { line = ""; for (i = 0; i < 3 + row * 7 % 16; i++) { draw = (draw * 1103515 + 12345) % 2147483
+                 line = line word[1 + draw % n] " " } print line } }' > "$folder/text.txt"
+
+# train PROCESSES OUT WORDS...
+train() {
+    processes=$1; out=$2; shift 2
+    set -- train model.config="$folder/llama.json" data.tokenizer="$source/tests/golden/tokenizers/gpt2.json" data.train="$folder/text.txt" \
+        data.context=48 data.document=line output.tensorboard=false output.report=false output.path="$folder/$out" model.device=cpu \
+        model.compute=f32 train.steps=6 train.batch=4 train.log_every=1 train.lr=0.01 "$@"
+    if [ "$processes" = 1 ]; then "$crank" "$@" > "$folder/$out.log" 2>&1; return; fi
+    mpirun --allow-run-as-root --oversubscribe --mca mpi_yield_when_idle 1 --mca btl_vader_single_copy_mechanism none -n "$processes" \
+        "$crank" "$@" > "$folder/$out.log" 2>&1
+}
+
+# same A B: the steps of both runs, the same losses to 1e-5 of their value
+same() {
+    sed -n 's/.*"step": *\([0-9]*\).*"train\/loss": *\([-+.e0-9]*\).*/\1 \2/p' "$folder/$1/metrics.jsonl" > "$folder/a"
+    sed -n 's/.*"step": *\([0-9]*\).*"train\/loss": *\([-+.e0-9]*\).*/\1 \2/p' "$folder/$2/metrics.jsonl" > "$folder/b"
+    paste "$folder/a" "$folder/b" | awk -v name="$2" '
+        { d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || NF != 4 || d > 1e-5 * $2) bad = 1; if (d > worst) worst = d }
+        END { printf "%s: %d steps, largest difference %g\n", name, NR, worst; exit bad || NR != 6 }'
+}
+
+check() { # name WORDS...
+    name=$1; shift
+    for each in 1 2; do
+        train 1 "$name$each.one" "$@" train.accumulate=$((2 * each)) && train 2 "$name$each.two" "$@" train.accumulate=$each &&
+            same "$name$each.one" "$name$each.two" || { echo "FAILED: $name, accumulate $each"; tail -5 "$folder/$name$each.one.log" "$folder/$name$each.two.log"; failed=1; }
+    done
+}
+check lora lowrank.method=lora optim.method=adamw lowrank.dropout=0.1
+check full lowrank.method=none optim.method=adamw
+check galore lowrank.method=none optim.method=galore optim.rank=4
+
+# A run of two processes ends at its checkpoint, and one process goes on to the end with the same losses.
+train 2 other lowrank.method=lora train.accumulate=1 train.save_every=3 train.schedule=constant train.warmup_share=0 train.steps=3 &&
+    train 1 other lowrank.method=lora train.accumulate=2 train.save_every=3 train.schedule=constant train.warmup_share=0 &&
+    train 1 alone lowrank.method=lora train.accumulate=2 train.save_every=3 train.schedule=constant train.warmup_share=0 &&
+    same alone other || { echo "FAILED: resume in one process"; tail -5 "$folder/other.log"; failed=1; }
+
+# What works without a shared gradient is refused, with the reason.
+train 2 inside lowrank.method=none train.inside=true train.clip=0 && { echo "FAILED: train.inside ran"; failed=1; }
+grep -q "train.inside" "$folder/inside.log" || { echo "FAILED: the refusal of train.inside does not name it"; tail -5 "$folder/inside.log"; failed=1; }
+
+# A killed process ends the job with a message.
+train 2 killed lowrank.method=lora train.steps=1000000 train.save_every=20 train.schedule=constant train.warmup_share=0 &
+job=$!
+waited=0
+until [ -e "$folder/killed/checkpoint" ] || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
+victim=$(ps -eo pid,args | awk -v path="output.path=$folder/killed" '$2 ~ /crank$/ && index($0, path) { pid = $1 } END { print pid }')
+[ -n "$victim" ] && kill -9 "$victim"
+wait $job && { echo "FAILED: a job with a killed process ended well"; failed=1; }
+grep -q "signal 9" "$folder/killed.log" || { echo "FAILED: the job does not tell of the killed process"; tail -5 "$folder/killed.log"; failed=1; }
+exit $failed
