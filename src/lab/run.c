@@ -121,7 +121,7 @@ crank_status lab_try(lab_trial *trial)
 {
     const lab_experiment *experiment = trial->experiment;
     trial->seconds = 0;
-    trial->bytes = trial->trained = 0;
+    trial->bytes = trial->state = trial->trained = 0;
     crank_status status = experiment->trial ? experiment->trial(trial) : experiment->world->trial(trial);
     return status == CRANK_OK || status == CRANK_STOPPED ? status : crank_fail_in(trial->context, "experiment %s, %s, seed %d", experiment->name, trial->method->name, (int)trial->seed);
 }
@@ -174,12 +174,18 @@ static lab start(crank_context *context, const lab_experiment *experiment, const
     return (lab){.context = context, .experiment = experiment, .seeds = how->seeds > 0 ? how->seeds : 3, .large = how->large, .shown = true};
 }
 
+static crank_status check_scale(crank_context *context, const lab_experiment *experiment, const lab_how *how)
+{
+    if (!how->large || experiment->world->large) return CRANK_OK;
+    return crank_fail(context, CRANK_USAGE, "experiment %s has one setting, --scale cpu", experiment->name);
+}
+
 crank_status lab_run(crank_context *context, const lab_experiment *experiment, const lab_how *how, lab *out)
 {
     *out = start(context, experiment, how);
     lab_trial    trial = {.run = out, .context = context, .experiment = experiment, .large = how->large};
     double       begin = clock_seconds();
-    crank_status status = CRANK_OK;
+    crank_status status = check_scale(context, experiment, how);
     for (int s = 0; status == CRANK_OK && s < out->seeds; s++) status = run_seed(out, &trial, s, how);
     if (status == CRANK_OK) {
         finish_rows(out);
@@ -254,6 +260,7 @@ char *lab_tune(crank_context *context, const lab_experiment *experiment, const c
         crank_fail(context, CRANK_USAGE, "experiment %s has no rates to search", experiment->name);
         return NULL;
     }
+    if (check_scale(context, experiment, how) != CRANK_OK) return NULL;
     double      *sums = crank_alloc(context, methods * rates, sizeof *sums, "a search of rates");
     lab_trial    trial = {.context = context, .experiment = experiment, .large = how->large};
     crank_status status = sums ? CRANK_OK : CRANK_FAILED;

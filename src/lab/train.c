@@ -298,6 +298,11 @@ static void count_cost(const trainer *t, double seconds, lab_trial *trial)
     int64_t bytes = (int64_t)(t->plan.arena + t->plan.workspace + t->plan.inputs);
     for (size_t i = 0; i < crank_params_count(t->net->params); i++) bytes += (int64_t)crank_view_bytes(&crank_params_at(t->net->params, i)->view);
     trial->seconds += seconds;
+    trial->state = 0;
+    for (size_t i = 0; i < crank_params_count(t->net->params); i++) {
+        const crank_param *param = crank_params_at(t->net->params, i);
+        if (param->role == CRANK_ROLE_STATE) trial->state += (int64_t)crank_view_bytes(&param->view);
+    }
     if (bytes > trial->bytes) trial->bytes = bytes;
     trial->trained = 0;
     for (int i = 0; i < t->count; i++) trial->trained += crank_view_count(&t->units[i].param->view);

@@ -281,4 +281,4 @@ static void release(void *room)
     lab_net_free(world->base);
 }
 
-const lab_world lab_world_chars = {.name = "chars", .size = sizeof(lab_chars), .prepare = prepare, .trial = try_method, .release = release};
+const lab_world lab_world_chars = {.name = "chars", .size = sizeof(lab_chars), .large = true, .prepare = prepare, .trial = try_method, .release = release};
