@@ -243,7 +243,8 @@ static void shape_text(char out[128], const crank_view *view, bool transposed)
 static bool fits(const adapter_tensor *tensor, const crank_view *view)
 {
     const crank_view *own = &tensor->param->view;
-    if (!crank_dtype_is_float(view->dtype) || crank_dtype_bits(view->dtype) < 16) return false;
+    bool integers = own->dtype == CRANK_I32 && view->dtype == CRANK_I32; /* places: the operations leave out those that do not exist */
+    if (!integers && (!crank_dtype_is_float(own->dtype) || !crank_dtype_is_float(view->dtype) || crank_dtype_bits(view->dtype) < 16)) return false;
     if (own->rank == 1 && view->rank > 1) return crank_view_count(view) == own->dims[0];
     if (own->rank != view->rank) return false;
     for (int i = 0; i < own->rank; i++)

@@ -23,6 +23,14 @@ static const variety varieties[] = {
     {"lamda", "gpt2", "lowrank.rank=6 lowrank.candidates=4,8 lowrank.init=zero", false},
     {"lora-pro", "llama", "lowrank.rank=4", false},
     {"lora-pro", "gpt2", "lowrank.rank=4 lowrank.mode=efficient train.accumulate=2", false},
+    {"sltrain", "llama", "lowrank.rank=4", false},
+    {"bone", "llama", "", false},
+    {"miss", "gpt2", "", false},
+    {"randlora", "llama", "", false},
+    {"nola", "llama", "", false},
+    {"dylora", "gpt2", "", false},
+    {"gradnormlorp", "llama", "lowrank.rank=4", false},
+    {"dora", "llama", "lowrank.rank=3", false},
     {"smora", "llama", "lowrank.rank=8 lowrank.active=2 lowrank.mu=1e-3 train.accumulate=2", true},
 };
 
