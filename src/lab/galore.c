@@ -1,4 +1,6 @@
 /* galore.c - experiment: gradients in a low-rank subspace (arXiv:2403.03507). */
+#include <math.h>
+
 #include "lab/world_chars.h"
 
 static const double grid[] = {2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 0};
@@ -20,13 +22,15 @@ static void judge(lab *run)
 {
     double galore = loss(run, "GaLore r=32"), small = loss(run, "GaLore r=8"), alone = loss(run, "W = B A, r=32"), lora = loss(run, "LoRA r=32 on random W");
     lab_expect(run, "GaLore r=32 minus Adam", galore - loss(run, "Adam"), LAB_AT_LEAST, 0);
-    bool better = lab_expect(run, "GaLore r=8 minus GaLore r=32", small - galore, LAB_AT_LEAST, 0);
-    bool close = lab_expect(run, "W = B A minus GaLore r=8", alone - small, LAB_AT_LEAST, 0);
+    lab_expect(run, "GaLore r=8 minus GaLore r=32", small - galore, LAB_AT_LEAST, 0);
+    lab_expect(run, "W = B A minus GaLore r=8", alone - small, LAB_AT_LEAST, 0);
     lab_expect(run, "LoRA minus GaLore r=32", lora - galore, LAB_AT_LEAST, 0);
     lab_expect(run, "W = B A minus LoRA", alone - lora, LAB_AT_LEAST, 0);
     lab_expect(run, "8 bits minus 32 bits", loss(run, "GaLore r=32, 8 bits") - galore, LAB_AT_MOST, 0.005);
     lab_expect(run, "32 bits minus 8 bits", galore - loss(run, "GaLore r=32, 8 bits"), LAB_AT_MOST, 0.005);
-    lab_paper(run, better && close ? LAB_REPRODUCED : LAB_NOT_REPRODUCED, "full-rank weights from a low-rank state beat low-rank weights");
+    lab_paper(run, alone > galore && lora > galore && galore - loss(run, "Adam") <= log(1.04),
+              "at equal rank better than low-rank weights, and within 4 % of Adam's perplexity",
+              "not better than low-rank weights at equal rank, or more than 4 % above Adam's perplexity");
 }
 
 const lab_experiment lab_galore = {

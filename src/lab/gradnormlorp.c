@@ -26,7 +26,7 @@ static void judge(lab *run)
     lab_expect(run, "LoRA over GradNormLoRP, minus 1", lora, LAB_AT_LEAST, -0.01);
     bool better = true;
     for (int i = 0; i < lab_seeds(run); i++) better &= lab_value(run, "GradNormLoRP r=8", "loss", i) < lab_value(run, "LoRA r=8", "loss", i);
-    lab_paper(run, better ? LAB_REPRODUCED : LAB_NOT_REPRODUCED, better ? "better than LoRA at every seed" : "no gain over LoRA beyond the seeds' noise");
+    lab_paper(run, better, "better than LoRA at every seed", "no gain over LoRA beyond the seeds' noise");
 }
 
 const lab_experiment lab_gradnormlorp = {
@@ -36,7 +36,8 @@ const lab_experiment lab_gradnormlorp = {
     .setup = "a language model over characters, pre-trained on one text, learns another in 400 steps of 128; adapters on the eight matrices of its blocks, Adam on the rest; "
              "nats a character",
     .threshold = "GradNormLoRP within 1 % of DoRA's and of LoRA's loss",
-    .reason = "the card's expectation: parity with DoRA and LoRA, the paper's gain (1.4 points of GLUE) being inside of seed noise at this scale",
+    .reason = "the card's expectation: parity with DoRA and LoRA, the paper's gain (1.4 points of GLUE) being inside of seed noise at this scale. "
+              "Not tested here: the card's optimiser mode against GaLore within 0.02",
     .world = &lab_world_chars,
     .settings = &settings,
     .methods = methods,

@@ -90,7 +90,9 @@ double lab_value(lab *run, const char *method, const char *metric, int seed);
 int    lab_seeds(const lab *run);
 /* A check of the threshold. A value that is not a number does not hold. Returns whether it holds. */
 bool lab_expect(lab *run, const char *what, double value, lab_relation relation, double bound);
-void lab_paper(lab *run, lab_claim claim, const char *why); /* why: one sentence or NULL */
+/* Whether the paper's own effect is seen, and the sentence that says so, or what is seen instead; or why it cannot be tested here. */
+void lab_paper(lab *run, bool reproduced, const char *seen, const char *otherwise);
+void lab_untestable(lab *run, const char *why);
 
 /* ---- small networks on graphs ---- */
 

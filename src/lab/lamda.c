@@ -42,8 +42,9 @@ static void judge(lab *run)
         snprintf(what, sizeof what, "eta .3 less never frozen, r=%d", ranks[i]);
         all &= lab_expect(run, what, gradual - accuracy(run, "never frozen", ranks[i]), LAB_AT_LEAST, -0.02);
     }
-    lab_paper(run, all && accuracy(run, "eta .3", 16) >= lab_mean(run, "LoRA r=8", "accuracy") ? LAB_REPRODUCED : LAB_NOT_REPRODUCED,
-              "gradual freezing keeps nearly all of a trainable projection; the paper also matches LoRA of equal rank, which needs a larger rank here");
+    lab_paper(run, all && accuracy(run, "eta .3", 8) >= lab_mean(run, "LoRA r=8", "accuracy"),
+              "gradual freezing keeps nearly all of a trainable projection, and LoRA of equal rank is matched",
+              "LoRA of equal rank is not matched, or freezing loses too much");
 }
 
 const lab_experiment lab_lamda = {

@@ -42,7 +42,9 @@ static void judge(lab *run)
     lab_expect(run, "LoRA+ over LoRA at 1e-3", loss(run, "LoRA+ r=4 at 1e-3") / loss(run, "LoRA r=4 at 1e-3"), LAB_AT_MOST, 0.85);
     lab_expect(run, "DoRA over LoRA at 1e-3", loss(run, "DoRA r=4 at 1e-3") / loss(run, "LoRA r=4 at 1e-3"), LAB_AT_MOST, 1);
     lab_expect(run, "rsLoRA over LoRA at 1e-1", loss(run, "rsLoRA r=4 at 1e-1") / loss(run, "LoRA r=4 at 1e-1"), LAB_AT_LEAST, 1);
-    lab_paper(run, same ? LAB_REPRODUCED : LAB_NOT_REPRODUCED, "full fine-tuning's quality with the factors of the task's rank alone");
+    lab_paper(run, same,
+              "full fine-tuning's quality with the factors of the task's rank alone",
+              "not full fine-tuning's quality with the factors of the task's rank");
 }
 
 const lab_experiment lab_lora = {

@@ -29,8 +29,9 @@ static void judge(lab *run)
     double small = loss(run, "LoRA-GA at 3e-4") / loss(run, "rsLoRA at 3e-4"), best = loss(run, "LoRA-GA r=4") / loss(run, "LoRA r=4");
     lab_expect(run, "LoRA-GA over rsLoRA at 3e-4 (ratio of losses)", small, LAB_AT_MOST, 0.75);
     lab_expect(run, "LoRA-GA over full fine-tuning at 3e-4", loss(run, "LoRA-GA at 3e-4") / loss(run, "full at 3e-4"), LAB_AT_MOST, 1.4);
-    lab_paper(run, small <= 0.75 && best <= 1.05 ? LAB_REPRODUCED : LAB_NOT_REPRODUCED,
-              "the speed at one small rate appears; the paper also has better final quality, which tuned rates do not show");
+    lab_paper(run, small <= 0.75 && best < 1,
+              "faster at one small rate and better at the best one",
+              "the paper also has better final quality; each at its best rate, or its speed at one small rate, is not seen here");
 }
 
 const lab_experiment lab_lora_ga = {

@@ -32,8 +32,9 @@ static void judge(lab *run)
     bool   near = lab_expect(run, "LoRA-Pro over full fine-tuning at 3e-4", small / loss(run, "full at 3e-4"), LAB_AT_MOST, 1.25);
     lab_expect(run, "LoRA-Pro over rsLoRA at 1e-1", loss(run, "LoRA-Pro at 1e-1") / loss(run, "rsLoRA at 1e-1"), LAB_AT_MOST, 1);
     lab_expect(run, "LoRA-Pro over LoRA, each at its best rate", best, LAB_AT_MOST, 1.25);
-    lab_paper(run, fast && near && best < 1 ? LAB_REPRODUCED : LAB_NOT_REPRODUCED,
-              "near full fine-tuning at one small rate; the paper also ends better, which tuned rates do not show");
+    lab_paper(run, fast && near && best < 1,
+              "near full fine-tuning at one small rate and better at the best one",
+              "the paper also ends better; each at its best rate, or nearness to full fine-tuning, is not seen here");
 }
 
 const lab_experiment lab_lora_pro = {

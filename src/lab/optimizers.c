@@ -18,10 +18,12 @@ static double loss(lab *run, const char *method) { return lab_mean(run, method, 
 static void judge(lab *run)
 {
     double bits = loss(run, "Adam, 8 bits at 2e-3") - loss(run, "Adam at 2e-3");
-    lab_expect(run, "8-bit Adam minus Adam at 2e-3", bits, LAB_AT_MOST, 0.01);
-    lab_expect(run, "Adam minus 8-bit Adam at 2e-3", -bits, LAB_AT_MOST, 0.01);
+    bool eight = lab_expect(run, "8-bit Adam minus Adam at 2e-3", bits, LAB_AT_MOST, 0.01);
+    eight &= lab_expect(run, "Adam minus 8-bit Adam at 2e-3", -bits, LAB_AT_MOST, 0.01);
     bool muon = lab_expect(run, "Adam minus Muon", loss(run, "Adam") - loss(run, "Muon on matrices"), LAB_AT_LEAST, 0.05);
-    lab_paper(run, muon ? LAB_REPRODUCED : LAB_NOT_REPRODUCED, "Muon needs fewer steps than Adam: a lower loss after the same number");
+    lab_paper(run, muon && eight,
+              "8-bit states cost nothing, and Muon has a lower loss after the same number of steps",
+              "8-bit states cost something, or Muon needs as many steps as Adam");
 }
 
 const lab_experiment lab_optimizers = {

@@ -22,9 +22,12 @@ static void judge(lab *run)
 {
     bool a = lab_expect(run, "orthogonal target: RandLoRA r=1 (4,160 parameters)", residual(run, "RandLoRA r=1, orthogonal"), LAB_AT_MOST, 0.05);
     bool b = lab_expect(run, "orthogonal target: LoRA r=32 (4,096 parameters)", residual(run, "LoRA r=32, orthogonal"), LAB_AT_LEAST, 0.45);
+    b &= lab_expect(run, "orthogonal target: LoRA r=32 reaches what rank 32 can", residual(run, "LoRA r=32, orthogonal"), LAB_AT_MOST, 0.55);
     lab_expect(run, "target of rank 4: LoRA r=4 (512 parameters)", residual(run, "LoRA r=4, rank 4"), LAB_AT_MOST, 0.05);
     lab_expect(run, "target of rank 4: RandLoRA r=8 (576 parameters)", residual(run, "RandLoRA r=8, rank 4"), LAB_AT_LEAST, 0.45);
-    lab_paper(run, a && b ? LAB_REPRODUCED : LAB_NOT_REPRODUCED, "where the change that is needed has full rank; where it has low rank, LoRA is better");
+    lab_paper(run, a && b,
+              "where the change that is needed has full rank; where it has low rank, LoRA is better",
+              "not where the change that is needed has full rank");
 }
 
 const lab_experiment lab_randlora = {
@@ -33,7 +36,7 @@ const lab_experiment lab_randlora = {
     .claim = "sums of frozen random factors with trained diagonals make updates of full rank with as many parameters as LoRA",
     .setup = "the change of a 64 x 64 map is fitted to an orthogonal, a normal and a rank-4 target; 3,000 steps of Adam, linear rate, each method at its best rate; "
              "residual is the share of the target's squared norm that is left",
-    .threshold = "orthogonal target: RandLoRA r=1 at most 0.05 and LoRA r=32 at least 0.45 (near 4,100 parameters each); rank-4 target, reversed: LoRA r=4 at most "
+    .threshold = "orthogonal target: RandLoRA r=1 at most 0.05 and LoRA r=32 from 0.45 to 0.55 (near 4,100 parameters each; no product of rank 32 leaves less than 0.5); rank-4 target, reversed: LoRA r=4 at most "
                  "0.05 and RandLoRA r=8 at least 0.45",
     .reason = "LoRA's optimum on an orthogonal target is 1 - r/64; measured before: 0.005 against 0.500, and 0.000 against 0.605",
     .world = &lab_world_fit,

@@ -103,12 +103,19 @@ bool lab_expect(lab *run, const char *what, double value, lab_relation relation,
     return holds;
 }
 
-void lab_paper(lab *run, lab_claim claim, const char *why)
+static void claim(lab *run, lab_claim found, const char *why)
 {
-    run->claim = claim;
+    run->claim = found;
     crank_free(run->why);
-    run->why = why ? crank_strdup(run->context, why) : NULL;
+    run->why = crank_strdup(run->context, why);
 }
+
+void lab_paper(lab *run, bool reproduced, const char *seen, const char *otherwise)
+{
+    claim(run, reproduced ? LAB_REPRODUCED : LAB_NOT_REPRODUCED, reproduced ? seen : otherwise);
+}
+
+void lab_untestable(lab *run, const char *why) { claim(run, LAB_NOT_TESTABLE, why); }
 
 const char *lab_claim_name(lab_claim claim)
 {
@@ -190,6 +197,7 @@ crank_status lab_run(crank_context *context, const lab_experiment *experiment, c
     if (status == CRANK_OK) {
         finish_rows(out);
         experiment->judge(out);
+        if (!out->check_count) out->shown = false; /* nothing was asked */
         status = out->status;
         out->seconds = clock_seconds() - begin;
     }

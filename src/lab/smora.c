@@ -149,8 +149,8 @@ static void judge(lab *run)
 {
     double smora = lab_mean(run, "SMoRA 8 of 64", "accuracy"), small = lab_mean(run, "LoRA r=8", "accuracy"), large = lab_mean(run, "LoRA r=64", "accuracy");
     lab_expect(run, "SMoRA 8 of 64 less LoRA r=8 (accuracy)", smora - small, LAB_AT_LEAST, 0.01);
-    lab_paper(run, smora > large && smora > lab_mean(run, "MoE-LoRA, 2 of 8 experts of rank 8", "accuracy") ? LAB_REPRODUCED : LAB_NOT_REPRODUCED,
-              "the paper also has it above LoRA of all ranks and above mixtures of larger experts");
+    lab_paper(run, smora > large && smora > lab_mean(run, "MoE-LoRA, 2 of 8 experts of rank 8", "accuracy"),
+              "above LoRA of all ranks and above a mixture of larger experts", "the paper also has it above LoRA of all ranks and above mixtures of larger experts");
 }
 
 const lab_experiment lab_smora = {

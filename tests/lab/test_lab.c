@@ -25,14 +25,14 @@ static const double     grid[] = {0.25, 0.5, 1, 0};
 static void judge_right(lab *run)
 {
     lab_expect(run, "b over a", lab_mean(run, "b", "value") - lab_mean(run, "a", "value"), LAB_AT_LEAST, 9);
-    lab_paper(run, LAB_REPRODUCED, NULL);
+    lab_paper(run, true, "seen", "not seen");
 }
 
 static void judge_wrong(lab *run)
 {
     judge_right(run);
     lab_expect(run, "a over b", lab_mean(run, "a", "value") - lab_mean(run, "b", "value"), LAB_AT_LEAST, 0);
-    lab_paper(run, LAB_NOT_REPRODUCED, "because");
+    lab_paper(run, false, "seen", "because");
 }
 
 static void judge_missing(lab *run) { lab_expect(run, "x", lab_mean(run, "x", "value"), LAB_AT_MOST, 1); }
