@@ -20,7 +20,7 @@ typedef struct cuda_plugin {
     char why[512]; /* it cannot be used: the reason */
 } cuda_plugin;
 
-static cuda_plugin    plugin; /* written once, under `once` */
+static cuda_plugin    plugin; /* loaded once, under `once`; `find` is taken from the first device, under a lock */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* NVIDIA's driver shows itself as a device file (or WSL's). CUDA's libraries take tens of megabytes: they are loaded on machines that
@@ -72,7 +72,11 @@ static void load_plugin(void)
                 return;
             }
         }
-    if (!load_from(PLUGIN)) snprintf(plugin.why, sizeof plugin.why, "crank was built or installed without " PLUGIN " (it needs CUDA's nvcc when crank is built)");
+    if (!load_from(PLUGIN)) {
+        char reason[256];
+        snprintf(reason, sizeof reason, "%.250s", plugin.why);
+        snprintf(plugin.why, sizeof plugin.why, "crank was built or installed without " PLUGIN ", which needs CUDA's nvcc (%s)", reason);
+    }
 }
 
 /* Every call is checked against the operation table before the plugin sees it. */
@@ -96,7 +100,7 @@ static crank_device *open_cuda(crank_context *context, int ordinal, bool determi
     crank_device *device = plugin.open(context, ordinal, deterministic);
     if (!device) return NULL;
     pthread_mutex_lock(&lock);
-    plugin.find = device->find;
+    if (!plugin.find) plugin.find = device->find;
     pthread_mutex_unlock(&lock);
     device->find = find_checked;
     return device;
@@ -105,13 +109,14 @@ static crank_device *open_cuda(crank_context *context, int ordinal, bool determi
 crank_device *crank_device_open(crank_context *context, const crank_device_options *options)
 {
     const char *name = options->name ? options->name : "cpu";
-    char        why[256];
+    char        why[256] = "";
     if (!strcmp(name, "cpu")) return crank_device_cpu(context, options->bodies);
     if (!strcmp(name, "auto") && !driver_is_there()) return crank_device_cpu(context, options->bodies);
     pthread_once(&once, load_plugin);
     if (!strcmp(name, "auto")) {
         bool card = plugin.open && plugin.count(why, sizeof why) > 0;
-        if (!plugin.open) crank_log(context, CRANK_WARNING, "this machine has an NVIDIA driver, and crank runs on the CPU: %s", plugin.why);
+        if (!card)
+            crank_log(context, CRANK_WARNING, "this machine has an NVIDIA driver, and crank runs on the CPU: %s", !plugin.open ? plugin.why : *why ? why : "no card");
         return card ? open_cuda(context, 0, options->deterministic) : crank_device_cpu(context, options->bodies);
     }
     char *end = NULL;

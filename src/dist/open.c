@@ -64,7 +64,10 @@ crank_status dist_open(crank_context *context, dist_group *group)
                           launched(), why);
     if (!table || table->version != DIST_VERSION) return crank_fail(context, CRANK_USAGE, PLUGIN " is of another version than this program: install both together");
     group->table = table;
-    return check(context, group, table->start(&group->rank, &group->size), "MPI does not start");
+    crank_status status = check(context, group, table->start(&group->rank, &group->size), "MPI does not start");
+    if (status == CRANK_OK && group->size != launched())
+        return crank_fail(context, CRANK_USAGE, "%ld processes were started together, and MPI sees %d: " PLUGIN " belongs to another MPI than the launcher", launched(), group->size);
+    return status;
 }
 
 crank_status dist_close(crank_context *context, dist_group *group)

@@ -45,7 +45,7 @@ static bool replaceable(const crank_graph *graph, const crank_tensor *tensor)
 static void read_instead(crank_graph *graph, const crank_tensor *old, crank_tensor *now)
 {
     for (int i = 0; i < graph->node_count; i++)
-        for (int j = 0; graph->nodes[i] && j < graph->nodes[i]->input_count; j++)
+        for (int j = 0; j < graph->nodes[i]->input_count; j++)
             if (graph->nodes[i]->inputs[j] == old) graph->nodes[i]->inputs[j] = now;
 }
 
@@ -166,7 +166,7 @@ static void find_reverse(stack *s)
     }
 }
 
-/* The first node behind `after` that reads the tensor; the list's end: none. */
+/* The list index of the first node that reads the tensor; the list's end: none. */
 static int first_reader(const crank_graph *graph, const crank_tensor *tensor)
 {
     for (int i = 0; i < graph->node_count; i++)
@@ -268,7 +268,8 @@ bool plan_stack(crank_graph *graph)
         if (s.count < 2) continue;
         crank_tensor *a = stack_down(&s);
         if (!a || !stack_reverse(&s, a)) {
-            crank_fail(graph->context, CRANK_FAILED, "out of memory: planning a graph");
+            graph->reverse = reverse;
+            if (graph->status == CRANK_OK) crank_fail(graph->context, CRANK_FAILED, "out of memory: planning a graph");
             return false;
         }
     }

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "graph/graph.h"
 
 /* Inputs and constants take their memory before the first run or write. */
@@ -46,13 +46,6 @@ static void *address(const crank_graph *graph, const crank_tensor *tensor)
     return start ? start + tensor->offset * (int64_t)(crank_dtype_bits(tensor->dtype) / 8) : NULL;
 }
 
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Writes the addresses of a step's operands into its views; mixes them into *memory. */
 static void place_step(crank_graph *graph, graph_step *step, uint64_t *memory)
 {
@@ -70,13 +63,13 @@ static crank_status run_step(crank_graph *graph, graph_step *step)
     crank_call  call = {.device = graph->device, .in = step->views, .inputs = node->input_count,
                         .out = step->views + node->input_count, .outputs = node->output_count, .attributes = node->attributes,
                         .workspace = pool_workspace(graph->pool), .slot = &step->slot, .slot_free = &step->slot_free};
-    double       start = graph->profile ? seconds_now() : 0;
+    double       start = graph->profile ? clock_seconds() : 0;
     crank_status status = step->body.run(graph->context, &call);
     if (status != CRANK_OK) return crank_fail_in(graph->context, "operation %s", node->op->name);
     if (graph->profile) {
         if (!graph->device->host) status = graph->device->synchronize(graph->context, graph->device);
         if (step->calls == 1 && !step->warm) step->seconds = 0, step->calls = 0, step->warm = true;
-        step->seconds += seconds_now() - start;
+        step->seconds += clock_seconds() - start;
         step->calls++;
     }
     return status;
@@ -131,7 +124,11 @@ static crank_status run_range(crank_graph *graph, int segment)
         if (p->program) device->program_free(device, p->program);
         *p = (graph_program){.segment = segment, .memory = memory};
     }
-    if (p->runs++ == 0) return run_loop(graph, segment);
+    if (p->runs == 0) {
+        status = run_loop(graph, segment);
+        p->runs = status == CRANK_OK;
+        return status;
+    }
     if (!p->program) status = capture(graph, p);
     return status == CRANK_OK ? device->launch(graph->context, device, p->program) : status;
 }

@@ -1,9 +1,9 @@
 /* bone.c - experiment: Bat (Bone) against its additive successor MiSS and LoRA (arXiv:2409.15371). */
 #include "lab/lab.h"
 
-static const lab_transfer_settings settings = {.schedule = CRANK_SCHEDULE_COSINE, .strength = 0.42};
+static const lab_transfer_settings settings = {.schedule = CRANK_SCHEDULE_COSINE};
 
-static const double grid[] = {1e-3, 3e-3, 1e-2, 3e-2, 0};
+static const double grid[] = {3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0};
 
 #define MISS(parameters, r, tuned) {.name = "MiSS " parameters, .map = "miss", .map_options = "rank=" r, .rate = tuned}
 #define BAT(parameters, r, tuned) {.name = "Bat " parameters, .map = "bone", .map_options = "rank=" r, .rate = tuned}

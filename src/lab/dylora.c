@@ -7,7 +7,7 @@
 enum { RANK = 8 };
 enum { DYNAMIC, CUT, SEPARATE };
 
-static const lab_transfer_settings settings = {.schedule = CRANK_SCHEDULE_COSINE, .strength = 0.42};
+static const lab_transfer_settings settings = {.schedule = CRANK_SCHEDULE_COSINE};
 
 static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 0};
 

@@ -3,7 +3,7 @@
 
 #include "lab/lab.h"
 
-static const double grid[] = {5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 0};
+static const double grid[] = {1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 0};
 
 #define LAMDA(r, eta) .map = "lamda", .map_options = "rank=" #r " eta=" #eta
 

@@ -3,7 +3,7 @@
 
 static const lab_chars_settings settings = {.steps = 400, .adapt = true};
 
-static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 0};
+static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 0};
 
 #define LISA(more) .optimizer = "lisa", .optimizer_options = "interval=20 " more
 static const lab_method methods[] = {

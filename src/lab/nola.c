@@ -1,7 +1,7 @@
 /* nola.c - experiment: NOLA's coefficients against LoRA's factors (arXiv:2310.02556). */
 #include "lab/lab.h"
 
-static const lab_transfer_settings settings = {.schedule = CRANK_SCHEDULE_COSINE, .strength = 0.42};
+static const lab_transfer_settings settings = {.schedule = CRANK_SCHEDULE_COSINE};
 
 static const double grid[] = {1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0};
 

@@ -134,7 +134,7 @@ static void release(void *room)
 
 static const lab_world tasks = {.name = "tasks", .size = sizeof(world), .prepare = prepare, .trial = try_method, .release = release};
 
-static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 0};
+static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 0};
 
 static const lab_method methods[] = {
     {.name = "zero-shot"},

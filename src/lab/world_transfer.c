@@ -12,7 +12,7 @@
 
 enum { WIDTH = 32, CLASSES = 10, LAYERS = 3, PRETRAIN = 20000, PRETRAIN_STEPS = 3000, TRAIN = 4000, TEST = 10000 };
 static const int64_t sizes[LAYERS + 1] = {WIDTH, 128, 128, CLASSES};
-static const double  STRENGTH = 0.7; /* unless the settings say another */
+static const double  STRENGTH = 0.42;
 
 /* Samples x of a stream with the teacher's labels. */
 static crank_status draw(lab_net *teacher, int64_t n, uint64_t seed, uint32_t index, lab_data *data)
@@ -47,7 +47,7 @@ static double norm(const float *values, size_t n)
 }
 
 /* W + strength |W| / |N| N for each weight. */
-static crank_status perturb(lab_net *net, uint64_t seed, double strength)
+static crank_status perturb(lab_net *net, uint64_t seed)
 {
     crank_status status = CRANK_OK;
     for (size_t l = 0; status == CRANK_OK && l < crank_linears_count(net->linears); l++) {
@@ -57,7 +57,7 @@ static crank_status perturb(lab_net *net, uint64_t seed, double strength)
         status = w && noise ? CRANK_OK : crank_last_status(net->context);
         if (status == CRANK_OK) {
             crank_fill_normal(crank_stream_make(seed, CRANK_RANDOM_DATA, 100 + (uint32_t)l), 0, 0, 1, noise, n);
-            double factor = strength * norm(w, n) / norm(noise, n);
+            double factor = STRENGTH * norm(w, n) / norm(noise, n);
             for (size_t i = 0; i < n; i++) w[i] += (float)(factor * noise[i]);
             status = lab_weight_set(net, linear->name, w);
         }
@@ -82,12 +82,10 @@ static crank_status prepare(lab_trial *trial)
 {
     lab_transfer *world = trial->world;
     uint64_t      seed = trial->seed;
-    const lab_transfer_settings *settings = trial->experiment->settings;
-    double        strength = settings && settings->strength > 0 ? settings->strength : STRENGTH;
     lab_net      *teacher = new_net(trial->context, seed + 1000);
     world->base = new_net(trial->context, seed);
     crank_status status = teacher && world->base ? pretrain(world->base, teacher, seed) : crank_last_status(trial->context);
-    if (status == CRANK_OK) status = perturb(teacher, seed, strength);
+    if (status == CRANK_OK) status = perturb(teacher, seed);
     if (status == CRANK_OK) status = draw(teacher, TRAIN, seed, 2, &world->train);
     if (status == CRANK_OK) status = draw(teacher, TEST, seed, 3, &world->test);
     lab_net_free(teacher);

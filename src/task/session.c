@@ -84,6 +84,15 @@ static size_t card_used(crank_context *context, crank_device *device, size_t *av
     return total - *available;
 }
 
+/* GPU memory that the run may still take, at least 1 byte, under the limit; *taken: what it has. */
+static size_t card_room(crank_context *context, const task_recipe *recipe, const session *s, size_t *taken)
+{
+    size_t available, used = card_used(context, s->device, &available), limit = (size_t)(recipe->memory->limit * 1048576.0);
+    *taken = used > s->card_at_start ? used - s->card_at_start : 0; /* other processes may have given memory back */
+    if (limit && limit < *taken + available) available = limit > *taken ? limit - *taken : 0;
+    return available ? available : 1;
+}
+
 /* Start values from training data, or the ranks that an earlier part of this run chose. */
 static crank_status calibrate_or_resume(crank_context *context, const task_recipe *recipe, const char *resume, session *s)
 {
@@ -96,7 +105,7 @@ static crank_status calibrate_or_resume(crank_context *context, const task_recip
         return status;
     }
     size_t total = allowed(recipe), taken = held(s), room = recipe->memory->limit > 0 ? (total > taken ? total - taken : 1) : total;
-    if (!s->device->host) card_used(context, s->device, &room);
+    if (!s->device->host) room = card_room(context, recipe, s, &taken);
     return calibrate(context, s->model, recipe, s->train, s->attachment, room);
 }
 
@@ -183,10 +192,8 @@ size_t session_measured(crank_context *context, const session *s)
 static crank_status plan_card(crank_context *context, const task_recipe *recipe, session *s, int64_t tokens, int64_t sequences)
 {
     trainer_memory m = {0};
-    size_t         available, used = card_used(context, s->device, &available), limit = (size_t)(recipe->memory->limit * 1048576.0), total = used - s->card_at_start + available;
-    if (limit && limit < total) total = limit;
-    size_t       held = used - s->card_at_start;
-    crank_status status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), total > held ? total - held : 1, &m);
+    size_t         taken, room = card_room(context, recipe, s, &taken), total = taken + room;
+    crank_status   status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), room, &m);
     if (status != CRANK_OK) return status;
     s->planned = m.weights + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs;
     crank_log(context, CRANK_INFO,

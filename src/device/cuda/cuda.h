@@ -1,9 +1,9 @@
 /* cuda.h - what the rooms of the CUDA device share: its state, errors, views as kernels see them, and the table of bodies.
  *
  * The device is a plugin (libcrank-cuda.so) that the program loads when a GPU is asked for. It uses the public functions of crank
- * only. All work of a device goes to one stream; a body queues kernels and returns. No body allocates, waits, or reads device
- * memory on the host, so that a run of a graph can be captured once and replayed: what it must prepare (a plan of cuBLASLt or cuDNN)
- * it prepares at its first call and keeps in call->slot. */
+ * only. All work of a device goes to one stream; a body queues kernels and returns. Outside of its first call no body
+ * allocates, waits, or reads device memory on the host, so that a run of a graph can be captured and replayed: what it must prepare (a
+ * plan of cuBLASLt or cuDNN) it prepares at its first call and keeps in call->slot or with the device. */
 #ifndef CRANK_DEVICE_CUDA_H
 #define CRANK_DEVICE_CUDA_H
 

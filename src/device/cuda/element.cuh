@@ -1,7 +1,7 @@
 /* element.cuh - elements of any float type read and written by kernels, as float, or as double for f64.
  *
  * real<T> is the type in which a kernel computes for elements of type T: float for f32, bf16 and f16, double for f64. Rounding is to
- * nearest even. A strided view travels to a kernel by value as `strided`. */
+ * nearest even. */
 #ifndef CRANK_DEVICE_CUDA_ELEMENT_CUH
 #define CRANK_DEVICE_CUDA_ELEMENT_CUH
 
@@ -51,13 +51,6 @@ template <typename T> struct pack {
     __device__ __forceinline__ real<T> get(int i) const { return load(&item[i]); }
     __device__ __forceinline__ void    set(int i, real<T> v) { store(&item[i], v); }
 };
-
-/* A view of up to CRANK_MAX_RANK axes; a broadcast axis has stride 0. */
-typedef struct strided {
-    char       *data;
-    crank_dtype dtype;
-    int64_t     strides[CRANK_MAX_RANK];
-} strided;
 
 /* Any type as double or float, chosen at run time: for shapes that no fast kernel serves. */
 __device__ __forceinline__ double read_any(const void *data, crank_dtype dtype, int64_t i)

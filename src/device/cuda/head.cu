@@ -73,10 +73,10 @@ template <typename Z, typename C, int N> __global__ void __launch_bounds__(THREA
             for (int e = 1; e < N; e++) top = p.get(e) > top ? p.get(e) : top;
             if (top > most) sum *= fn_exp(most - top), most = top;
 #pragma unroll
-            for (int e = 0; e < N; e++) sum += fn_exp(p.get(e) - most);
+            for (int e = 0; e < N; e++) sum += p.get(e) == -(R)INFINITY ? (R)0 : fn_exp(p.get(e) - most);
         }
         R all = block_max(most, cells);
-        sum = block_sum(most == -(R)INFINITY ? (R)0 : sum * fn_exp(most - all), cells);
+        sum = block_sum(most == -(R)INFINITY ? sum : sum * fn_exp(most - all), cells);
         lse = all + fn_log(sum);
         if (threadIdx.x == 0) {
             ((R *)c.logp)[i * c.logp_step] = aimed ? load(&z[target]) - lse : (R)0;

@@ -17,7 +17,8 @@ JACOBI_INLINE void jacobi_pair(int n, int round, int k, int *p, int *q)
     *p = a < b ? a : b, *q = a < b ? b : a;
 }
 
-/* a [n,n] becomes diagonal, v [n,n] (the identity before) holds the vectors in its columns. cosines, sines [n/2]; `off`: one cell. */
+/* a [n,n] becomes diagonal, v [n,n] (the identity before) holds the vectors in its columns. cosines, sines [n/2]; `off`: one cell, -1 at the end when an
+ * entry is not finite: nothing is turned then. */
 JACOBI_INLINE void jacobi_run(double *a, double *v, int n, double *cosines, double *sines, double *off)
 {
     for (int sweep = 0; sweep < JACOBI_SWEEPS; sweep++) {
@@ -30,10 +31,10 @@ JACOBI_INLINE void jacobi_run(double *a, double *v, int n, double *cosines, doub
                     if (i == j) inside += square;
                     else outside += square;
                 }
-            *off = outside > 1e-30 * (inside + outside) ? 1 : 0;
+            *off = !isfinite(inside + outside) ? -1 : outside > 1e-30 * (inside + outside);
         }
         JACOBI_BARRIER();
-        if (*off == 0) return;
+        if (*off <= 0) return;
         for (int round = 0; round < n - 1; round++) {
             for (int k = JACOBI_THREAD; k < n / 2; k += JACOBI_THREADS) {
                 int p, q;

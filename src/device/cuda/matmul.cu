@@ -2,7 +2,7 @@
  *
  * A row-major C = op(A) op(B) is the column-major C^T = op(B)^T op(A)^T, so B is cuBLASLt's first operand and A its second. f32 is
  * computed in f32 (no TF32), bf16 and f16 with f32 sums, f64 in f64. The candidates that the library names for a shape are timed at
- * its first run on the real operands, outside of captures; a product that adds onto itself is timed into memory taken for the while. */
+ * its first run on the real operands, outside of captures (a deterministic device takes the first candidate); a product that adds onto itself is timed into memory taken for the while. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,16 +94,16 @@ static bool describe(plan *p)
     cudaDataType        scale = k->type == CRANK_F64 ? CUDA_R_64F : CUDA_R_32F;
     cublasOperation_t   first = k->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = k->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     if (cublasLtMatmulDescCreate(&p->operation, compute, scale) != CUBLAS_STATUS_SUCCESS) return false;
-    cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first);
-    cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second);
+    bool set = cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first) == CUBLAS_STATUS_SUCCESS &&
+               cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second) == CUBLAS_STATUS_SUCCESS;
     if (k->bias) {
         cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
         cudaDataType       type = cuda_type(k->c_type);
-        cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
-        cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type);
+        set = set && cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) == CUBLAS_STATUS_SUCCESS &&
+              cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type) == CUBLAS_STATUS_SUCCESS;
     }
     int64_t b_rows = k->trans_b ? k->k : k->n, b_columns = k->trans_b ? k->n : k->k, a_rows = k->trans_a ? k->m : k->k, a_columns = k->trans_a ? k->k : k->m;
-    return layout(&p->a, k->type, b_rows, b_columns, k->b_row, k->batch, k->b_batch) && layout(&p->b, k->type, a_rows, a_columns, k->a_row, k->batch, k->a_batch) &&
+    return set && layout(&p->a, k->type, b_rows, b_columns, k->b_row, k->batch, k->b_batch) && layout(&p->b, k->type, a_rows, a_columns, k->a_row, k->batch, k->a_batch) &&
            layout(&p->c, k->c_type, k->n, k->m, k->c0 ? k->c0_row : k->c_row, k->batch, k->c0 ? k->c0_batch : k->c_batch) &&
            layout(&p->d, k->c_type, k->n, k->m, k->c_row, k->batch, k->c_batch);
 }
@@ -187,7 +187,7 @@ static void choose(cuda_device *device, plan *p, const product_data *data)
     p->algorithm = results[0].algo;
     cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
     cudaStreamIsCapturing(device->stream, &capturing);
-    bool large = 2.0 * (double)p->key.m * (double)p->key.n * (double)p->key.k * (double)p->key.batch > 1e8;
+    bool large = !device->deterministic && 2.0 * (double)p->key.m * (double)p->key.n * (double)p->key.k * (double)p->key.batch > 1e8;
     if (large && capturing == cudaStreamCaptureStatusNone) tune(device, p, data, results, count);
 }
 

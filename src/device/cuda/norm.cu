@@ -165,7 +165,7 @@ static bool rows_packed(int64_t d, int count, const crank_view *const *views)
 }
 
 /* Whether a weight can be read 16 bytes at a time. */
-static bool weight_packed(const crank_view *w) { return !cuda_present(w) || (cuda_aligned(w->data, 16) && w->strides[0] == 1); }
+static bool weight_packed(const crank_view *w) { return !cuda_present(w) || cuda_aligned(w->data, 16); }
 
 template <typename T, bool LAYER> static void norm_launch(cudaStream_t stream, const norm_call &c)
 {

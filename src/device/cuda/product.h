@@ -16,6 +16,7 @@ typedef struct product {
     int32_t type, c_type;                        /* crank_dtype of A and B, of C, C0 and bias */
     int32_t trans_a, trans_b, bias, c0, inplace; /* inplace: C0 is C */
     int32_t a_align, b_align, c_align, c0_align; /* bytes, a power of two up to 128 */
+    int32_t unused;                              /* no padding: compared as bytes */
 } product;
 
 /* The operands of one run. */

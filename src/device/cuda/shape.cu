@@ -1,7 +1,7 @@
 /* shape.cu - operations that place elements elsewhere: concat, pad, gather_rows, scatter_rows, pick, unpick, pooling of segments. */
 #include "device/cuda/spans.cuh"
 
-/* x copied into y, which it may be a part of; same type. */
+/* x copied into y: same type, no shared memory. */
 __global__ void place_kernel(spans s, int size)
 {
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, offset[2];

@@ -2,7 +2,7 @@
  *
  * A slice of the matrix (rows, or columns for the transposed product) is made dense in the workspace and consumed at once by a product;
  * the dense matrix never exists as a whole. Values of one place are added by atomic operations on zeros: up to two of them give the same
- * bits every time. */
+ * bits every time; of more the order is not fixed, on a deterministic device neither. */
 #include "device/cuda/element.cuh"
 #include "device/cuda/product.h"
 
@@ -67,7 +67,8 @@ static void dense_slice(cudaStream_t stream, const sparse &s, int64_t first, int
     if (s.k)
         fill_kernel<T><<<blocks_for(s.k, THREADS), THREADS, 0, stream>>>(s, first, count, (const T *)v->data, v->strides[0], (const int32_t *)index->data,
                                                                         index->strides[0], (real<T> *)wide);
-    narrow_kernel<T><<<blocks_for(elements, THREADS), THREADS, 0, stream>>>((const real<T> *)wide, (T *)narrow, elements);
+    if (narrow != wide)
+        narrow_kernel<T><<<blocks_for(elements, THREADS), THREADS, 0, stream>>>((const real<T> *)wide, (T *)narrow, elements);
 }
 
 static const crank_view absent = {NULL, CRANK_F32, -1, {0}, {0}};

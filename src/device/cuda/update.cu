@@ -44,8 +44,6 @@ typedef struct adam_call {
     const float *scalars;
 } adam_call;
 
-template <typename R> __device__ __forceinline__ R power(R base, R exponent) { return (R)pow((double)base, (double)exponent); }
-
 template <typename W, typename G> __global__ void adamw_kernel(spans s, adam_call c)
 {
     typedef real<W> R;
