@@ -36,7 +36,7 @@ static int open_to_read(crank_context *context, const char *path, struct stat *a
     if (descriptor < 0 || fstat(descriptor, about) != 0) {
         int reason = errno;
         if (descriptor >= 0) close(descriptor);
-        crank_fail(context, reason == ENOENT ? CRANK_USAGE : CRANK_FAILED, "%s: cannot be read: %s", path, strerror(reason));
+        crank_fail(context, reason == ENOENT || reason == ENOTDIR ? CRANK_USAGE : CRANK_FAILED, "%s: cannot be read: %s", path, strerror(reason));
         return -1;
     }
     if (S_ISDIR(about->st_mode)) {

@@ -29,7 +29,7 @@ file_lines *file_lines_open(crank_context *context, const char *path)
     }
     int descriptor = strcmp(path, "-") == 0 ? dup(0) : open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) {
-        crank_fail(context, errno == ENOENT ? CRANK_USAGE : CRANK_FAILED, "%s: cannot be read: %s", path, strerror(errno));
+        crank_fail(context, errno == ENOENT || errno == ENOTDIR ? CRANK_USAGE : CRANK_FAILED, "%s: cannot be read: %s", path, strerror(errno));
         return NULL;
     }
     file_lines *lines = crank_alloc(context, 1, sizeof *lines, "a line reader");

@@ -84,7 +84,7 @@ static crank_status run(cli_call *cli)
     if (!strcmp(cli->words[0], "merge")) return merge(cli);
     if (!strcmp(cli->words[0], "convert")) return convert(cli);
     const char *closest = crank_closest(cli->words[0], actions, 2);
-    return crank_fail(cli->context, CRANK_USAGE, "crank adapter has no action `%s`%s%s%s", cli->words[0], closest ? "; did you mean `" : "",
+    return crank_fail(cli->context, CRANK_USAGE, "crank adapter has no action `%s`%s%s%s: there are merge and convert", cli->words[0], closest ? "; did you mean `" : "",
                       closest ? closest : "", closest ? "`?" : "");
 }
 
@@ -93,7 +93,7 @@ const cli_verb verb_adapter = {
     .usage = "merge MODEL ADAPTER OUT [--dtype TYPE] | convert ADAPTER --to lora|peft|own -o DIR [--model MODEL]",
     .summary = "merge an adapter into its base model, or write it in another layout",
     .details = "convert: methods whose change has a bounded rank become plain LoRA pairs that PEFT loads, each linear with the rank that it has; those of rank 0 go. "
-               "merge: The change of every adapted linear is computed in f32 and rounded once. A result that is not finite is refused and nothing is written.",
+               "\nmerge: the change of every adapted linear is computed in f32 and rounded once. A result that is not finite is refused and nothing is written.",
     .letters = "o=out m=model",
     .options = option_table,
     .options_size = sizeof(options),

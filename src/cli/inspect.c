@@ -8,13 +8,17 @@
 
 typedef struct options {
     bool        linears, plan;
-    const char *weights;
-    int64_t     rank;
+    const char *weights, *outliers;
+    double      threshold;
+    int64_t     rank, tokens;
 } options;
 
 static const crank_option option_table[] = {
     CRANK_BOOL(options, linears, false, "list every linear: what lowrank.targets can name"),
     CRANK_BOOL(options, plan, false, "bytes of weights, gradients and state under many ways of training; MODEL may be 60m, 130m, 350m, 1b or 7b"),
+    CRANK_STRING(options, outliers, NULL, "text file: print the share of outliers of each layer (optim.scores of owlore), over its first tokens"),
+    CRANK_FLOAT(options, threshold, 13, 0, 1e9, "outliers: an entry of |W| times its input's norm counts above this multiple of the mean"),
+    CRANK_INT(options, tokens, 262144, 1, 1e12, "outliers: tokens to read at most"),
     CRANK_CHOICE(options, weights, "bf16", "bf16|f32", "plan: how weights are held"),
     CRANK_INT(options, rank, 0, 0, 65536, "plan: rank of low-rank ways; 0: that of the GaLore paper, or 128"),
     CRANK_END
@@ -58,6 +62,7 @@ static crank_status run(cli_call *cli)
 {
     const options *o = cli->options;
     loaded         l;
+    if (o->outliers) return inspect_outliers(cli, cli->words[0], o->outliers, o->threshold, o->tokens);
     if (o->plan) return inspect_plan(cli, cli->words[0], o->weights, o->rank);
     crank_status   status = load_model(cli, cli->words[0], NULL, "f32", false, &l);
     if (status != CRANK_OK) return status;
@@ -82,7 +87,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_inspect = {
     .name = "inspect",
-    .usage = "MODEL [--linears] | MODEL --plan [--rank N]",
+    .usage = "MODEL [--linears] | MODEL --plan [--rank N] | MODEL --outliers TEXT",
     .summary = "what a model folder holds: shapes, sizes, the linears that can be adapted",
     .options = option_table,
     .options_size = sizeof(options),

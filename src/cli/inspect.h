@@ -6,4 +6,6 @@
 
 /* The table of bytes under many ways of training; rank 0: the size's own, or 128. */
 crank_status inspect_plan(cli_call *cli, const char *model, const char *weights, int64_t rank);
+/* Shares of outliers, one a layer, over the first `tokens` tokens of a text. */
+crank_status inspect_outliers(cli_call *cli, const char *model, const char *path, double threshold, int64_t tokens);
 #endif

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/inspect.h"
+#include "data/hub.h"
 #include "task/accounts.h"
 
 enum { WAYS = 13 };
@@ -39,6 +40,15 @@ static char *config_of(cli_call *cli, const char *model, int64_t *rank)
 {
     char *config = accounts_config(cli->context, model, rank);
     if (config) return config;
+    if (!file_is_folder(model) && !file_exists(model)) {
+        char *place = hub_resolve(cli->context, model);
+        char *found = place ? file_join(cli->context, place, "config.json") : NULL;
+        bool  there = found && file_exists(found);
+        config = there ? file_read(cli->context, found, &(size_t){0}) : NULL;
+        if (place && !there) crank_fail(cli->context, CRANK_USAGE, "`%s` is neither a model folder, a config.json, a model of the hub's cache, nor one of the sizes 60m, 130m, 350m, 1b, 7b", model);
+        crank_free(place), crank_free(found);
+        return config;
+    }
     char  *path = file_is_folder(model) ? file_join(cli->context, model, "config.json") : crank_strdup(cli->context, model);
     size_t length;
     config = path ? file_read(cli->context, path, &length) : NULL;
@@ -58,6 +68,7 @@ crank_status inspect_plan(cli_call *cli, const char *model, const char *weights,
     json_t       *rows = json_array();
     crank_dtype_parse(weights, &type);
     fill_ways(rank ? rank : usual, ways, text);
+    if (status == CRANK_OK) status = accounts_measure(cli->context, device, config, type, &ways[0], &(account_bytes){0}); /* before any line */
     if (status == CRANK_OK && !cli->common.json)
         printf("%s, weights in %s, rank %lld, GiB; `inside`: updates inside the backward pass, one gradient at a time\n%-18s %8s %8s %9s %8s %8s %8s %14s\n", model,
                crank_dtype_name(type), (long long)(rank ? rank : usual), "", "weights", "method", "gradients", "state", "total", "inside", "trained");

@@ -36,10 +36,11 @@ static lab_how how_of(const cli_call *cli)
 
 static crank_status list(cli_call *cli)
 {
+    if (cli->word_count != 1) return crank_fail(cli->context, CRANK_USAGE, "usage: crank lab list");
     for (size_t i = 0; lab_at(i); i++) {
         const lab_experiment *e = lab_at(i);
         if (cli->common.json) printf("%s{\"name\": \"%s\", \"paper\": \"%s\"}%s", i ? ", " : "[", e->name, e->paper, lab_at(i + 1) ? "" : "]\n");
-        else printf("%-14s %-18s %s\n", e->name, e->paper, e->claim);
+        else printf("%-14s %-24s %s\n", e->name, e->paper, e->claim);
     }
     return CRANK_OK;
 }
@@ -74,7 +75,8 @@ static crank_status run_action(cli_call *cli)
 {
     const options *o = cli->options;
     bool           shown = true;
-    if (!o->all && cli->word_count != 2) return crank_fail(cli->context, CRANK_USAGE, "usage: crank lab run NAME, or crank lab run --all");
+    if (cli->word_count != (o->all ? 1 : 2)) return crank_fail(cli->context, CRANK_USAGE, "usage: crank lab run NAME, or crank lab run --all");
+    if (o->method) return crank_fail(cli->context, CRANK_USAGE, "--method belongs to crank lab tune: a verdict takes all methods");
     if (!cli->common.threads) crank_set_threads(cli->context, 1); /* the networks are small: more threads would wait for each other */
     if (!o->all) {
         const lab_experiment *experiment = lab_find(cli->words[1]);
@@ -115,13 +117,13 @@ static crank_status run(cli_call *cli)
     if (!strcmp(cli->words[0], "run")) return run_action(cli);
     if (!strcmp(cli->words[0], "tune")) return tune(cli);
     const char *closest = crank_closest(cli->words[0], actions, sizeof actions / sizeof *actions);
-    return crank_fail(cli->context, CRANK_USAGE, "crank lab has no action `%s`%s%s%s", cli->words[0], closest ? "; did you mean `" : "", closest ? closest : "",
+    return crank_fail(cli->context, CRANK_USAGE, "crank lab has no action `%s`%s%s%s: there are list, run and tune", cli->words[0], closest ? "; did you mean `" : "", closest ? closest : "",
                       closest ? "`?" : "");
 }
 
 const cli_verb verb_lab = {
     .name = "lab",
-    .usage = "list | run NAME [--scale cpu|gpu] [--seeds N] [--json] | run --all | tune NAME [--method TEXT]",
+    .usage = "list | run NAME [--scale cpu|gpu] [--seeds N] [--json] | run --all | tune NAME [--method TEXT] [--seeds N]",
     .summary = "experiments that show what each method's paper claims, against its baselines",
     .details = "Each experiment compares methods at tuned rates over several seeds and holds the result against a threshold that stood before the first run. "
                "Exit status: 0 when the threshold holds, 4 when it does not.",

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/number.h"
 #include "cli/cli.h"
 #include "base/signals.h"
 #include "crank/plugin.h"
@@ -106,15 +107,20 @@ static crank_status set_option(cli_call *cli, const cli_verb *verb, const char *
     if (table == cli_common_options) { /* a plain struct: three kinds of fields */
         char *field = (char *)options + option->offset;
         if (option->type == CRANK_OPTION_BOOL) {
-            *(bool *)(void *)field = true;
+            if (value && strcmp(value, "true") && strcmp(value, "false"))
+                return crank_fail(cli->context, CRANK_USAGE, "command line: `%s` is %s; it must be true or false", name, value);
+            *(bool *)(void *)field = !value || !strcmp(value, "true");
             return CRANK_OK;
         }
         *used = !value;
         value = value ? value : next;
         if (!value) return crank_fail(cli->context, CRANK_USAGE, "option --%s needs a value", name);
-        if (option->type == CRANK_OPTION_INT)
-            *(int64_t *)(void *)field = strtoll(value, NULL, 10);
-        else
+        if (option->type == CRANK_OPTION_INT) {
+            int64_t n;
+            if (!number_parse_int(value, &n) || (double)n < option->low || (double)n > option->high)
+                return crank_fail(cli->context, CRANK_USAGE, "command line: `%s` is %s; it must be a whole number from %.0f to %.0f", name, value, option->low, option->high);
+            *(int64_t *)(void *)field = n;
+        } else
             *(const char **)(void *)field = value;
         return CRANK_OK;
     }

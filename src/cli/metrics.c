@@ -351,6 +351,8 @@ static crank_status run(cli_call *cli)
         return CRANK_OK;
     }
     bool fusing = strcmp(o->fuse, "none") != 0;
+    if (!fusing && strcmp(o->output, "-")) return crank_fail(cli->context, CRANK_USAGE, "--output belongs to --fuse: measures go to standard output");
+    if (fusing && cli->common.json) return crank_fail(cli->context, CRANK_USAGE, "--fuse writes a run: leave --json out");
     if (cli->word_count < 2) return crank_fail(cli->context, CRANK_USAGE, fusing ? "crank metrics --fuse %s RUN RUN...: two runs at least" : "usage: crank metrics [options] QRELS RUN...", o->fuse);
     return fusing ? fuse(cli) : measure_runs(cli);
 }

@@ -188,6 +188,7 @@ static crank_status predict(cli_call *cli, letor_options *data)
     status = scores ? tree_data(cli->context, set, cli->words[2], &rows) : crank_last_status(cli->context);
     if (status == CRANK_OK && o->trec && (!set->offsets || crank_trees_outputs(trees) != 1))
         status = crank_fail(cli->context, CRANK_USAGE, "--trec needs data with queries and a model of one output");
+    if (status == CRANK_OK && cli->common.json) status = crank_fail(cli->context, CRANK_USAGE, "crank rank predict writes one score a line: leave --json out");
     double start = clock_seconds();
     if (status == CRANK_OK) status = crank_trees_predict(cli->context, trees, &rows, o->raw, scores);
     if (status == CRANK_OK) crank_log(cli->context, CRANK_DEBUG, "scores: %.6f s, %lld rows", clock_seconds() - start, (long long)rows.rows);
@@ -230,6 +231,7 @@ static crank_status print_importance(cli_call *cli, const crank_trees *trees, co
 
 static crank_status explain(cli_call *cli)
 {
+    if (cli->word_count != 2) return crank_fail(cli->context, CRANK_USAGE, "usage: crank rank explain MODEL");
     crank_trees *trees = crank_trees_load(cli->context, cli->words[1]);
     if (!trees) return crank_last_status(cli->context);
     size_t       columns = (size_t)crank_trees_columns(trees) + 1;

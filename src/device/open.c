@@ -89,12 +89,9 @@ static crank_device *open_cuda(crank_context *context, int ordinal, bool determi
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     char                   why[256] = "";
-    if (!plugin.open) {
-        crank_fail(context, CRANK_USAGE, "no GPU can be used: %s", plugin.why);
-        return NULL;
-    }
-    if (plugin.count(why, sizeof why) == 0) {
-        crank_fail(context, CRANK_USAGE, "no GPU was found%s%s", *why ? ": " : "", why);
+    if (!plugin.open || plugin.count(why, sizeof why) == 0) {
+        crank_fail(context, CRANK_FAILED, "no GPU can be used: %s; take the device cpu or auto (crank doctor shows what there is)",
+                   !plugin.open ? plugin.why : !driver_is_there() ? "this machine has no NVIDIA driver" : *why ? why : "CUDA finds no card");
         return NULL;
     }
     crank_device *device = plugin.open(context, ordinal, deterministic);

@@ -6,10 +6,10 @@ static const double grid[] = {2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 0};
 /* LoRA is the parallel branch alone, with the same scale of 1. */
 static const lab_method methods[] = {
     {.name = "zero-shot"},
-    {.name = "full", .rate = 4e-3},
-    {.name = "parallel r=4 (LoRA)", .map = "hydra", .map_options = "rank=4 sequential=0", .rate = 2e-3},
-    {.name = "sequential r=4", .map = "hydra", .map_options = "rank=0 sequential=4", .rate = 1e-3},
-    {.name = "Hydra 2+2", .map = "hydra", .map_options = "rank=2 sequential=2", .rate = 2e-3},
+    {.name = "full", .rate = 0.004},
+    {.name = "parallel r=4 (LoRA)", .map = "hydra", .map_options = "rank=4 sequential=0", .rate = 0.002},
+    {.name = "sequential r=4", .map = "hydra", .map_options = "rank=0 sequential=4", .rate = 0.001},
+    {.name = "Hydra 2+2", .map = "hydra", .map_options = "rank=2 sequential=2", .rate = 0.002},
     {0},
 };
 

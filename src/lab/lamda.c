@@ -10,16 +10,16 @@ static const double grid[] = {1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6
 static const lab_method methods[] = {
     {.name = "zero-shot"},
     {.name = "LoRA r=4", .map = "lora", .map_options = "rank=4 alpha=4", .rate = 0.002},
-    {.name = "LoRA r=8", .map = "lora", .map_options = "rank=8 alpha=8", .rate = 0.002},
-    {.name = "never frozen, r=4", LAMDA(4, 1e9), .rate = 0.001},
-    {.name = "eta .3, r=4", LAMDA(4, 0.3), .rate = 0.004},
-    {.name = "frozen, r=4", LAMDA(4, 0), .rate = 0.0005},
+    {.name = "LoRA r=8", .map = "lora", .map_options = "rank=8 alpha=8", .rate = 0.001},
+    {.name = "never frozen, r=4", LAMDA(4, 1e9), .rate = 0.002},
+    {.name = "eta .3, r=4", LAMDA(4, 0.3), .rate = 0.008},
+    {.name = "frozen, r=4", LAMDA(4, 0), .rate = 0.016},
     {.name = "never frozen, r=8", LAMDA(8, 1e9), .rate = 0.001},
-    {.name = "eta .3, r=8", LAMDA(8, 0.3), .rate = 0.008},
+    {.name = "eta .3, r=8", LAMDA(8, 0.3), .rate = 0.004},
     {.name = "frozen, r=8", LAMDA(8, 0), .rate = 0.008},
     {.name = "never frozen, r=16", LAMDA(16, 1e9), .rate = 0.0005},
     {.name = "eta .3, r=16", LAMDA(16, 0.3), .rate = 0.004},
-    {.name = "frozen, r=16", LAMDA(16, 0), .rate = 0.008},
+    {.name = "frozen, r=16", LAMDA(16, 0), .rate = 0.004},
     {0},
 };
 

@@ -269,6 +269,12 @@ char *lab_tune(crank_context *context, const lab_experiment *experiment, const c
         return NULL;
     }
     if (check_scale(context, experiment, how) != CRANK_OK) return NULL;
+    size_t chosen = 0;
+    for (size_t m = 0; m < methods; m++) chosen += tuned(&experiment->methods[m], only);
+    if (!chosen) {
+        crank_fail(context, CRANK_USAGE, "no method of %s with a rate to search holds `%s`: crank lab run %s lists them", experiment->name, only ? only : "", experiment->name);
+        return NULL;
+    }
     double      *sums = crank_alloc(context, methods * rates, sizeof *sums, "a search of rates");
     lab_trial    trial = {.context = context, .experiment = experiment, .large = how->large};
     crank_status status = sums ? CRANK_OK : CRANK_FAILED;

@@ -10,10 +10,10 @@ static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 0};
 /* s = 1 for all; two layers of rank 16 have 32 gates. */
 static const lab_method methods[] = {
     {.name = "zero-shot"},
-    {.name = "LoRA r=16", .map = "lora", .map_options = "rank=16 alpha=16", .rate = 4e-3},
-    {.name = "SoRA, no threshold", .map = "sora", .map_options = "rank=16 alpha=16 threshold=0", .rate = 2e-3},
-    {.name = "SoRA, 0.3 rate", .map = "sora", .map_options = "rank=16 alpha=16 threshold=0.3", .rate = 8e-3},
-    {.name = "SoRA, 0.6 rate", .map = "sora", .map_options = "rank=16 alpha=16 threshold=0.6", .rate = 2e-3},
+    {.name = "LoRA r=16", .map = "lora", .map_options = "rank=16 alpha=16", .rate = 0.002},
+    {.name = "SoRA, no threshold", .map = "sora", .map_options = "rank=16 alpha=16 threshold=0", .rate = 0.002},
+    {.name = "SoRA, 0.3 rate", .map = "sora", .map_options = "rank=16 alpha=16 threshold=0.3", .rate = 0.004},
+    {.name = "SoRA, 0.6 rate", .map = "sora", .map_options = "rank=16 alpha=16 threshold=0.6", .rate = 0.004},
     {.name = "SoRA, constant 1e-3", .map = "sora", .map_options = "rank=16 alpha=16 prox=soft threshold=1e-3", .rate = 4e-3, .fixed = true},
     {.name = "SoRA, jump 1e-3", .map = "sora", .map_options = "rank=16 alpha=16 prox=jump threshold=1e-3", .rate = 4e-3, .fixed = true},
     {0},

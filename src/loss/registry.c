@@ -6,13 +6,24 @@
 #include "crank/loss.h"
 
 extern const crank_objective objective_token_cross_entropy, objective_classification, objective_regression, objective_pair_logistic;
-extern const crank_list_objective list_objective_pair_logistic;
+extern const crank_objective objective_lambdarank, objective_lambda_loss, objective_lipo_lambda, objective_pair_hinge, objective_listnet, objective_listmle, objective_approx_ndcg, objective_neural_ndcg, objective_point_mse, objective_point_logistic;
+extern const crank_list_objective list_objective_pair_logistic, list_objective_lambdarank, list_objective_lambda_loss, list_objective_lipo_lambda, list_objective_pair_hinge, list_objective_listnet, list_objective_listmle, list_objective_approx_ndcg, list_objective_neural_ndcg, list_objective_point_mse, list_objective_point_logistic;
 
 static const crank_objective *const built_in[] = {
     &objective_token_cross_entropy,
     &objective_classification,
     &objective_regression,
     &objective_pair_logistic,
+    &objective_lambdarank,
+    &objective_lambda_loss,
+    &objective_lipo_lambda,
+    &objective_pair_hinge,
+    &objective_listnet,
+    &objective_listmle,
+    &objective_approx_ndcg,
+    &objective_neural_ndcg,
+    &objective_point_mse,
+    &objective_point_logistic,
 };
 
 enum { BUILT_IN = sizeof built_in / sizeof built_in[0], MAX_ADDED = 256 };
@@ -53,7 +64,20 @@ crank_status crank_register_objective(crank_context *context, const crank_object
     return status;
 }
 
-static const crank_list_objective *const built_in_lists[] = {&list_objective_pair_logistic, NULL};
+static const crank_list_objective *const built_in_lists[] = {
+    &list_objective_pair_logistic,
+    &list_objective_lambdarank,
+    &list_objective_lambda_loss,
+    &list_objective_lipo_lambda,
+    &list_objective_pair_hinge,
+    &list_objective_listnet,
+    &list_objective_listmle,
+    &list_objective_approx_ndcg,
+    &list_objective_neural_ndcg,
+    &list_objective_point_mse,
+    &list_objective_point_logistic,
+    NULL,
+};
 static registry                          list_objectives = REGISTRY("list objective", built_in_lists);
 
 const crank_list_objective *crank_list_objective_find(const char *name) { return registry_find(&list_objectives, name); }

@@ -309,10 +309,8 @@ static void draw_set(const options *opt, const crank_site *site, int64_t number,
 
 static crank_status write_zero(crank_context *context, crank_param *param)
 {
-    void        *zero = crank_alloc(context, 1, crank_view_bytes(&param->view), "moments");
-    crank_status status = zero ? crank_param_write(context, param, zero, param->view.dtype) : CRANK_FAILED;
-    crank_free(zero);
-    return status;
+    crank_fill_attributes attributes = { 0 };
+    return crank_run_once(context, crank_params_device(param->owner), "fill", NULL, 0, &param->view, 1, &attributes);
 }
 
 static crank_status reset_moments(crank_context *context, const state *st)

@@ -182,6 +182,7 @@ static crank_status read_own(crank_context *context, const crank_model *model, c
 
 static crank_status read_config(crank_context *context, const crank_model *model, const char *folder, plan *p)
 {
+    if (!file_is_folder(folder)) return crank_fail(context, CRANK_USAGE, "%s: is no folder: an adapter is one", folder);
     char        *peft = file_join(context, folder, "adapter_config.json"), *own = file_join(context, folder, "crank.json");
     crank_status status = peft && own ? CRANK_OK : CRANK_FAILED;
     if (status == CRANK_OK && file_exists(peft)) status = read_peft(context, model, peft, p);

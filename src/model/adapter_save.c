@@ -486,5 +486,6 @@ crank_status crank_adapter_base(crank_context *context, const char *folder, char
         crank_free(path);
         if (status || found) return status ? crank_last_status(context) : CRANK_OK;
     }
+    if (!file_is_folder(folder)) return crank_fail(context, CRANK_USAGE, "%s: is no folder: an adapter is one", folder);
     return crank_fail(context, CRANK_BAD_DATA, "%s: is no adapter folder: it has neither adapter_config.json nor crank.json", folder);
 }

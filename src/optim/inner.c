@@ -119,10 +119,8 @@ crank_status inner_reset(crank_context *context, const crank_unit *inner)
     size_t              n = (size_t)snprintf(prefix, sizeof prefix, "%s.%s.", inner->name ? inner->name : inner->param->name, inner->optimizer->name);
     for (size_t i = 0; status == CRANK_OK && i < crank_params_count(params); i++) {
         crank_param *param = crank_params_at(params, i);
-        if (param->role != CRANK_ROLE_STATE || n >= sizeof prefix || strncmp(param->name, prefix, n) != 0 || !param->view.data) continue;
-        void *zero = crank_alloc(context, 1, crank_view_bytes(&param->view), "zeroed state");
-        status = zero ? crank_param_write(context, param, zero, param->view.dtype) : CRANK_FAILED;
-        crank_free(zero);
+        if (param->role != CRANK_ROLE_STATE || n >= sizeof prefix || strncmp(param->name, prefix, n) != 0) continue;
+        status = optim_zero(context, param, 0, -1);
     }
     return status;
 }

@@ -180,15 +180,6 @@ static crank_status set_units(crank_context *context, crank_unit *units, int cou
     return CRANK_OK;
 }
 
-static crank_status clear_basis(crank_context *context, crank_param *basis)
-{
-    if (!basis || !basis->view.data) return CRANK_OK;
-    void        *zero = crank_alloc(context, 1, crank_view_bytes(&basis->view), "a basis");
-    crank_status status = zero ? crank_param_write(context, basis, zero, basis->view.dtype) : CRANK_FAILED;
-    crank_free(zero);
-    return status;
-}
-
 /* The state of slots that have changed their layer starts anew. */
 static crank_status empty_slots(crank_context *context, crank_unit *units, int count, const layers_model *model)
 {
@@ -197,8 +188,8 @@ static crank_status empty_slots(crank_context *context, crank_unit *units, int c
         layers_unit *st = units[i].state;
         if (units[i].block < 0 || units[i].block >= model->slots || !model->fresh[units[i].block] || !st->inner.optimizer) continue;
         status = inner_reset(context, &st->inner);
-        if (status == CRANK_OK) status = clear_basis(context, st->space.left);
-        if (status == CRANK_OK) status = clear_basis(context, st->space.right);
+        if (status == CRANK_OK && st->space.left) status = optim_zero(context, st->space.left, 0, -1);
+        if (status == CRANK_OK && st->space.right) status = optim_zero(context, st->space.right, 0, -1);
     }
     return status;
 }

@@ -47,7 +47,7 @@ static crank_status by_scores(crank_context *context, const layers_options *opti
 {
     double largest = 0, sum = 0;
     if (!options->scores)
-        return crank_fail(context, CRANK_USAGE, "optimiser `%s`: sampling: %s reads a weight for each layer: set optim.scores to a file of one number a line, or choose uniform",
+        return crank_fail(context, CRANK_USAGE, "optimiser `%s`: sampling: %s reads a weight for each layer: set optim.scores to a file of one number a line (crank inspect MODEL --outliers TEXT prints them), or choose uniform",
                           optimizer, options->sampling);
     crank_status status = read_scores(context, options->scores, layers, weights);
     for (int l = 0; status == CRANK_OK && l < layers; l++) largest = weights[l] > largest ? weights[l] : largest;

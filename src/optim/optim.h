@@ -18,6 +18,10 @@ static inline crank_param *optim_like(crank_context *context, crank_unit *unit, 
 
 static inline int64_t optim_elements(const crank_unit *unit) { return crank_view_count(&unit->param->view); }
 
+/* Zeroes elements first .. first + count - 1 of a contiguous parameter of any type where it lies; count < 0: all of it. Nothing happens
+ * while there is no memory (planning). */
+crank_status optim_zero(crank_context *context, crank_param *param, int64_t first, int64_t count);
+
 /* A clock [3] named "<owner>.clock", which `period` writes before every step and no checkpoint holds; and its writing: the count of
  * steps, at the run's rate, awake. Nothing is written while there is no memory (planning). */
 crank_param *optim_clock(crank_context *context, crank_params *params, const char *owner);

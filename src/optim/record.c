@@ -6,6 +6,16 @@
 
 #include "optim/optim.h"
 
+crank_status optim_zero(crank_context *context, crank_param *param, int64_t first, int64_t count)
+{
+    int64_t               all = crank_view_count(&param->view), n = count < 0 ? all - first : count;
+    crank_fill_attributes attributes = { 0 };
+    if (!param->view.data || n < 1) return CRANK_OK;
+    crank_view part = crank_view_make((char *)param->view.data + (size_t)first * (crank_dtype_bits(param->view.dtype) / 8), param->view.dtype, 1, &n);
+    param->version++;
+    return crank_run_once(context, crank_params_device(param->owner), "fill", NULL, 0, &part, 1, &attributes);
+}
+
 crank_param *optim_clock(crank_context *context, crank_params *params, const char *owner)
 {
     int64_t      three = 3;

@@ -16,24 +16,11 @@ crank_status slots_make(crank_context *context, slots *pools, const crank_unit *
     return CRANK_OK;
 }
 
-/* A pool is read and written whole: the host sees parameters as whole arrays only. */
-static crank_status clear(crank_context *context, crank_param *pool, int64_t first, int64_t count)
-{
-    size_t       elements = (size_t)crank_view_count(&pool->view);
-    double      *values = crank_alloc(context, elements, sizeof *values, "moments");
-    crank_status status = values ? CRANK_OK : CRANK_FAILED;
-    if (status == CRANK_OK && (size_t)count < elements) status = crank_param_read(context, pool, values, CRANK_F64);
-    for (int64_t i = first; status == CRANK_OK && i < first + count; i++) values[i] = 0;
-    if (status == CRANK_OK) status = crank_param_write(context, pool, values, CRANK_F64);
-    crank_free(values);
-    return status;
-}
-
 crank_status slots_clear(crank_context *context, const slots *pools, int64_t first, int64_t count)
 {
-    if (!pools->m || !pools->m->view.data || count < 1) return CRANK_OK;
-    crank_status status = clear(context, pools->m, first, count);
-    return status == CRANK_OK ? clear(context, pools->v, first, count) : status;
+    if (!pools->m || count < 1) return CRANK_OK;
+    crank_status status = optim_zero(context, pools->m, first, count);
+    return status == CRANK_OK ? optim_zero(context, pools->v, first, count) : status;
 }
 
 static crank_tensor *part(crank_graph *graph, crank_param *pool, int64_t offset, const crank_view *like)

@@ -232,30 +232,39 @@ static crank_status find(crank_context *context, const subspace *space, const ch
 
 /* ---- refresh ---- */
 
-/* |R|^2 / |G|^2 with R the projection by b */
-static crank_status captured_energy(crank_context *context, const subspace *space, const float *gradient, const bases *b, double *energy)
+static double squares_of(const float *x, int64_t n)
 {
-    int64_t m = space->m, n = space->n, r = space->r, rows = space->left ? r : m, cols = space->right ? r : n;
-    double *G = crank_alloc(context, (size_t)(m * n), sizeof *G, "a gradient"), *half = crank_alloc(context, (size_t)(rows * n), sizeof *half, "a projection");
-    double *R = crank_alloc(context, (size_t)(rows * cols), sizeof *R, "a projection"), all = 0, kept = 0;
-    bool    good = G && half && R;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
+    return sum;
+}
+
+static float *narrowed(crank_context *context, const double *x, int64_t n)
+{
+    float *out = crank_alloc(context, (size_t)n, sizeof *out, "a basis");
+    if (out) crank_convert(out, CRANK_F32, x, CRANK_F64, (size_t)n);
+    return out;
+}
+
+/* |R|^2 / |G|^2 with R the projection by b, multiplied in float */
+static crank_status captured_energy(crank_context *context, const subspace *space, const float *G, const bases *b, double *energy)
+{
+    int64_t m = space->m, n = space->n, r = space->r, rows = b->u ? r : m, cols = b->vt ? r : n;
+    float  *u = b->u ? narrowed(context, b->u, m * r) : NULL, *vt = b->vt ? narrowed(context, b->vt, r * n) : NULL;
+    float  *half = b->u ? crank_alloc(context, (size_t)(r * n), sizeof *half, "a projection") : NULL;
+    float  *R = b->vt ? crank_alloc(context, (size_t)(rows * r), sizeof *R, "a projection") : NULL;
+    bool    good = (!b->u || (u && half)) && (!b->vt || (vt && R));
     if (good) {
-        for (int64_t i = 0; i < m * n; i++) G[i] = gradient[i], all += G[i] * G[i];
-        const double *from = G, *result = half;
-        if (space->left) {
-            multiply(context, (product){ .dtype = CRANK_F64, .trans_a = true, .m = r, .n = n, .k = m, .alpha = 1, .a = b->u, .a_row = r, .b = G, .b_row = n,
-                                         .c = half, .c_row = n });
-            from = half;
-        }
-        if (space->right) {
-            multiply(context, (product){ .dtype = CRANK_F64, .trans_b = true, .m = rows, .n = r, .k = n, .alpha = 1, .a = from, .a_row = n, .b = b->vt,
-                                         .b_row = n, .c = R, .c_row = r });
-            result = R;
-        }
-        for (int64_t i = 0; i < rows * cols; i++) kept += result[i] * result[i];
+        if (u)
+            multiply(context, (product){ .dtype = CRANK_F32, .trans_a = true, .m = r, .n = n, .k = m, .alpha = 1, .a = u, .a_row = r, .b = G, .b_row = n, .c = half,
+                                         .c_row = n });
+        if (vt)
+            multiply(context, (product){ .dtype = CRANK_F32, .trans_b = true, .m = rows, .n = r, .k = n, .alpha = 1, .a = u ? half : G, .a_row = n, .b = vt, .b_row = n,
+                                         .c = R, .c_row = r });
+        double all = squares_of(G, m * n), kept = squares_of(vt ? R : half, rows * cols);
         *energy = all > 0 ? fmin(1, kept / all) : 1;
     }
-    crank_free(G), crank_free(half), crank_free(R);
+    crank_free(u), crank_free(vt), crank_free(half), crank_free(R);
     return good ? CRANK_OK : CRANK_FAILED;
 }
 

@@ -211,6 +211,8 @@ static bool boost(booster *b, crank_trees_progress *progress, void *user)
             break;
         }
     }
+    if (!b->trees->count)
+        crank_log(b->context, CRANK_WARNING, "no split is possible: fewer rows than twice tree.min_data_in_leaf (%lld), or labels that are all alike", (long long)b->options->min_data_in_leaf);
     while (b->options->early_stopping_round > 0 && !isnan(b->best) && b->trees->count > b->best_count) tree_free(&b->trees->trees[--b->trees->count]);
     if (b->options->early_stopping_round > 0) b->trees->best = b->best;
     return true;
