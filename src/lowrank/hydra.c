@@ -15,6 +15,7 @@
  * has and W0 has not. */
 #include <string.h>
 
+#include "lowrank/pair.h"
 #include "linear/stack.h"
 #include "lowrank/start.h"
 
@@ -227,16 +228,7 @@ static crank_status as_lora(crank_context *context, crank_site *site, int64_t *r
     crank_status status = a && b && spare ? fill_pair(context, site, a, b, spare) : CRANK_FAILED;
     if (status == CRANK_OK && st->scale) status = crank_param_read(context, st->scale, &s, CRANK_F32);
     crank_free(spare);
-    if (status) {
-        crank_free(a);
-        crank_free(b);
-        return status;
-    }
-    *rank = r;
-    *scale = (double)s;
-    *A = a;
-    *B = b;
-    return CRANK_OK;
+    return pair_give(status, r, (double)s, a, b, rank, scale, A, B);
 }
 
 const crank_map crank_map_hydra = {

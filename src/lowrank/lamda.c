@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lowrank/pair.h"
 #include "lowrank/spectrum.h"
 #include "lowrank/start.h"
 
@@ -285,16 +286,7 @@ static crank_status as_lora(crank_context *context, crank_site *site, int64_t *r
             b[i * r + k] = (float)sum;
         }
     crank_free(P), crank_free(L);
-    if (status) {
-        crank_free(a);
-        crank_free(b);
-        return status;
-    }
-    *rank = r;
-    *scale = st->scale;
-    *A = a;
-    *B = b;
-    return CRANK_OK;
+    return pair_give(status, r, st->scale, a, b, rank, scale, A, B);
 }
 
 const crank_map crank_map_lamda = {

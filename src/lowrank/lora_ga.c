@@ -216,16 +216,7 @@ static crank_status as_lora(crank_context *context, crank_site *site, int64_t *r
             b[i * 2 * r + r + k] = -half[r * out + i * r + k];
         }
     crank_free(half);
-    if (status) {
-        crank_free(a);
-        crank_free(b);
-        return status;
-    }
-    *rank = 2 * r;
-    *scale = st->factors.scale;
-    *A = a;
-    *B = b;
-    return CRANK_OK;
+    return pair_give(status, 2 * r, st->factors.scale, a, b, rank, scale, A, B);
 }
 
 static void release(crank_site *site)

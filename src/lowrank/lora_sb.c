@@ -12,6 +12,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "lowrank/pair.h"
 #include "lowrank/spectrum.h"
 #include "lowrank/start.h"
 
@@ -192,16 +193,7 @@ static crank_status as_lora(crank_context *context, crank_site *site, int64_t *r
             a[k * in + i] = (float)sum;
         }
     crank_free(old), crank_free(R);
-    if (status) {
-        crank_free(a);
-        crank_free(b);
-        return status;
-    }
-    *rank = r;
-    *scale = st->scale;
-    *A = a;
-    *B = b;
-    return CRANK_OK;
+    return pair_give(status, r, st->scale, a, b, rank, scale, A, B);
 }
 
 static void release(crank_site *site)

@@ -142,6 +142,20 @@ crank_tensor *pair_drop(crank_graph *graph, const crank_site *site, const pair_o
     return drops ? crank_dropout(x, options->dropout) : x;
 }
 
+crank_status pair_give(crank_status status, int64_t r, double s, float *a, float *b, int64_t *rank, double *scale, float **A, float **B)
+{
+    if (status != CRANK_OK) {
+        crank_free(a);
+        crank_free(b);
+        return status;
+    }
+    *rank = r;
+    *scale = s;
+    *A = a;
+    *B = b;
+    return CRANK_OK;
+}
+
 crank_status pair_read(crank_context *context, const pair *factors, int64_t *rank, double *scale, float **A, float **B)
 {
     float *a = crank_alloc(context, (size_t)crank_view_count(&factors->A->view), sizeof *a, factors->A->name);
@@ -149,14 +163,5 @@ crank_status pair_read(crank_context *context, const pair *factors, int64_t *ran
     crank_status status = a && b ? CRANK_OK : CRANK_FAILED;
     if (status == CRANK_OK) status = crank_param_read(context, factors->A, a, CRANK_F32);
     if (status == CRANK_OK) status = crank_param_read(context, factors->B, b, CRANK_F32);
-    if (status) {
-        crank_free(a);
-        crank_free(b);
-        return status;
-    }
-    *rank = factors->A->view.dims[0];
-    *scale = factors->scale;
-    *A = a;
-    *B = b;
-    return CRANK_OK;
+    return pair_give(status, factors->A->view.dims[0], factors->scale, a, b, rank, scale, A, B);
 }

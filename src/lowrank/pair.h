@@ -39,6 +39,9 @@ crank_status pair_attach(crank_context *context, crank_site *site, const pair_op
 crank_tensor *pair_delta(crank_graph *graph, const crank_site *site, const pair *factors, crank_tensor *x);
 /* x after the branch's dropout: x itself outside of training, at p = 0 and on an embedding. */
 crank_tensor *pair_drop(crank_graph *graph, const crank_site *site, const pair_options *options, crank_tensor *x);
+/* The end of an as_lora: hands a [r, in] and b [out, r] over, or frees both when `status` is a failure; gives the status back. */
+crank_status pair_give(crank_status status, int64_t r, double s, float *a, float *b, int64_t *rank, double *scale, float **A, float **B);
+
 /* The factors on the host, as crank_map's as_lora gives them: f32 [r, in] and [out, r], crank_free. */
 crank_status pair_read(crank_context *context, const pair *factors, int64_t *rank, double *scale, float **A, float **B);
 

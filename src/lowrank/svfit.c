@@ -12,6 +12,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "lowrank/pair.h"
 #include "lowrank/spectrum.h"
 #include "lowrank/start.h"
 
@@ -157,16 +158,7 @@ static crank_status as_lora(crank_context *context, crank_site *site, int64_t *r
     for (int64_t i = 0; status == CRANK_OK && i < out; i++)
         for (int64_t k = 0; k < r; k++) b[i * r + k] = (float)((double)b[i * r + k] * change(site->options, (double)t[r + k], (double)t[k]));
     crank_free(t);
-    if (status) {
-        crank_free(a);
-        crank_free(b);
-        return status;
-    }
-    *rank = r;
-    *scale = 1;
-    *A = a;
-    *B = b;
-    return CRANK_OK;
+    return pair_give(status, r, 1, a, b, rank, scale, A, B);
 }
 
 const crank_map crank_map_svfit = {
