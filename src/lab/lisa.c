@@ -7,14 +7,14 @@ static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 0}
 
 #define LISA(more) .optimizer = "lisa", .optimizer_options = "interval=20 " more
 static const lab_method methods[] = {
-    {.name = "full Adam", .rate = 4e-3},
-    {.name = "LISA 2 of 4", LISA("layers=2"), .rate = 4e-3},
-    {.name = "LISA 1 of 4", LISA("layers=1"), .rate = 4e-3},
+    {.name = "full Adam", .rate = 0.004},
+    {.name = "LISA 2 of 4", LISA("layers=2"), .rate = 0.004},
+    {.name = "LISA 1 of 4", LISA("layers=1"), .rate = 0.004},
     {.name = "LISA 1 of 4 at 1e-3", LISA("layers=1"), .rate = 1e-3, .fixed = true},
     {.name = "LISA 1 of 4 at 1e-3, state kept", LISA("layers=1 state=keep"), .rate = 1e-3, .fixed = true},
-    {.name = "BAdam", .optimizer = "badam", .optimizer_options = "interval=20 embeddings=true", .rate = 4e-3},
-    {.name = "LoRA r=8", .map = "lora", .map_options = "rank=8 alpha=16", .rate = 8e-3},
-    {.name = "embedding and head", LISA("layers=0"), .rate = 1.6e-2},
+    {.name = "BAdam", .optimizer = "badam", .optimizer_options = "interval=20 embeddings=true", .rate = 0.004},
+    {.name = "LoRA r=8", .map = "lora", .map_options = "rank=8 alpha=16", .rate = 0.008},
+    {.name = "embedding and head", LISA("layers=0"), .rate = 0.032},
     {0},
 };
 
