@@ -1,5 +1,7 @@
 /* help.c - crank help [NAME]: verbs, methods, optimisers, objectives and recipe sections, all from their option tables. */
 #include "cli/help.h"
+#include "crank/tree.h"
+#include "data/letor.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -164,6 +166,11 @@ static crank_status run(cli_call *cli)
     const cli_verb *verb = cli_find(name);
     bool            found = verb != NULL;
     crank_status    status = verb ? print_text(cli_verb_help(cli->context, verb)) : CRANK_OK;
+    if (verb && !strcmp(name, "rank")) { /* its words are keys of these tables */
+        puts("\ntree.KEY=VALUE:");
+        status = print_table(cli, crank_trees_options());
+        if (status == CRANK_OK) puts("\ndata.KEY=VALUE:"), status = print_table(cli, letor_option_table);
+    }
     for (const help_section *section = help_sections; section->name && status == CRANK_OK; section++) {
         if (strcmp(section->name, name)) continue;
         printf("section %s: %s\n", name, section->summary);
