@@ -19,6 +19,7 @@ p.add_argument("--steps", type=int, default=10)
 p.add_argument("--precisions", default="f32,bf16")
 p.add_argument("--modes", default="eager,compile", help="of PyTorch; the best counts")
 p.add_argument("--no-peer", action="store_true")
+p.add_argument("--profile", action="store_true", help="print crank's roofline table of each row")
 a = p.parse_args()
 here = os.path.dirname(os.path.abspath(__file__))
 tokenizers = os.path.join(here, "..", "tests", "golden", "tokenizers")
@@ -56,7 +57,7 @@ def crank(row, precision):
     json.dump(MINILM if row == "minilm" else llama(row), open(config, "w"))
     out = os.path.join(work, "out")
     common = [a.crank, "train", f"model.config={config}", "model.device=cpu", f"model.compute={precision}", "lowrank.rank=8", "lowrank.alpha=16", f"train.steps={a.steps}",
-              "train.lr=1e-4", f"train.threads={a.threads}", f"output.path={out}", "train.resume=false", "output.report=false", "--json", "-q"]
+              "train.lr=1e-4", f"train.threads={a.threads}", f"output.path={out}", "train.resume=false", "output.report=false", "--json", "-q", *(["--profile"] if a.profile else [])]
     if row == "minilm":
         common += [f"data.tokenizer={tokenizers}/bert.json", f"data.train={work}/rows.tsv", "data.text_field=sentence", "data.context=64",
                    "data.overflow=right", "train.batch=32", "loss.objective=classification", "model.labels=2"]
@@ -68,6 +69,8 @@ def crank(row, precision):
     if code:
         raise SystemExit(f"crank failed on {row} {precision}: {err}")
     result = json.loads(text)
+    if a.profile:
+        print(result["profile"], flush=True)
     tokens = result["tokens"] / result["steps"]
     return tokens / result["median_step_seconds"], int(re.search(r"PEAK (\d+)", err).group(1)) / 1024
 
