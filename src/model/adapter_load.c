@@ -321,6 +321,23 @@ static bool is_frozen_table(crank_context *context, const crank_attachment *atta
     return false;
 }
 
+/* PEFT may repeat beside each linear what all of them share (base_model.NAME): the copies must be the same. */
+static bool is_shared_copy(const source *from, const char *name, const crank_view *view, problems *list)
+{
+    const char *last = strrchr(name, '.');
+    if (!last || strncmp(name, PEFT_PREFIX, strlen(PEFT_PREFIX)) != 0) return false;
+    for (size_t i = 0; i < crank_safetensors_count(from->file); i++) {
+        const char *key = crank_safetensors_name(from->file, i);
+        if (!from->taken[i] || strncmp(key, "base_model.", 11) != 0 || strcmp(key + 10, last) != 0) continue;
+        crank_view shared = crank_safetensors_view(from->file, i);
+        bool       same = shared.dtype == view->dtype && crank_view_bytes(&shared) == crank_view_bytes(view);
+        if (!same || memcmp(shared.data, view->data, crank_view_bytes(view)) != 0)
+            problem(list, "changed", name, ": other values than the tensor that all linears share");
+        return true;
+    }
+    return false;
+}
+
 /* Compares the attachment's tensors with the file's, and then, when `write` and all fits, gives them their values. */
 static crank_status fill(crank_context *context, crank_model *model, crank_attachment *attachment, bool peft,
                          const crank_safetensors *file, const char *path, bool write)
@@ -347,7 +364,8 @@ static crank_status fill(crank_context *context, crank_model *model, crank_attac
     for (size_t i = 0; status == CRANK_OK && i < in_file; i++) {
         const char *name = crank_safetensors_name(file, i);
         crank_view  view = crank_safetensors_view(file, i);
-        if (!from.taken[i] && !is_frozen_table(context, attachment, name, &view, &found)) problem(&found, "unexpected", name, "");
+        if (from.taken[i] || (peft && is_shared_copy(&from, name, &view, &found))) continue;
+        if (!is_frozen_table(context, attachment, name, &view, &found)) problem(&found, "unexpected", name, "");
     }
     if (status == CRANK_OK && found.count)
         status = crank_fail(context, CRANK_BAD_DATA, "%s: the adapter does not fit the model; %d tensor%s:%s%s", path, found.count,

@@ -173,22 +173,32 @@ static bool any_transposed(const crank_attachment *attachment)
     return false;
 }
 
-/* Keys that every PEFT config has, and the defaults of a LoRA config. */
+static bool is_lora_type(const saving *s) { return s->lora || strcmp(s->attachment->map->peft_type, "LORA") == 0; }
+
+/* What only configs of the type LORA have. */
+static void add_lora_keys(const saving *s, json_t *config)
+{
+    static const char *const absent[] = { "exclude_modules", "layer_replication", "megatron_config" };
+    const crank_attachment  *a = s->attachment;
+    json_object_set_new(config, "rank_pattern", s->lora ? json_incref(s->ranks) : pattern(a->where.rank_pattern));
+    json_object_set_new(config, "alpha_pattern", s->lora ? json_incref(s->alphas) : pattern(a->where.alpha_pattern));
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) json_object_set_new(config, absent[i], json_null());
+    json_object_set_new(config, "megatron_core", json_string("megatron.core"));
+    json_object_set_new(config, "loftq_config", json_object());
+}
+
+/* Keys that every PEFT config has. */
 static json_t *common_config(const saving *s)
 {
     const crank_attachment *a = s->attachment;
     json_t                 *config = json_pack(
-        "{s:n, s:o, s:s, s:o, s:o, s:b, s:b, s:o, s:o, s:n, s:s}", "auto_mapping", "base_model_name_or_path",
+        "{s:n, s:o, s:s, s:o, s:b, s:o, s:n, s:s, s:n, s:n}", "auto_mapping", "base_model_name_or_path",
         s->base ? json_string(s->base) : json_null(), "peft_type", s->lora ? "LORA" : a->map->peft_type, "target_modules", targets(s),
-        "exclude_modules", json_null(), "inference_mode", 1, "fan_in_fan_out", any_transposed(a), "modules_to_save", modules(s),
-        "rank_pattern", s->lora ? json_incref(s->ranks) : pattern(a->where.rank_pattern), "revision", "task_type",
-        task_type(s->model));
+        "inference_mode", 1, "modules_to_save", modules(s), "revision", "task_type", task_type(s->model), "layers_to_transform", "layers_pattern");
     if (!config) return NULL;
-    json_object_set_new(config, "alpha_pattern", s->lora ? json_incref(s->alphas) : pattern(a->where.alpha_pattern));
-    static const char *const absent[] = { "layers_to_transform", "layers_pattern", "layer_replication", "megatron_config" };
-    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) json_object_set_new(config, absent[i], json_null());
-    json_object_set_new(config, "megatron_core", json_string("megatron.core"));
-    json_object_set_new(config, "loftq_config", json_object());
+    bool transposed = any_transposed(a);
+    if (transposed || is_lora_type(s)) json_object_set_new(config, "fan_in_fan_out", json_boolean(transposed));
+    if (is_lora_type(s)) add_lora_keys(s, config);
     return config;
 }
 
@@ -450,6 +460,8 @@ crank_status crank_adapter_save(crank_context *context, crank_model *model, cran
     /* A method of PEFT's type without names of its own there leaves plain pairs. */
     bool   pairs = map->peft_type && !map->peft_name && map->as_lora;
     bool   holds = map->peft_type && (!map->peft_holds || map->peft_holds(&attachment->sites[0]));
+    /* Only configs of the type LORA have patterns. */
+    if (holds && strcmp(map->peft_type, "LORA") != 0) holds = !attachment->where.rank_pattern && !attachment->where.alpha_pattern;
     saving s = { .model = model, .attachment = attachment, .base = base, .peft = holds, .lora = pairs };
     return save(context, &s, folder);
 }

@@ -7,7 +7,8 @@ Each folder NAME holds adapter_config.json and adapter_model.safetensors as save
     merged: the same after merge_and_unload,
 with the base model's folder name in its metadata ("base").
 
-With --check FOLDER...: loads adapters that crank wrote (FOLDER/<name>) back into PEFT and compares with the golden outputs.
+With --check FOLDER...: loads adapters that crank wrote (FOLDER/<name>, BUILD/tests/adapters after the test model.adapter) back into PEFT
+and compares with the golden outputs, and those that crank made (FOLDER/made_<method>) with crank's own logits beside them.
 """
 
 import os
@@ -17,6 +18,7 @@ import sys
 import peft
 import torch
 import transformers as tf
+from peft.tuners.lora import preprocess_loraga
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -24,7 +26,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 MODELS = os.path.join(HERE, "..", "golden", "models")
 OUT = os.path.join(HERE, "..", "golden", "adapters")
 
-# name: (base folder, class, LoraConfig arguments, dtype of the adapter's tensors)
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+# name: (base folder, class, LoraConfig arguments or a config, dtype of the adapter's tensors)
 ADAPTERS = {
     "llama_lora": ("llama", tf.AutoModelForCausalLM, dict(
         r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], lora_dropout=0.1, task_type="CAUSAL_LM",
@@ -50,6 +54,19 @@ ADAPTERS = {
         r=4, lora_alpha=8, target_modules=["query", "value"], task_type="SEQ_CLS"), torch.float32),
     "roberta_classify": ("roberta_classify", tf.AutoModelForSequenceClassification, dict(
         r=4, lora_alpha=8, target_modules=["query", "intermediate.dense"], modules_to_save=["classifier"]), torch.float32),
+    # r does not divide the inputs of RandLoRA and MiSS: the last block is partly used
+    "llama_randlora": ("llama", tf.AutoModelForCausalLM, peft.RandLoraConfig(
+        r=5, randlora_alpha=5, target_modules=["q_proj", "up_proj", "down_proj"], projection_prng_key=3), torch.float32),
+    "llama_miss": ("llama", tf.AutoModelForCausalLM, peft.MissConfig(r=5, target_modules=["q_proj", "up_proj", "down_proj"]), torch.float32),
+    "llama_miss_mini": ("llama", tf.AutoModelForCausalLM, peft.MissConfig(
+        r=6, mini_r=8, init_weights="mini", target_modules=["q_proj", "up_proj", "down_proj"]), torch.float32),
+    "llama_bat": ("llama", tf.AutoModelForCausalLM, peft.MissConfig(
+        r=8, init_weights="bat", target_modules=["q_proj", "up_proj", "down_proj"]), torch.float32),
+    "llama_eva": ("llama", tf.AutoModelForCausalLM, dict(
+        r=4, lora_alpha=8, target_modules=ALL, init_lora_weights="eva", eva_config=peft.EvaConfig(rho=2.0, tau=0.5)), torch.float32),
+    # changes the base weight: saved as a plain pair of twice the rank, which belongs to the model as it was
+    "llama_lora_ga": ("llama", tf.AutoModelForCausalLM, dict(
+        r=4, lora_alpha=8, target_modules=ALL, init_lora_weights="lora_ga", lora_ga_config=peft.LoraGAConfig()), torch.float32),
 }
 
 
@@ -70,10 +87,43 @@ def outputs(model, folder):
     return ("outputs", torch.stack(rows)) if "outputs" in data else ("logits", torch.cat(rows))
 
 
+def random_rows(count, seed):
+    """Batches of 12 rows of 12 tokens, where each token follows from the one before it, with some noise."""
+    generator = torch.Generator().manual_seed(seed)
+    def row():
+        ids = [int(torch.randint(0, 96, (1,), generator=generator))]
+        for _ in range(11):
+            ids.append((ids[-1] * 3 + 1 + (int(torch.randint(0, 4, (1,), generator=generator)) == 0)) % 96)
+        return ids
+    return [torch.tensor([row() for _ in range(12)]) for _ in range(count)]
+
+
+def wrap(base, config):
+    """The adapted model; starts that look at data see eight random batches."""
+    batches = random_rows(8, 2)
+    init = getattr(config, "init_lora_weights", None)
+    if init == "lora_ga":
+        def step():
+            for ids in batches:
+                base(input_ids=ids, labels=ids).loss.backward()
+        preprocess_loraga(base, config, step)
+    model = peft.get_peft_model(base, config)
+    if init == "eva":
+        peft.initialize_lora_eva_weights(model, [{"input_ids": b, "attention_mask": torch.ones_like(b), "labels": b} for b in batches],
+                                         show_progress_bar=False)
+    return model
+
+
 def make(name):
     folder, _, options, dtype = ADAPTERS[name]
     generator = torch.Generator().manual_seed(sum(name.encode()) * 7919)
-    model = peft.get_peft_model(base_model(name), peft.LoraConfig(**options))
+    torch.manual_seed(0)
+    config = peft.LoraConfig(**options) if isinstance(options, dict) else options
+    model = wrap(base_model(name), config)
+    changes_base = getattr(config, "init_lora_weights", None) == "lora_ga"
+    before = os.path.join(OUT, name + "_start")
+    if changes_base:
+        model.save_pretrained(before)
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if not parameter.requires_grad:
@@ -81,7 +131,9 @@ def make(name):
             noise = torch.randn(parameter.shape, generator=generator)
             if "magnitude" in key:
                 noise = parameter * (1 + 0.1 * noise)
-            elif "lora_" in key:
+            elif changes_base:
+                noise = parameter + 0.1 * noise
+            elif "lora_" in key and not (name == "llama_eva" and "lora_A" in key):
                 noise = noise * 0.3
             else:
                 noise = parameter + 0.3 * noise
@@ -89,7 +141,11 @@ def make(name):
     model.eval()
     target = os.path.join(OUT, name)
     shutil.rmtree(target, ignore_errors=True)
-    model.save_pretrained(target)
+    if changes_base:
+        model.save_pretrained(target, path_initial_model_for_weight_conversion=before)
+        shutil.rmtree(before)
+    else:
+        model.save_pretrained(target, save_embedding_layers="auto" if "embedding" in name else False)
     os.remove(os.path.join(target, "README.md"))
     config = os.path.join(target, "adapter_config.json")
     with open(config) as file:
@@ -125,11 +181,26 @@ def check(root):
               f"keys only in PEFT's {sorted(set(theirs) - set(ours))}, format {format_key}")
 
 
+def check_made(root):
+    """What crank made gives crank's logits in PEFT."""
+    for name in sorted(os.listdir(root)):
+        target = os.path.join(root, name)
+        if not name.startswith("made_"):
+            continue
+        model = tf.AutoModelForCausalLM.from_pretrained(os.path.join(MODELS, "llama"), dtype=torch.float32, attn_implementation="eager").eval()
+        base = outputs(model, "llama")[1]
+        result = peft.PeftModel.from_pretrained(model, target).eval()
+        _, adapted = outputs(result, "llama")
+        ours = torch.from_file(os.path.join(target, "logits.f32"), size=adapted.numel()).reshape(adapted.shape)
+        print(f"{name}: error {((adapted - ours).norm() / ours.norm()).item():.2e}, moved {((base - ours).norm() / ours.norm()).item():.2e}")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["--check"]:
         for folder in sys.argv[2:]:
             check(folder)
+            check_made(folder)
     else:
         for adapter in sys.argv[1:] or ADAPTERS:
             make(adapter)
