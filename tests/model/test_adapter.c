@@ -1,10 +1,7 @@
 /* Adapter folders: what PEFT wrote gives PEFT's outputs, what crank writes has PEFT's names and reads back bit for bit, and what
  * does not fit is refused with a table. */
-#include <sys/stat.h>
-
 #include "base/file.h"
-#include "crank/adapter.h"
-#include "model/golden_model.h"
+#include "model/adapter_fixture.h"
 
 static const char *const adapters[] = {
     "llama_lora", "llama_regex", "llama_layers", "llama_dora", "llama_embedding", "llama_embedding_dora",
@@ -12,75 +9,6 @@ static const char *const adapters[] = {
     "llama_randlora", "llama_miss", "llama_miss_mini", "llama_bat", "llama_eva", "llama_lora_ga",
 };
 enum { ADAPTERS = sizeof adapters / sizeof *adapters };
-
-static const char *adapter_folder(const char *name)
-{
-    static char part[256];
-    snprintf(part, sizeof part, "adapters/%s", name);
-    return golden(part);
-}
-
-/* The base model of a golden adapter, and the adapter's golden file. */
-typedef struct fixture {
-    golden_model       base;
-    crank_safetensors *file;
-    const char        *what; /* "logits" or "outputs" */
-} fixture;
-
-static fixture fixture_open(const char *name, crank_dtype type)
-{
-    char           path[4200];
-    fixture        f;
-    crank_context *context = crank_context_new();
-    snprintf(path, sizeof path, "%s/golden.safetensors", adapter_folder(name));
-    crank_safetensors *file = crank_safetensors_open(context, path);
-    if (!file) fail_msg("%s", crank_message(context));
-    f.base = golden_load(crank_safetensors_metadata(file, "base"), NULL, (crank_model_options){ .compute = type, .weights = type });
-    crank_safetensors_close(file);
-    crank_context_free(context);
-    f.file = crank_safetensors_open(f.base.context, path);
-    crank_view view;
-    f.what = crank_safetensors_find(f.file, "logits", &view) ? "logits" : "outputs";
-    return f;
-}
-
-static void fixture_close(fixture *f)
-{
-    crank_safetensors_close(f->file);
-    golden_close(&f->base);
-}
-
-/* Logits or classifier outputs of the model as it is now; free. */
-static float *run(fixture *f, size_t *count)
-{
-    golden_model *g = &f->base;
-    crank_graph  *graph = crank_graph_new(g->context, g->device);
-    crank_graph_set_training(graph, false);
-    crank_graph_set_compute(graph, crank_model_options_of(g->model)->compute);
-    crank_model_inputs inputs = { .ids = golden_input(g, graph, "ids"),
-                                  .positions = golden_input(g, graph, "positions"),
-                                  .segments = golden_input(g, graph, "segments"),
-                                  .types = golden_input(g, graph, "types") };
-    crank_tensor *y = crank_model_features(graph, g->model, &inputs);
-    y = f->what[0] == 'l' ? crank_model_logits(graph, g->model, y) : crank_model_classify(graph, g->model, y, inputs.segments);
-    crank_keep(y);
-    assert_ok(g->context, crank_plan(graph, NULL, NULL));
-    golden_write(g, inputs.ids);
-    golden_write(g, inputs.positions);
-    golden_write(g, inputs.segments);
-    golden_write(g, inputs.types);
-    assert_ok(g->context, crank_run(graph));
-    float *values = read_floats(g->context, y, count);
-    crank_graph_free(graph);
-    return values;
-}
-
-static crank_attachment *load(fixture *f, const char *folder)
-{
-    crank_attachment *attachment = crank_adapter_load(f->base.context, f->base.model, folder, "default");
-    if (!attachment) fail_msg("%s", crank_message(f->base.context));
-    return attachment;
-}
 
 static double error_to(fixture *f, const float *values, size_t count, const char *tensor)
 {
@@ -113,16 +41,6 @@ static void adapters_of_peft_give_its_outputs(void **state)
         free(base), free(adapted), free(merged), free(again);
         fixture_close(&f);
     }
-}
-
-/* A place for folders that crank writes: tests/oracle/peft_adapters.py --check reads them back in PEFT. */
-static const char *written(const char *name)
-{
-    static char path[4200];
-    snprintf(path, sizeof path, "%s/tests/adapters", CRANK_BINARY_DIR);
-    mkdir(path, 0777);
-    snprintf(path, sizeof path, "%s/tests/adapters/%s", CRANK_BINARY_DIR, name);
-    return path;
 }
 
 static void written_adapters_have_the_names_of_peft_and_read_back_bit_for_bit(void **state)
@@ -286,111 +204,6 @@ static void a_method_of_bounded_rank_is_written_as_plain_lora(void **state)
     assert_non_null(dora);
     assert_int_equal(crank_adapter_save_lora(f.base.context, f.base.model, dora, written("never"), NULL), CRANK_USAGE);
     assert_non_null(strstr(crank_message(f.base.context), "no bounded rank"));
-    fixture_close(&f);
-}
-
-/* ---- what crank makes, for PEFT ---- */
-
-/* Methods with a place in PEFT's files, from crank's own starts, every trained parameter moved: folders with logits of their own, which
- * tests/oracle/peft_adapters.py --check compares with PEFT's. */
-static const struct made {
-    const char *folder, *method, *settings, *patterns;
-} made[] = {
-    { "made_lora", "lora", "rank=4 alpha=6 rslora=true", "down_proj=2" },
-    { "made_dora", "dora", "rank=3 alpha=6", NULL },
-    { "made_randlora", "randlora", "rank=5 alpha=5 basis=ternary", NULL },
-    { "made_miss", "miss", "rank=5", NULL },
-    { "made_miss_mini", "miss", "rank=6 mini=8", NULL },
-    { "made_bat", "bone", "rank=8", NULL },
-    { "made_eva", "eva", "rank=4 alpha=6 rho=2", "down_proj=2" },
-    { "made_lora_pro", "lora-pro", "rank=4 alpha=6", NULL },
-};
-
-static void *options_of(crank_context *context, const crank_map *map, const char *settings)
-{
-    void *options = crank_options_new(context, map->options, map->options_size);
-    char  text[256];
-    snprintf(text, sizeof text, "%s", settings);
-    for (char *rest = text, *item; (item = strtok_r(rest, " ", &rest));) {
-        char *mark = strchr(item, '=');
-        *mark = 0;
-        assert_ok(context, crank_options_set(context, map->options, options, item, mark + 1, "test"));
-    }
-    return options;
-}
-
-static void move_parameters(fixture *f)
-{
-    crank_params *params = crank_model_params(f->base.model);
-    for (size_t i = 0; i < crank_params_count(params); i++) {
-        crank_param *param = crank_params_at(params, i);
-        float       *values = param->view.data;
-        if (param->role != CRANK_ROLE_METHOD || !param->trainable) continue;
-        crank_stream stream = crank_stream_make(1, CRANK_RANDOM_TEST, crank_hash_name(param->name));
-        for (int64_t k = 0; k < crank_view_count(&param->view); k++) {
-            float noise;
-            crank_fill_normal(stream, (uint64_t)k, 0, 0.2f, &noise, 1);
-            values[k] += noise;
-        }
-    }
-}
-
-static void methods_write_folders_that_peft_can_read(void **state)
-{
-    (void)state;
-    for (size_t m = 0; m < sizeof made / sizeof *made; m++) {
-        fixture           f = fixture_open("llama_lora", CRANK_F32);
-        crank_context    *context = f.base.context;
-        const crank_map  *map = crank_map_find(made[m].method);
-        void             *options = options_of(context, map, made[m].settings);
-        crank_attachment *attachment = crank_attachment_new(context, crank_model_linears(f.base.model), map, options,
-            &(crank_attach_options){ .targets = "q_proj\nup_proj\ndown_proj", .rank_pattern = made[m].patterns });
-        if (!attachment || crank_attachment_finish(context, attachment)) fail_msg("%s: %s", made[m].folder, crank_message(context));
-        crank_options_free(options);
-        move_parameters(&f);
-        size_t count;
-        float *first = run(&f, &count);
-        if (crank_adapter_save(context, f.base.model, attachment, written(made[m].folder), "some/base")) fail_msg("%s", crank_message(context));
-        char path[4300];
-        snprintf(path, sizeof path, "%s/logits.f32", written(made[m].folder));
-        FILE *file = fopen(path, "wb");
-        assert_int_equal(fwrite(first, sizeof *first, count, file), count);
-        fclose(file);
-        fixture_close(&f);
-        f = fixture_open("llama_lora", CRANK_F32);
-        load(&f, written(made[m].folder));
-        float *second = run(&f, &count);
-        double error = relative_error(second, first, count);
-        if (!(error < 1e-6)) fail_msg("%s: relative error %g", made[m].folder, error);
-        free(first), free(second);
-        fixture_close(&f);
-    }
-}
-
-static void ranks_that_peft_has_no_key_for_are_written_in_cranks_own_layout(void **state)
-{
-    (void)state;
-    fixture           f = fixture_open("llama_lora", CRANK_F32);
-    crank_context    *context = f.base.context;
-    void             *options = options_of(context, crank_map_find("miss"), "rank=4");
-    crank_attachment *attachment = crank_attachment_new(context, crank_model_linears(f.base.model), crank_map_find("miss"), options,
-        &(crank_attach_options){ .targets = "q_proj\nup_proj", .rank_pattern = "up_proj=2" });
-    assert_non_null(attachment);
-    assert_ok(context, crank_attachment_finish(context, attachment));
-    crank_options_free(options);
-    move_parameters(&f);
-    size_t count;
-    float *first = run(&f, &count);
-    assert_ok(context, crank_adapter_save(context, f.base.model, attachment, written("ranked_miss"), NULL));
-    fixture_close(&f);
-    char path[4300];
-    snprintf(path, sizeof path, "%s/adapter_config.json", written("ranked_miss"));
-    assert_int_not_equal(access(path, R_OK), 0);
-    f = fixture_open("llama_lora", CRANK_F32);
-    load(&f, written("ranked_miss"));
-    float *second = run(&f, &count);
-    assert_memory_equal(first, second, count * sizeof *first);
-    free(first), free(second);
     fixture_close(&f);
 }
 
@@ -606,8 +419,6 @@ int main(void)
         cmocka_unit_test(a_head_that_was_trained_beside_the_adapter_is_saved_with_it),
         cmocka_unit_test(a_folder_tells_of_its_head_before_a_model_is_loaded),
         cmocka_unit_test(a_method_of_bounded_rank_is_written_as_plain_lora),
-        cmocka_unit_test(methods_write_folders_that_peft_can_read),
-        cmocka_unit_test(ranks_that_peft_has_no_key_for_are_written_in_cranks_own_layout),
         cmocka_unit_test(a_method_of_its_own_goes_through_crank_json),
         cmocka_unit_test(what_does_not_fit_is_refused_with_a_table),
         cmocka_unit_test(mutated_folders_load_or_are_refused),

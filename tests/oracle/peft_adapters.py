@@ -7,7 +7,7 @@ Each folder NAME holds adapter_config.json and adapter_model.safetensors as save
     merged: the same after merge_and_unload,
 with the base model's folder name in its metadata ("base").
 
-With --check FOLDER...: loads adapters that crank wrote (FOLDER/<name>, BUILD/tests/adapters after the test model.adapter) back into PEFT
+With --check FOLDER...: loads adapters that crank wrote (FOLDER/<name>, BUILD/tests/adapters after the tests model.adapter and model.adapter_made) back into PEFT
 and compares with the golden outputs, and those that crank made (FOLDER/made_<method>) with crank's own logits beside them.
 """
 
