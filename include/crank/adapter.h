@@ -22,6 +22,18 @@ CRANK_API crank_status crank_adapter_save(crank_context *context, crank_model *m
 CRANK_API crank_status crank_adapter_save_lora(crank_context *context, crank_model *model, crank_attachment *attachment,
                                                const char *folder, const char *base);
 
+/* As plain LoRA of a lower rank. */
+typedef struct crank_cut {
+    int64_t     rank;     /* 0: only linears that `patterns` hit are cut */
+    const char *patterns; /* "regex=rank" lines: the first that hits a linear's path stands before `rank`; may be NULL */
+    bool        svd;      /* by singular values of the product (the nearest change of that rank); else the first ranks of a method that
+                             orders them as it trains (dylora) */
+    double      lost;     /* told: the largest |change - cut| / |change| of a linear, with svd */
+} crank_cut;
+/* CRANK_USAGE: a rank that was not trained, or above every linear's; a method without order or without bounded rank. */
+CRANK_API crank_status crank_adapter_save_cut(crank_context *context, crank_model *model, crank_attachment *attachment,
+                                              const char *folder, const char *base, crank_cut *cut);
+
 /* In crank's own layout (crank.json), whatever the method. */
 CRANK_API crank_status crank_adapter_save_own(crank_context *context, crank_model *model, crank_attachment *attachment,
                                               const char *folder, const char *base);

@@ -196,6 +196,15 @@ CRANK_API const crank_attach_options *crank_attachment_where(const crank_attachm
 CRANK_API crank_site *crank_attachment_sites(crank_attachment *attachment, int *count);
 /* Run-time switches: off (the model below, bit for bit) and scale; graphs recorded afterwards see them. */
 CRANK_API void crank_attachment_set(crank_attachment *attachment, bool on, double scale);
+/* Switches and mixes adapters without loading the base again: the named ones act, all others are off.
+ *     W' = W + sum_k weight_k (f_k(W) - W)
+ * Each change is that of the base weight, so the order does not matter. One adapter of weight 1 is the adapter alone, none is the base,
+ * bit for bit. CRANK_USAGE: an unknown name, one named twice, a merged adapter, or one that also brings trained weights of the
+ * model itself (a head, biases) and would not act whole. Graphs recorded afterwards see it. */
+CRANK_API crank_status crank_linears_mix(crank_context *context, crank_linears *linears, const char *const *names, const double *weights,
+                                         size_t count);
+/* The attachment of this name, or NULL. */
+CRANK_API crank_attachment *crank_linears_adapter(const crank_linears *linears, const char *name);
 
 /* While bare, graphs are recorded as if no method stood on the model: the reference policy of preference objectives. */
 CRANK_API void crank_linears_bare(crank_linears *linears, bool bare);

@@ -1,38 +1,56 @@
-/* adapter.c - crank adapter: merge adds an adapter's change to the weights of its base model; convert writes it in another layout. */
+/* adapter.c - crank adapter: merge adds the changes of adapters to the weights of their base model; convert writes an adapter in another
+ * layout; truncate cuts it to a lower rank. */
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "cli/load.h"
 #include "data/hub.h"
 
 typedef struct options {
     const char *dtype, *to, *out, *model;
-    bool        unsafe;
+    const char *rank_pattern;
+    int64_t     rank;
+    bool        unsafe, svd;
 } options;
 
 static const crank_option option_table[] = {
     CRANK_CHOICE(options, dtype, "auto", "auto|f32|bf16|f16", "type of the written weights; auto: f32"),
     CRANK_BOOL(options, unsafe, false, "write even when a merged weight is not finite"),
     CRANK_CHOICE(options, to, "peft", "lora|peft|own", "convert: plain LoRA pairs, the layout of PEFT where it knows the method, or crank's own"),
-    CRANK_STRING(options, out, NULL, "convert: folder to write"),
-    CRANK_STRING(options, model, NULL, "convert: base model, where the adapter does not name it or it lies elsewhere"),
+    CRANK_INT(options, rank, 0, 0, 65536, "truncate: rank to keep"),
+    CRANK_MAP(options, rank_pattern, NULL, "truncate: regex=rank for linears that keep another rank"),
+    CRANK_BOOL(options, svd, false, "truncate: by the singular values of each linear's product, for methods that do not order their ranks"),
+    CRANK_STRING(options, out, NULL, "convert, truncate: folder to write"),
+    CRANK_STRING(options, model, NULL, "convert, truncate: base model, where the adapter does not name it or it lies elsewhere"),
     CRANK_END
 };
+
+/* Words first .. last - 1 as lines; crank_free. */
+static char *join_words(cli_call *cli, int first, int last)
+{
+    text_buffer text = {0};
+    for (int i = first; i < last; i++) text_printf(&text, "%s%s", i > first ? "\n" : "", cli->words[i]);
+    return text_take(cli->context, &text, "names of adapters");
+}
 
 static crank_status merge(cli_call *cli)
 {
     const options *o = cli->options;
     crank_dtype    dtype = CRANK_F32;
     loaded         l;
-    if (cli->word_count != 4) return crank_fail(cli->context, CRANK_USAGE, "usage: crank adapter merge MODEL ADAPTER OUT");
+    if (cli->word_count < 4) return crank_fail(cli->context, CRANK_USAGE, "usage: crank adapter merge MODEL ADAPTER[:WEIGHT] ... OUT");
     if (strcmp(o->dtype, "auto")) crank_dtype_parse(o->dtype, &dtype);
-    crank_status status = load_model(cli, cli->words[1], cli->words[2], "f32", true, &l);
+    const char  *out = cli->words[cli->word_count - 1];
+    char        *adapters = join_words(cli, 2, cli->word_count - 1);
+    crank_status status = adapters ? load_model(cli, cli->words[1], adapters, "f32", true, &l) : CRANK_FAILED;
+    crank_free(adapters);
     if (status != CRANK_OK) return status;
     status = crank_linears_merge(cli->context, crank_model_linears(l.model), !o->unsafe, false);
-    if (status == CRANK_OK) status = crank_model_save(cli->context, l.model, cli->words[3], dtype);
-    if (status == CRANK_OK) status = crank_tokenizer_save(cli->context, l.tokenizer, cli->words[3]);
-    if (status == CRANK_OK && cli->common.json) printf("{\"result\": \"%s\"}\n", cli->words[3]);
-    else if (status == CRANK_OK) printf("merged model: %s (%s)\n", cli->words[3], crank_dtype_name(dtype));
+    if (status == CRANK_OK) status = crank_model_save(cli->context, l.model, out, dtype);
+    if (status == CRANK_OK) status = crank_tokenizer_save(cli->context, l.tokenizer, out);
+    if (status == CRANK_OK && cli->common.json) printf("{\"result\": \"%s\"}\n", out);
+    else if (status == CRANK_OK) printf("merged model: %s (%s)\n", out, crank_dtype_name(dtype));
     load_free(&l);
     return status;
 }
@@ -78,26 +96,50 @@ static crank_status convert(cli_call *cli)
     return status;
 }
 
+static crank_status truncate_to(cli_call *cli)
+{
+    const options *o = cli->options;
+    crank_cut      cut = {.rank = o->rank, .patterns = o->rank_pattern, .svd = o->svd};
+    loaded         l;
+    if (cli->word_count != 2 || !o->out || (!o->rank && !o->rank_pattern))
+        return crank_fail(cli->context, CRANK_USAGE, "usage: crank adapter truncate ADAPTER --rank R -o DIR [--rank-pattern REGEX=RANK] [--svd] [--model MODEL]");
+    char        *base = base_of(cli, cli->words[1]);
+    crank_status status = base ? load_model(cli, base, cli->words[1], "f32", false, &l) : crank_last_status(cli->context);
+    if (status == CRANK_OK) {
+        status = crank_adapter_save_cut(cli->context, l.model, crank_linears_attachment(crank_model_linears(l.model), 0), o->out, base, &cut);
+        load_free(&l);
+    }
+    if (status == CRANK_OK && cli->common.json) printf("{\"result\": \"%s\", \"lost\": %.9g}\n", o->out, cut.lost);
+    else if (status == CRANK_OK && cut.svd) printf("adapter: %s; at most %.3g of a linear's change was cut off (Frobenius norm)\n", o->out, cut.lost);
+    else if (status == CRANK_OK) printf("adapter: %s\n", o->out);
+    crank_free(base);
+    return status;
+}
+
 static crank_status run(cli_call *cli)
 {
-    static const char *const actions[] = {"merge", "convert"};
+    static const char *const actions[] = {"merge", "convert", "truncate"};
     if (!strcmp(cli->words[0], "merge")) return merge(cli);
     if (!strcmp(cli->words[0], "convert")) return convert(cli);
-    const char *closest = crank_closest(cli->words[0], actions, 2);
-    return crank_fail(cli->context, CRANK_USAGE, "crank adapter has no action `%s`%s%s%s: there are merge and convert", cli->words[0], closest ? "; did you mean `" : "",
+    if (!strcmp(cli->words[0], "truncate")) return truncate_to(cli);
+    const char *closest = crank_closest(cli->words[0], actions, sizeof actions / sizeof *actions);
+    return crank_fail(cli->context, CRANK_USAGE, "crank adapter has no action `%s`%s%s%s: there are merge, convert and truncate", cli->words[0], closest ? "; did you mean `" : "",
                       closest ? closest : "", closest ? "`?" : "");
 }
 
 const cli_verb verb_adapter = {
     .name = "adapter",
-    .usage = "merge MODEL ADAPTER OUT [--dtype TYPE] | convert ADAPTER --to lora|peft|own -o DIR [--model MODEL]",
-    .summary = "merge an adapter into its base model, or write it in another layout",
+    .usage = "merge MODEL ADAPTER[:WEIGHT] ... OUT [--dtype TYPE] | convert ADAPTER --to lora|peft|own -o DIR [--model MODEL] | "
+             "truncate ADAPTER --rank R -o DIR [--svd]",
+    .summary = "merge adapters into their base model, write one in another layout, or cut it to a lower rank",
     .details = "convert: methods whose change has a bounded rank become plain LoRA pairs that PEFT loads, each linear with the rank that it has; those of rank 0 go. "
-               "\nmerge: the change of every adapted linear is computed in f32 and rounded once. A result that is not finite is refused and nothing is written.",
+               "\ntruncate: a DyLoRA adapter is cut to any rank that it trained, without loss of its order; any other of bounded rank with --svd, to the nearest "
+               "change of that rank. A linear of lower rank stays as it is. The result is plain LoRA. "
+               "\nmerge: several adapters are mixed, W + sum of weight times change (weight 1 where none is given). The change of every adapted linear is computed in f32 and rounded once. A result that is not finite is refused and nothing is written.",
     .letters = "o=out m=model",
     .options = option_table,
     .options_size = sizeof(options),
     .words_low = 1,
-    .words_high = 4,
+    .words_high = -1,
     .run = run,
 };

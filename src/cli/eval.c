@@ -16,7 +16,7 @@ typedef struct options {
 } options;
 
 static const crank_option option_table[] = {
-    CRANK_STRING(options, adapter, NULL, "adapter folder"),
+    CRANK_LIST(options, adapter, NULL, "adapter folder, FOLDER:WEIGHT; several are mixed: their changes are weighted and added"),
     CRANK_STRING(options, text, NULL, "plain text file: loss in nats per token, perplexity"),
     CRANK_STRING(options, data, NULL, "jsonl or TSV rows instead of plain text"),
     CRANK_STRING(options, choices, NULL, "jsonl rows of prompt, choices and answer: accuracy by likelihood"),
@@ -141,7 +141,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_eval = {
     .name = "eval",
-    .usage = "MODEL [-a ADAPTER] --text FILE [--seq N] | --data FILE [data.key=value ...] | --choices FILE | --ids IDS.json --logits OUT.safetensors",
+    .usage = "MODEL [-a ADAPTER[:WEIGHT] ...] --text FILE [--seq N] | --data FILE [data.key=value ...] | --choices FILE | --ids IDS.json --logits OUT.safetensors",
     .summary = "loss, perplexity or accuracy of a model, or its logits",
     .details = "Rows are read as in training: `crank help data` lists the keys. A classification head comes with the adapter.",
     .letters = "a=adapter",

@@ -15,7 +15,7 @@ typedef struct options {
 } options;
 
 static const crank_option option_table[] = {
-    CRANK_STRING(options, adapter, NULL, "adapter folder"),
+    CRANK_LIST(options, adapter, NULL, "adapter folder, FOLDER:WEIGHT; several are mixed: their changes are weighted and added"),
     CRANK_STRING(options, prompt, NULL, "the prompt; `-` reads standard input"),
     CRANK_BOOL(options, chat, false, "the prompt is a user's turn: render it with the model's chat template"),
     CRANK_STRING(options, system, NULL, "system turn before the prompt (with --chat)"),
@@ -140,7 +140,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_generate = {
     .name = "generate",
-    .usage = "MODEL -p PROMPT [-a ADAPTER] [--chat] [--temperature T] [--max-new N]",
+    .usage = "MODEL -p PROMPT [-a ADAPTER[:WEIGHT] ...] [--chat] [--temperature T] [--max-new N]",
     .summary = "text from a language model",
     .letters = "a=adapter p=prompt n=max_new s=seed",
     .options = option_table,

@@ -1,4 +1,4 @@
-/* load.h - a device, a model and an adapter as the verbs that only use a model want them. */
+/* load.h - a device, a model and adapters as the verbs that only use a model want them. */
 #ifndef CRANK_CLI_LOAD_H
 #define CRANK_CLI_LOAD_H
 
@@ -13,7 +13,10 @@ typedef struct loaded {
     crank_tokenizer *tokenizer; /* NULL when not asked for */
 } loaded;
 
-/* Loads `folder` (or ORG/NAME that `crank pull` has fetched) with `compute` (auto, f32, bf16, f64), puts the adapter on it when given. */
-crank_status load_model(cli_call *cli, const char *folder, const char *adapter, const char *compute, bool tokenizer, loaded *out);
+enum { LOAD_ADAPTERS = 64 };
+
+/* Loads `folder` (or ORG/NAME that `crank pull` has fetched) with `compute` (auto, f32, bf16, f64) and puts `adapters` on it: NULL, or
+ * lines "FOLDER" or "FOLDER:WEIGHT". The first is named "default", others "adapter2", ..; several are mixed (crank_linears_mix). */
+crank_status load_model(cli_call *cli, const char *folder, const char *adapters, const char *compute, bool tokenizer, loaded *out);
 void         load_free(loaded *l);
 #endif

@@ -3,6 +3,7 @@
  *     y0 = x W^T                       dense: W [out, in], x [n, in]
  *     y0 = table[ids]                  embedding: W = table^T, table [V, d], x = ids [n]
  *     y_k = y_{k-1} + scale_k (f_k(x, y_{k-1}) - y_{k-1})       each map that is on, lowest first
+ *     y_k = y_{k-1} + scale_k (f_k(x, y_0) - y_0)               the same while adapters are mixed: each changes the base alone
  *     y = y_last + b
  *
  * With no map on, the bias goes into the product, so that a model without adapters and one with all adapters off record the
@@ -177,18 +178,20 @@ static crank_tensor *base_product(crank_graph *graph, crank_linear *linear, cran
 crank_tensor *stack_forward(crank_graph *graph, crank_linear *linear, crank_tensor *x, crank_tensor *y0, int count)
 {
     linear_stack *stack = stack_of(linear);
+    crank_tensor *base = y0;
     for (int i = 0; i < count && crank_graph_status(graph) == CRANK_OK; i++) {
         crank_attachment *attachment = stack->attachments[i];
         if (!attachment_acts(attachment)) continue;
         const crank_map *map = attachment->map;
+        crank_tensor    *below = linear->owner->mixed ? base : y0;
         if (map->derive && site_derive_once(graph, stack->sites[i])) map->derive(graph, stack->sites[i]);
-        crank_tensor *y = map->forward(graph, stack->sites[i], x, y0);
+        crank_tensor *y = map->forward(graph, stack->sites[i], x, below);
         if (crank_graph_status(graph) != CRANK_OK) return y0;
         if (!y || y->dtype != y0->dtype || y->rank != 2 || y->dims[0] != y0->dims[0] || y->dims[1] != y0->dims[1])
             return crank_graph_error(graph, CRANK_FAILED, "%s: the method %s gave another type or shape than [%lld, %lld] %s",
                                      linear->name, map->name, (long long)y0->dims[0], (long long)y0->dims[1],
                                      crank_dtype_name(y0->dtype));
-        if (attachment->scale != 1) y = crank_add(y0, crank_scale(crank_sub(y, y0), attachment->scale));
+        if (attachment->scale != 1 || below != y0) y = crank_add(y0, crank_scale(crank_sub(y, below), attachment->scale));
         y0 = y;
     }
     return y0;
@@ -255,7 +258,7 @@ crank_tensor *crank_linear_below(crank_graph *graph, const crank_site *site, cra
 {
     linear_stack *stack = stack_of(site->linear);
     int           position = 0;
-    while (position < stack->count && stack->sites[position] != site) position++;
+    while (!site->linear->owner->mixed && position < stack->count && stack->sites[position] != site) position++;
     return stack_forward(graph, site->linear, x, base_product(graph, site->linear, x, NULL), position);
 }
 

@@ -66,6 +66,7 @@ struct crank_linears {
     merge_backup      *backups;
     size_t             backup_count, backup_capacity;
     bool               bare;  /* graphs are recorded without maps */
+    bool               mixed; /* each map changes the base weight alone, and the changes are added */
     bool               final; /* a merge was made without keeping the originals */
     linear_watch      *watch; /* of the recording that runs now, or NULL */
 };

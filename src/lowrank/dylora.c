@@ -123,6 +123,8 @@ crank_status dylora_set_rank(crank_context *context, crank_site *site, int64_t r
     if (!evaluate) return crank_fail(context, CRANK_USAGE, "%s: only a dylora adapter can be cut to a lower rank", site->linear->name);
     if (rank < lowest(o) || rank > o->rank)
         return crank_fail(context, CRANK_USAGE, "%s: rank %lld was not trained: %lld to %lld were", site->linear->name, (long long)rank, (long long)lowest(o), (long long)o->rank);
+    if (rank % o->unit)
+        return crank_fail(context, CRANK_USAGE, "%s: rank %lld was not trained: ranks come in units of %lld", site->linear->name, (long long)rank, (long long)o->unit);
     if (!evaluate->view.data) return CRANK_OK;
     float *mask = crank_alloc(context, (size_t)o->rank, sizeof *mask, "a mask of ranks");
     for (int64_t i = 0; mask && i < rank; i++) mask[i] = (float)(o->alpha / (double)rank);

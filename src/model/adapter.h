@@ -30,6 +30,12 @@ void         adapter_list_free(adapter_tensors *tensors);
  * so that a model held in another type is the same base. Hex, 65 bytes. */
 crank_status adapter_base(crank_context *context, crank_attachment *attachment, char out[65]);
 
+/* Changes the pair of one site before it is written: factors f32 [rank, in] and [out, rank] (crank_free), W' = W + scale B A. */
+typedef crank_status adapter_edit(crank_context *context, const crank_linear *linear, void *user, int64_t *rank, double *scale, float **A, float **B);
+/* crank_adapter_save_lora with a change on the way (NULL: none). */
+crank_status adapter_save_pairs(crank_context *context, crank_model *model, crank_attachment *attachment, const char *folder, const char *base,
+                                adapter_edit *edit, void *user);
+
 /* The method of an adapter_config.json: "lora", "dora", or the method whose peft_type it is. NULL: message set. */
 const crank_map *adapter_peft_map(crank_context *context, const json_t *config, const char *where);
 #endif

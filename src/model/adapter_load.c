@@ -403,6 +403,21 @@ static crank_safetensors *open_tensors(crank_context *context, const char *folde
     return file;
 }
 
+/* A model holds one set of values: two adapters cannot both bring a weight of the model itself. */
+static crank_status check_trained(crank_context *context, const crank_attachment *attachment)
+{
+    const crank_linears *linears = attachment->linears;
+    for (size_t i = 0; i < linears->attachment_count; i++) {
+        const crank_attachment *other = linears->attachments[i];
+        for (size_t a = 0; other != attachment && a < attachment->trained_count; a++)
+            for (size_t b = 0; b < other->trained_count; b++)
+                if (attachment->trained[a].param == other->trained[b].param)
+                    return crank_fail(context, CRANK_USAGE, "%s was trained by this adapter and by `%s`: a model holds one of them, so load one of the two",
+                                      attachment->trained[a].param->name, other->where.name);
+    }
+    return CRANK_OK;
+}
+
 static crank_attachment *attach(crank_context *context, crank_model *model, const plan *p, const char *folder)
 {
     crank_attachment *attachment = crank_attachment_new(context, model->linears, p->map, p->options, &p->where);
@@ -421,7 +436,8 @@ static crank_attachment *attach_checked(crank_context *context, crank_model *mod
     crank_params_defer(model->params, true);
     crank_attachment *attachment = attach(context, model, p, folder);
     if (model->options.dry) return attachment;
-    crank_status status = attachment ? check_base(context, attachment, base, folder) : crank_last_status(context);
+    crank_status status = attachment ? check_trained(context, attachment) : crank_last_status(context);
+    if (status == CRANK_OK) status = check_base(context, attachment, base, folder);
     if (status == CRANK_OK) status = fill(context, model, attachment, p->peft, file, folder, false);
     if (attachment) crank_attachment_remove(attachment);
     crank_params_defer(model->params, false);

@@ -34,6 +34,8 @@ typedef struct saving {
     int64_t           rank;           /* of the first pair that is written; 0: none so far */
     double            alpha;
     bool             *gone;           /* [sites]: pairs of rank 0, which files do not hold */
+    adapter_edit     *edit;           /* of plain pairs, or NULL */
+    void             *user;
 } saving;
 
 /* ---- json ---- */
@@ -332,6 +334,11 @@ static crank_status add_pair(crank_context *context, saving *s, int i)
     float              *factors[2];
     crank_status        status = s->attachment->map->as_lora(context, site, &rank, &scale, &factors[0], &factors[1]);
     if (status) return status;
+    if (rank && s->edit && (status = s->edit(context, linear, s->user, &rank, &scale, &factors[0], &factors[1])) != CRANK_OK) {
+        crank_free(factors[0]);
+        crank_free(factors[1]);
+        return status;
+    }
     if (rank == 0) {
         s->gone[i] = true;
         crank_free(factors[0]);
@@ -466,14 +473,20 @@ crank_status crank_adapter_save(crank_context *context, crank_model *model, cran
     return save(context, &s, folder);
 }
 
-crank_status crank_adapter_save_lora(crank_context *context, crank_model *model, crank_attachment *attachment, const char *folder,
-                                     const char *base)
+crank_status adapter_save_pairs(crank_context *context, crank_model *model, crank_attachment *attachment, const char *folder, const char *base,
+                                adapter_edit *edit, void *user)
 {
     if (!attachment->map->as_lora)
         return crank_fail(context, CRANK_USAGE, "the change that %s makes has no bounded rank: it cannot be written as LoRA",
                           attachment->map->name);
-    saving s = { .model = model, .attachment = attachment, .base = base, .peft = true, .lora = true };
+    saving s = { .model = model, .attachment = attachment, .base = base, .peft = true, .lora = true, .edit = edit, .user = user };
     return save(context, &s, folder);
+}
+
+crank_status crank_adapter_save_lora(crank_context *context, crank_model *model, crank_attachment *attachment, const char *folder,
+                                     const char *base)
+{
+    return adapter_save_pairs(context, model, attachment, folder, base, NULL, NULL);
 }
 
 crank_status crank_adapter_save_own(crank_context *context, crank_model *model, crank_attachment *attachment, const char *folder,

@@ -1,21 +1,6 @@
 /* crank adapter convert: every method of bounded rank becomes LoRA with the same loss, own and PEFT layouts turn into each other, and
  * what cannot be converted is told. */
-#include "../task/runs.h"
-
-static double loss_with(const char *model, const char *adapter)
-{
-    run_words w = {.count = 0};
-    words_add(&w, "%s", model);
-    words_split(&w, "--compute f32 --json --adapter");
-    words_add(&w, "%s", adapter);
-    words_split(&w, "--text");
-    words_add(&w, "%s", runs_path("text.txt"));
-    child_result r = child_run("eval", &w, 0);
-    if (r.code) fail_msg("eval: %s", r.err);
-    double loss = json_number_of(r.out, "loss");
-    child_free(&r);
-    return loss;
-}
+#include "adapters.h"
 
 static child_result convert(const char *adapter, const char *model, const char *to, const char *out)
 {
@@ -36,29 +21,6 @@ static void must_convert(const char *adapter, const char *model, const char *to,
     child_free(&r);
 }
 
-/* A model folder to train on: one step of full training at a rate of 0. */
-static const char *base_model(void)
-{
-    static char path[512];
-    run_words   w = words_of("llama", "text.txt", "base", "lowrank.method=none train.steps=1 train.lr=0 train.batch=2 model.compute=f32");
-    snprintf(path, sizeof path, "%s", runs_path("base/model"));
-    if (access(path, R_OK)) runs_finish(&w);
-    return path;
-}
-
-static void train_on(const char *base, const char *method, const char *more)
-{
-    run_words w = {.count = 0};
-    words_add(&w, "model.path=%s", base);
-    words_add(&w, "data.train=%s", runs_path("text.txt"));
-    words_add(&w, "output.path=%s", runs_path("run"));
-    words_add(&w, "lowrank.method=%s", method);
-    words_split(&w, "data.context=48 data.document=line output.tensorboard=false output.report=false train.steps=4 train.batch=2 train.lr=1e-2 model.compute=f32");
-    words_split(&w, more);
-    runs_remove(runs_path("run"));
-    runs_finish(&w);
-}
-
 static void methods_of_bounded_rank_become_lora_with_the_same_loss(void **state)
 {
     (void)state;
@@ -66,7 +28,7 @@ static void methods_of_bounded_rank_become_lora_with_the_same_loss(void **state)
                                            {"svfit", "lowrank.energy=0.5"}, {"lamda", "lowrank.rank=4"}, {"lora-ga", "lowrank.rank=3"}};
     const char *base = base_model();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        train_on(base, cases[i][0], cases[i][1]);
+        train_on(base, cases[i][0], cases[i][1], "run");
         runs_remove(runs_path("lora"));
         must_convert(runs_path("run/adapter"), NULL, "lora", runs_path("lora"));
         double before = loss_with(base, runs_path("run/adapter")), after = loss_with(base, runs_path("lora"));
@@ -78,7 +40,7 @@ static void layouts_turn_into_each_other_bit_for_bit(void **state)
 {
     (void)state;
     const char *base = base_model();
-    train_on(base, "lora", "lowrank.rank=3 lowrank.rank_pattern=q_proj=2");
+    train_on(base, "lora", "lowrank.rank=3 lowrank.rank_pattern=q_proj=2", "run");
     runs_remove(runs_path("own")), runs_remove(runs_path("back"));
     must_convert(runs_path("run/adapter"), base, "own", runs_path("own"));
     assert_int_equal(access(runs_path("own/crank.json"), R_OK), 0);
@@ -90,7 +52,7 @@ static void what_cannot_be_converted_is_told(void **state)
 {
     (void)state;
     const char *base = base_model();
-    train_on(base, "smora", "lowrank.rank=8");
+    train_on(base, "smora", "lowrank.rank=8", "run");
     child_result r = convert(runs_path("run/adapter"), NULL, "lora", runs_path("never"));
     assert_int_equal(r.code, 2);
     assert_non_null(strstr(r.err, "bounded rank"));
