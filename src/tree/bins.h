@@ -54,7 +54,8 @@ crank_status matrix_fill(crank_context *context, const bin_mapper *mapper, const
 void         matrix_free(bin_matrix *matrix);
 int32_t      feature_bin(const feature_bins *f, float x);
 
-/* For n values x[0], x[stride], ... -> the number of cuts below each; missing ones give `missing`. */
+/* For n values x[0], x[stride], ... -> the number of cuts below each; NaN gives `missing`. cut [256], infinite from cut[bins - 1] on */
 typedef void bins_search(const float *x, int64_t stride, int n, const float *cut, int bins, uint8_t missing, uint8_t *out);
 bins_search bins_search_plain, bins_search_avx2, bins_search_avx512;
+bins_search *bins_search_best(void); /* of this machine */
 #endif

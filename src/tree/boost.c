@@ -5,6 +5,7 @@
 #include "tree/grow.h"
 #include "tree/objective.h"
 #include "tree/sample.h"
+#include "tree/score.h"
 
 typedef struct booster {
     crank_context            *context;
@@ -228,6 +229,7 @@ crank_trees *crank_trees_fit(crank_context *context, const crank_tree_options *o
     if (good) crank_log(context, CRANK_DEBUG, "bins: %.3f s, %d of %lld columns", ready - start, (int)b.mapper->features, (long long)train->columns);
     good = good && boost(&b, progress, user);
     if (good) crank_log(context, CRANK_DEBUG, "train: %.3f s, %lld trees", clock_seconds() - ready, (long long)b.trees->count);
+    good = good && (b.trees->scorer = scorer_make(context, b.trees));
     booster_close(&b);
     if (good) return b.trees;
     crank_trees_free(b.trees);

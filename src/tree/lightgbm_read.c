@@ -4,7 +4,7 @@
 
 #include "base/file.h"
 #include "base/number.h"
-#include "tree/tree.h"
+#include "tree/score.h"
 
 enum { MOST_LEAVES = 1 << 24 };
 
@@ -211,5 +211,7 @@ crank_trees *crank_trees_load(crank_context *context, const char *path)
     char        *text = file_read(context, path, &length);
     crank_trees *trees = text ? trees_read_lightgbm(context, path, text, length) : NULL;
     crank_free(text);
-    return trees;
+    if (!trees || (trees->scorer = scorer_make(context, trees))) return trees;
+    crank_trees_free(trees);
+    return NULL;
 }

@@ -4,7 +4,7 @@
 
 enum { TILE = 256 };
 
-static bins_search *best_search(void)
+bins_search *bins_search_best(void)
 {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
         return bins_search_avx512;
@@ -71,7 +71,7 @@ crank_status matrix_fill(crank_context *context, const bin_mapper *m, const cran
         return CRANK_FAILED;
     }
     for (int32_t f = 0; f < m->features; f++) absent[m->slot_of[f]] = (uint8_t)feature_bin(&m->feature[f], data->absent_missing ? NAN : 0);
-    bins_search *search = best_search();
+    bins_search *search = bins_search_best();
     int64_t      tiles = (data->rows + TILE - 1) / TILE;
 #pragma omp parallel for num_threads(crank_threads(context)) schedule(dynamic, 8)
     for (int64_t t = 0; t < tiles; t++) {

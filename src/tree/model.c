@@ -2,7 +2,7 @@
 #include <float.h>
 #include <stdlib.h>
 
-#include "tree/tree.h"
+#include "tree/score.h"
 
 /* Allocates one array of the tree; sticky. */
 static bool take(crank_context *context, void *field, int64_t count, size_t size)
@@ -156,6 +156,7 @@ void crank_trees_free(crank_trees *trees)
     for (int64_t i = 0; i < trees->count; i++) tree_free(&trees->trees[i]);
     for (int64_t i = 0; trees->names && i < trees->columns; i++) crank_free(trees->names[i]);
     free(trees->trees);
+    scorer_free(trees->scorer);
     crank_free(trees->names);
     crank_free(trees->base);
     crank_free(trees->low);

@@ -1,17 +1,26 @@
-/* predict.c - scores of rows: by walking trees, and through the objective's link. */
-#include "tree/tree.h"
+/* predict.c - scores of rows, and through the objective's link. */
+#include "tree/score.h"
 
-enum { TILE = 64 };
+enum { FEW = 16, MOST_INPUTS = 4096 }; /* FEW rows are not worth a tile */
+
+/* Sums of leaves -> raw scores */
+static void finish(const crank_trees *trees, double *out)
+{
+    for (int64_t k = 0; k < trees->outputs; k++) {
+        if (trees->average && trees->count > 0) out[k] /= (double)(trees->count / trees->outputs);
+        out[k] += trees->base[k];
+    }
+}
 
 void crank_trees_score(const crank_trees *trees, const float *row, double *out)
 {
-    int64_t outputs = trees->outputs;
-    for (int64_t k = 0; k < outputs; k++) out[k] = 0;
-    for (int64_t i = 0; i < trees->count; i++) out[i % outputs] += trees->trees[i].leaf_value[tree_leaf(&trees->trees[i], row)];
-    for (int64_t k = 0; k < outputs; k++) {
-        if (trees->average && trees->count > 0) out[k] /= (double)(trees->count / outputs);
-        out[k] += trees->base[k];
+    float value[MOST_INPUTS];
+    if (trees->scorer && trees->scorer->inputs <= MOST_INPUTS) score_one(trees->scorer, row, value, out);
+    else {
+        for (int64_t k = 0; k < trees->outputs; k++) out[k] = 0;
+        for (int64_t i = 0; i < trees->count; i++) out[i % trees->outputs] += trees->trees[i].leaf_value[tree_leaf(&trees->trees[i], row)];
     }
+    finish(trees, out);
 }
 
 static bool is(const crank_trees *trees, const char *name) { return strcmp(trees->objective, name) == 0; }
@@ -31,34 +40,29 @@ void trees_link(const crank_trees *trees, double *scores, int64_t rows)
     }
 }
 
-/* Rows in tiles that stay in the first-level cache, each tree over a whole tile: a tree's nodes are read once a tile. */
-static void score_tile(const crank_trees *trees, const crank_tree_data *data, int64_t first, int n, float *rows, double *out)
+static crank_status score_few(crank_context *context, const crank_trees *trees, const crank_tree_data *data, double *out)
 {
-    int64_t outputs = trees->outputs, columns = trees->columns;
-    for (int i = 0; i < n; i++) data_row(data, first + i, columns, rows + i * columns);
-    memset(out, 0, (size_t)(n * outputs) * sizeof *out);
-    for (int64_t k = 0; k < trees->count; k++)
-        for (int i = 0; i < n; i++) out[i * outputs + k % outputs] += trees->trees[k].leaf_value[tree_leaf(&trees->trees[k], rows + i * columns)];
-    for (int64_t i = 0; i < n * outputs; i++) {
-        if (trees->average && trees->count > 0) out[i] /= (double)(trees->count / outputs);
-        out[i] += trees->base[i % outputs];
+    float *row = crank_alloc(context, (size_t)trees->columns + 1, sizeof *row, "a row to score");
+    for (int64_t i = 0; row && i < data->rows; i++) {
+        data_row(data, i, trees->columns, row);
+        crank_trees_score(trees, row, out + i * trees->outputs);
     }
+    crank_free(row);
+    return row ? CRANK_OK : CRANK_FAILED;
 }
 
 crank_status crank_trees_predict(crank_context *context, const crank_trees *trees, const crank_tree_data *data, bool raw, double *out)
 {
-    int     threads = crank_threads(context);
-    int64_t tiles = (data->rows + TILE - 1) / TILE;
     crank_status status = data_check(context, data, false);
-    float  *work = status == CRANK_OK ? crank_alloc(context, (size_t)threads, TILE * ((size_t)trees->columns + 1) * sizeof *work, "rows to score") : NULL;
-    if (!work) return crank_last_status(context);
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int t = 0; t < threads; t++)
-        for (int64_t k = tiles * t / threads; k < tiles * (t + 1) / threads; k++) {
-            int64_t first = k * TILE, left = data->rows - first;
-            score_tile(trees, data, first, (int)(left < TILE ? left : TILE), work + t * TILE * (trees->columns + 1), out + first * trees->outputs);
-        }
-    crank_free(work);
-    if (!raw) trees_link(trees, out, data->rows);
-    return CRANK_OK;
+    if (status != CRANK_OK) return status;
+    if (data->rows <= FEW) status = score_few(context, trees, data, out);
+    else {
+        scorer *made = trees->scorer ? NULL : scorer_make(context, trees); /* of a model still growing */
+        if (!trees->scorer && !made) return CRANK_FAILED;
+        status = score_rows(context, made ? made : trees->scorer, data, NULL, out) ? CRANK_OK : CRANK_FAILED;
+        scorer_free(made);
+        for (int64_t i = 0; status == CRANK_OK && i < data->rows; i++) finish(trees, out + i * trees->outputs);
+    }
+    if (status == CRANK_OK && !raw) trees_link(trees, out, data->rows);
+    return status;
 }

@@ -47,6 +47,7 @@ struct crank_trees {
     char   **names;       /* [columns], or NULL */
     double  *low, *high;  /* [columns]: range seen in training; low > high: unknown. NULL: not known */
     double   best;        /* validation measure */
+    struct scorer *scorer; /* the finished model as it is scored, or NULL */
 };
 
 /* A tree with room for `leaves` leaves, `sets` sets and `words` words. False: message set. */

@@ -6,6 +6,7 @@
 #include "data/letor.h"
 #include "tree/grow.h"
 #include "tree/lambda.h"
+#include "random_trees.h"
 
 static int setup(void **state)
 {
@@ -16,23 +17,6 @@ static int teardown(void **state)
 {
     crank_context_free(*state);
     return 0;
-}
-
-/* The rows of tests/oracle/gbdt.py. */
-static float *make_rows(int n, uint64_t seed)
-{
-    float *x = malloc((size_t)n * 8 * sizeof *x);
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < 8; j++) {
-            seed = seed * 6364136223846793005u + 1442695040888963407u;
-            uint32_t u = (uint32_t)(seed >> 40);
-            float    v = (float)u / (float)(1 << 23) - 1;
-            if (j == 1 && u % 3 == 0) v = 0;
-            if (j == 3 && u % 5 == 0) v = NAN;
-            if (j == 5) v = u % 31 == 0 ? NAN : u % 29 == 0 ? 25 : (float)(u % 20);
-            x[i * 8 + j] = v;
-        }
-    return x;
 }
 
 typedef struct world {
