@@ -2,6 +2,7 @@
 #include "cli/help.h"
 #include "crank/tree.h"
 #include "data/letor.h"
+#include "rank/rank.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -169,6 +170,7 @@ static crank_status run(cli_call *cli)
     if (verb && !strcmp(name, "rank")) { /* its words are keys of these tables */
         puts("\ntree.KEY=VALUE:");
         status = print_table(cli, crank_trees_options());
+        if (status == CRANK_OK) puts("\nfit.KEY=VALUE (model=linear, mlp, attention, coordinate-ascent):"), status = print_table(cli, rank_option_table);
         if (status == CRANK_OK) puts("\ndata.KEY=VALUE:"), status = print_table(cli, letor_option_table);
     }
     for (const help_section *section = help_sections; section->name && status == CRANK_OK; section++) {

@@ -1,4 +1,4 @@
-/* rank.c - crank rank: boosted trees on feature vectors of ranked lists: fit, predict, explain. */
+/* rank.c - crank rank: rankers of feature vectors: fit, predict, explain. Boosted trees are here; the others are in rank_net.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,14 +9,11 @@
 #include "base/log.h"
 #include "base/number.h"
 #include "base/text.h"
-#include "cli/cli.h"
+#include "cli/rank.h"
 #include "crank/tree.h"
-#include "data/letor.h"
+#include "rank/rank.h"
 
-typedef struct options {
-    const char *out, *valid, *init, *tag;
-    bool        trec, raw;
-} options;
+typedef rank_flags options;
 
 static const crank_option option_table[] = {
     CRANK_STRING(options, out, NULL, "fit: where the model goes; predict: where the scores go (default: standard output)"),
@@ -31,17 +28,8 @@ static const crank_option option_table[] = {
 /* "tree.key=value" and "data.key=value" from the words behind `first`. */
 static crank_status read_words(cli_call *cli, int first, crank_tree_options *tree, letor_options *data)
 {
-    for (int i = first; i < cli->word_count; i++) {
-        const char *word = cli->words[i], *equals = strchr(word, '=');
-        char        key[128];
-        bool        is_tree = strncmp(word, "tree.", 5) == 0 && tree, is_data = strncmp(word, "data.", 5) == 0;
-        if (!equals || (!is_tree && !is_data)) return crank_fail(cli->context, CRANK_USAGE, "`%s`: write %sdata.KEY=VALUE", word, tree ? "tree.KEY=VALUE or " : "");
-        snprintf(key, sizeof key, "%.*s", (int)(equals - word - 5), word + 5);
-        crank_status status = is_tree ? crank_options_set(cli->context, crank_trees_options(), tree, crank_trees_option(key), equals + 1, "command line")
-                                      : crank_options_set(cli->context, letor_option_table, data, key, equals + 1, "command line");
-        if (status != CRANK_OK) return status;
-    }
-    return CRANK_OK;
+    const rank_section sections[] = {{"data", letor_option_table, data}, {"tree", crank_trees_options(), tree}};
+    return rank_read_words(cli, first, sections, tree ? 2 : 1, NULL);
 }
 
 static crank_status tree_data(crank_context *context, const letor_set *set, const char *path, crank_tree_data *out)
@@ -103,6 +91,8 @@ static crank_status fit_sets(cli_call *cli, const crank_tree_options *tree, cons
 static crank_status fit(cli_call *cli, crank_tree_options *tree, letor_options *data)
 {
     const options *o = cli->options;
+    const char    *model = rank_word(cli, 2, "model");
+    if (model && strcmp(model, "tree")) return rank_net_verb_fit(cli);
     crank_status   status = read_words(cli, 2, tree, data);
     if (status != CRANK_OK) return status;
     if (!o->out) return crank_fail(cli->context, CRANK_USAGE, "crank rank fit needs --out MODEL");
@@ -118,68 +108,11 @@ static crank_status fit(cli_call *cli, crank_tree_options *tree, letor_options *
 
 /* ---- predict ---- */
 
-static void put_scores(text_buffer *text, const double *scores, int64_t rows, int64_t outputs)
-{
-    char number[NUMBER_SIZE];
-    for (int64_t i = 0; i < rows * outputs; i++) {
-        number_print(scores[i], number);
-        text_puts(text, number);
-        text_putc(text, (i + 1) % outputs ? '\t' : '\n');
-    }
-}
-
-typedef struct item {
-    double  score;
-    int64_t row;
-} item;
-static int by_score(const void *a, const void *b)
-{
-    const item *x = a, *y = b;
-    return x->score != y->score ? (x->score < y->score ? 1 : -1) : (x->row > y->row) - (x->row < y->row);
-}
-
-/* query Q0 document rank score tag; a document without a name is called by its row in the query */
-static crank_status put_run(cli_call *cli, text_buffer *text, const letor_set *set, const double *scores)
-{
-    const options *o = cli->options;
-    item          *items = crank_alloc(cli->context, (size_t)set->rows + 1, sizeof *items, "a run");
-    char           number[NUMBER_SIZE];
-    if (!items) return CRANK_FAILED;
-    for (int64_t q = 0; q < set->queries; q++) {
-        int64_t first = set->offsets[q], n = set->offsets[q + 1] - first;
-        for (int64_t i = 0; i < n; i++) items[i] = (item){scores[first + i], i};
-        qsort(items, (size_t)n, sizeof *items, by_score);
-        for (int64_t i = 0; i < n; i++) {
-            const char *name = set->document_names ? set->document_names[first + items[i].row] : "";
-            if (set->query_names) text_puts(text, set->query_names[q]);
-            else text_printf(text, "%lld", (long long)q + 1);
-            if (*name) text_printf(text, " Q0 %s", name);
-            else text_printf(text, " Q0 d%lld", (long long)items[i].row + 1);
-            number_print(items[i].score, number);
-            text_printf(text, " %lld %s %s\n", (long long)i + 1, number, o->tag);
-        }
-    }
-    crank_free(items);
-    return CRANK_OK;
-}
-
-static crank_status write_text(cli_call *cli, text_buffer *text)
-{
-    const options *o = cli->options;
-    char          *bytes = text_take(cli->context, text, "scores");
-    if (!bytes) return CRANK_FAILED;
-    crank_status status = CRANK_OK;
-    if (o->out) status = file_write_text(cli->context, o->out, bytes);
-    else if (fputs(bytes, stdout) == EOF || fflush(stdout)) status = crank_fail(cli->context, CRANK_FAILED, "standard output cannot be written");
-    crank_free(bytes);
-    return status;
-}
-
 static crank_status predict(cli_call *cli, letor_options *data)
 {
     const options *o = cli->options;
-    text_buffer    text = {0};
     if (cli->word_count < 3) return crank_fail(cli->context, CRANK_USAGE, "usage: crank rank predict MODEL DATA");
+    if (rank_net_is(cli->words[1])) return rank_net_verb_predict(cli, data);
     crank_status    status = read_words(cli, 3, NULL, data);
     crank_trees    *trees = status == CRANK_OK ? crank_trees_load(cli->context, cli->words[1]) : NULL;
     letor_set      *set = trees ? letor_read(cli->context, cli->words[2], data) : NULL;
@@ -192,10 +125,7 @@ static crank_status predict(cli_call *cli, letor_options *data)
     double start = clock_seconds();
     if (status == CRANK_OK) status = crank_trees_predict(cli->context, trees, &rows, o->raw, scores);
     if (status == CRANK_OK) crank_log(cli->context, CRANK_DEBUG, "scores: %.6f s, %lld rows", clock_seconds() - start, (long long)rows.rows);
-    if (status == CRANK_OK && o->trec) status = put_run(cli, &text, set, scores);
-    else if (status == CRANK_OK) put_scores(&text, scores, set->rows, crank_trees_outputs(trees));
-    if (status == CRANK_OK) status = write_text(cli, &text);
-    text_clear(&text);
+    if (status == CRANK_OK) status = rank_write_scores(cli, set, scores, crank_trees_outputs(trees));
     crank_free(scores);
     letor_free(set);
     crank_trees_free(trees);
@@ -203,6 +133,16 @@ static crank_status predict(cli_call *cli, letor_options *data)
 }
 
 /* ---- explain ---- */
+
+typedef struct item {
+    double  score;
+    int64_t row;
+} item;
+static int by_score(const void *a, const void *b)
+{
+    const item *x = a, *y = b;
+    return x->score != y->score ? (x->score < y->score ? 1 : -1) : (x->row > y->row) - (x->row < y->row);
+}
 
 static crank_status print_importance(cli_call *cli, const crank_trees *trees, const double *gain, const double *splits)
 {
@@ -232,6 +172,7 @@ static crank_status print_importance(cli_call *cli, const crank_trees *trees, co
 static crank_status explain(cli_call *cli)
 {
     if (cli->word_count != 2) return crank_fail(cli->context, CRANK_USAGE, "usage: crank rank explain MODEL");
+    if (rank_net_is(cli->words[1])) return rank_net_verb_explain(cli);
     crank_trees *trees = crank_trees_load(cli->context, cli->words[1]);
     if (!trees) return crank_last_status(cli->context);
     size_t       columns = (size_t)crank_trees_columns(trees) + 1;
@@ -265,11 +206,12 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_rank = {
     .name = "rank",
-    .usage = "fit DATA --out MODEL [--valid DATA] [tree.KEY=VALUE ...] [data.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL",
-    .summary = "boosted trees on feature vectors: learn to rank, score, tell which columns matter",
+    .usage = "fit DATA --out MODEL [--valid DATA] [model=tree|linear|mlp|attention|coordinate-ascent] [SECTION.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL",
+    .summary = "rankers of feature vectors: learn to rank, score, tell which columns matter",
     .details = "DATA is SVMlight/LETOR, CSV, TSV (gzip or not) or crank's binary form; queries come from qid:, a column or a .query file.\n"
-               "tree.KEY are LightGBM's parameters (its aliases and XGBoost's names too), data.KEY the reader's (label, query, ignore, ...).\n"
-               "Models are LightGBM text files.",
+               "data.KEY are the reader's keys (label, query, ignore, ...). model=tree, the default, takes tree.KEY, LightGBM's parameters (its aliases and\n"
+               "XGBoost's names too), and writes LightGBM text files. The other models take fit.KEY, loss.objective=NAME and loss.KEY (lambdarank unless\n"
+               "said; crank help objectives), optim.method=NAME and optim.KEY, and write a safetensors file.",
     .letters = "o=out",
     .options = option_table,
     .options_size = sizeof(options),

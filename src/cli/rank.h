@@ -1,0 +1,31 @@
+/* rank.h - what the parts of `crank rank` share: the verb's options, the words behind an action, and scores written out. */
+#ifndef CRANK_CLI_RANK_H
+#define CRANK_CLI_RANK_H
+
+#include "cli/cli.h"
+#include "data/letor.h"
+
+typedef struct rank_flags {
+    const char *out, *valid, *init, *tag;
+    bool        trec, raw;
+} rank_flags;
+
+/* One section of words "PREFIX.key=value". */
+typedef struct rank_section {
+    const char         *prefix; /* "fit" */
+    const crank_option *table;
+    void               *options;
+} rank_section;
+/* The value of the word "NAME=.." behind the first `first` words, or NULL. */
+const char  *rank_word(const cli_call *cli, int first, const char *name);
+/* Sets every word behind `first`; "model" and what `skip` names ("loss.", "optim.") is left to the caller. */
+crank_status rank_read_words(cli_call *cli, int first, const rank_section *sections, int count, const char *const *skip);
+
+/* Scores [rows, outputs] as lines, or as a TREC run with --trec, to --out or standard output. */
+crank_status rank_write_scores(cli_call *cli, const letor_set *set, const double *scores, int64_t outputs);
+
+/* The rankers that are no trees: rank_net.c. */
+crank_status rank_net_verb_fit(cli_call *cli);
+crank_status rank_net_verb_predict(cli_call *cli, letor_options *data);
+crank_status rank_net_verb_explain(cli_call *cli);
+#endif
