@@ -3,6 +3,7 @@
 #define CRANK_CLI_RANK_H
 
 #include "cli/cli.h"
+#include "crank/tree.h"
 #include "data/letor.h"
 
 typedef struct rank_flags {
@@ -23,6 +24,14 @@ crank_status rank_read_words(cli_call *cli, int first, const rank_section *secti
 
 /* Scores [rows, outputs] as lines, or as a TREC run with --trec, to --out or standard output. */
 crank_status rank_write_scores(cli_call *cli, const letor_set *set, const double *scores, int64_t outputs);
+
+/* Trees: rank_tree.c, rank_tree_explain.c. */
+crank_status rank_tree_words(cli_call *cli, int first, crank_tree_options *tree, letor_options *data); /* tree.KEY (unless NULL) and data.KEY */
+crank_status rank_tree_data(crank_context *context, const letor_set *set, const char *path, crank_tree_data *out); /* shares the set's arrays */
+crank_status rank_tree_verb_fit(cli_call *cli, crank_tree_options *tree, letor_options *data);
+crank_status rank_tree_verb_predict(cli_call *cli, letor_options *data);
+crank_status rank_tree_verb_explain(cli_call *cli);
+crank_status rank_tree_verb_export(cli_call *cli);
 
 /* The rankers that are no trees: rank_net.c. */
 crank_status rank_net_verb_fit(cli_call *cli);

@@ -2,9 +2,8 @@
  * is checked. Trees with linear leaves are refused. */
 #include <stdlib.h>
 
-#include "base/file.h"
 #include "base/number.h"
-#include "tree/score.h"
+#include "tree/tree.h"
 
 enum { MOST_LEAVES = 1 << 24 };
 
@@ -201,17 +200,6 @@ crank_trees *trees_read_lightgbm(crank_context *context, const char *path, char 
     if (status == CRANK_OK && !key) status = broken(&r, "the file is cut: `end of trees` is missing");
     if (status == CRANK_OK && trees->count % trees->outputs) status = broken(&r, "the number of trees is no multiple of num_tree_per_iteration");
     if (status == CRANK_OK) return trees;
-    crank_trees_free(trees);
-    return NULL;
-}
-
-crank_trees *crank_trees_load(crank_context *context, const char *path)
-{
-    size_t       length;
-    char        *text = file_read(context, path, &length);
-    crank_trees *trees = text ? trees_read_lightgbm(context, path, text, length) : NULL;
-    crank_free(text);
-    if (!trees || (trees->scorer = scorer_make(context, trees))) return trees;
     crank_trees_free(trees);
     return NULL;
 }

@@ -4,7 +4,6 @@
  *     tree_sizes (bytes of each block), then a block a tree: "Tree=i", arrays as "key=v v v", a blank line; then "end of trees".
  *
  * The format has no constant of its own: it is added to the leaves of the first tree of each output. */
-#include "base/file.h"
 #include "base/number.h"
 #include "base/text.h"
 #include "tree/tree.h"
@@ -134,12 +133,4 @@ char *trees_write_lightgbm(crank_context *context, const crank_trees *t)
     text_clear(&blocks);
     text_clear(&sizes);
     return text_take(context, &out, "a model of trees");
-}
-
-crank_status crank_trees_save(crank_context *context, const crank_trees *trees, const char *path)
-{
-    char        *text = trees_write_lightgbm(context, trees);
-    crank_status status = text ? file_write_text(context, path, text) : CRANK_FAILED;
-    crank_free(text);
-    return status;
 }

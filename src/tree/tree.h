@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "crank/tree.h"
 
 /* Kinds of nodes, bits as in LightGBM's decision_type. */
@@ -96,4 +97,6 @@ void trees_link(const crank_trees *trees, double *scores, int64_t rows); /* raw 
 /* formats */
 crank_trees *trees_read_lightgbm(crank_context *context, const char *path, char *text, size_t length);
 char        *trees_write_lightgbm(crank_context *context, const crank_trees *trees);
+crank_trees *trees_read_xgboost(crank_context *context, const char *path, const json_t *root);
+char        *trees_write_xgboost(crank_context *context, const crank_trees *trees);
 #endif

@@ -7,7 +7,6 @@ categorical (0 to 19, at times unseen 25 or missing).
 """
 import sys
 import numpy as np
-import lightgbm as lgb
 
 def rows(n, seed):
     x = np.empty((n, 8), np.float32)
@@ -25,17 +24,21 @@ def rows(n, seed):
             if j == 5: x[i, j] = np.nan if u % 31 == 0 else 25 if u % 29 == 0 else u % 20
     return x
 
-if sys.argv[1] == "--check":
-    ours = np.fromfile(sys.argv[3])
-    theirs = lgb.Booster(model_file=sys.argv[2]).predict(rows(len(ours), 2).astype(np.float64), raw_score=True)
-    difference = np.abs(ours - theirs).max()
-    print(f"{len(ours)} rows, largest difference {difference:.3g}")
-    sys.exit(difference > 1e-6)
-x = rows(4000, 1).astype(np.float64)
-noise = np.random.default_rng(1).standard_normal(len(x))
-category = np.nan_to_num(x[:, 5], nan=7)
-y = x[:, 0] + np.where(np.isnan(x[:, 3]), .7, x[:, 3] ** 2) + np.sin(category * 2.1) + .2 * (x[:, 1] == 0) + .1 * noise
-data = lgb.Dataset(x, y, categorical_feature=[5], params={"verbose": -1, "min_data_per_group": 20})
-model = lgb.train({"objective": "regression", "num_leaves": 15, "verbose": -1, "min_data_per_group": 20, "deterministic": True, "num_threads": 1}, data, 20)
-model.save_model(sys.argv[1] + "/lightgbm.txt")
-model.predict(rows(10000, 2).astype(np.float64)).tofile(sys.argv[1] + "/lightgbm.scores")
+def main():
+    import lightgbm as lgb
+    if sys.argv[1] == "--check":
+        ours = np.fromfile(sys.argv[3])
+        theirs = lgb.Booster(model_file=sys.argv[2]).predict(rows(len(ours), 2).astype(np.float64), raw_score=True)
+        difference = np.abs(ours - theirs).max()
+        print(f"{len(ours)} rows, largest difference {difference:.3g}")
+        sys.exit(difference > 1e-6)
+    x = rows(4000, 1).astype(np.float64)
+    noise = np.random.default_rng(1).standard_normal(len(x))
+    category = np.nan_to_num(x[:, 5], nan=7)
+    y = x[:, 0] + np.where(np.isnan(x[:, 3]), .7, x[:, 3] ** 2) + np.sin(category * 2.1) + .2 * (x[:, 1] == 0) + .1 * noise
+    data = lgb.Dataset(x, y, categorical_feature=[5], params={"verbose": -1, "min_data_per_group": 20})
+    model = lgb.train({"objective": "regression", "num_leaves": 15, "verbose": -1, "min_data_per_group": 20, "deterministic": True, "num_threads": 1}, data, 20)
+    model.save_model(sys.argv[1] + "/lightgbm.txt")
+    model.predict(rows(10000, 2).astype(np.float64)).tofile(sys.argv[1] + "/lightgbm.scores")
+
+if __name__ == "__main__": main()
