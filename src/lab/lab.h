@@ -141,6 +141,7 @@ typedef struct lab_training {
     crank_schedule_kind schedule;
     int64_t             warmup;
     double              floor;
+    int64_t             total;  /* steps of the schedule; 0: as many as are run */
     uint64_t            seed;   /* order of samples: permutations of the data, one an epoch */
     double             *curve;  /* NULL, or [steps]: the loss of every step */
 } lab_training;
@@ -151,6 +152,8 @@ crank_status lab_attach(lab_net *net, const lab_method *method, const char *targ
 crank_status lab_train(lab_net *net, const lab_method *method, const lab_training *how, lab_trial *trial);
 /* Mean loss and, for classes, accuracy (either may be NULL). */
 crank_status lab_evaluate(lab_net *net, const lab_data *data, double *loss, double *accuracy);
+/* G = d loss / d W' [out, in] of a linear as it now computes, over the first 512 samples of the data (4 batches of 128); crank_free. */
+float *lab_gradient(lab_net *net, const char *linear, const lab_data *data);
 /* attach + train at the trial's rate: what most trials are. A rate of 0 leaves the net alone. */
 crank_status lab_adapt(lab_trial *trial, lab_net *net, const char *targets, const lab_training *how);
 /* The net's outputs on the data: f32 [n, outputs]; crank_free. */
@@ -178,13 +181,23 @@ lab_training lab_transfer_training(const lab_trial *trial);
 
 /* Regression by a 64-128-128-16 ReLU network without biases whose weights have singular values i^-0.6, adapted to a teacher that
  * differs by a product of rank `task_rank` scaled to `strength` times each weight's norm. 300 steps of 64 fresh samples, cosine with 10
- * steps of warm-up. Metric: loss (mean squares on 2,048 samples). Methods stand on all layers. */
+ * steps of warm-up. Metric: loss (mean squares on 2,048 samples). Methods stand on all layers.
+ *
+ * A row whose number is LAB_SECOND learns the settings' second task, from the same base; with LAB_STOP(n) its run ends behind step n of the 300. */
 typedef struct lab_regression_settings {
     int64_t task_rank;
     double  strength;
-    double  rescale; /* not 0: the teacher differs by singular values alone, each times e^(rescale z), z normal */
+    double  rescale; /* not 0: the teacher differs by singular values alone, each times e^(rescale z) */
+    const struct lab_regression_settings *second;
 } lab_regression_settings;
+enum { LAB_SECOND = 1 };
+#define LAB_STOP(n) (2 * (int64_t)(n))
 extern const lab_world lab_world_regression;
+/* Its parts for an experiment's own trial: a copy of the base (the caller frees), the row's training and the data that measure it. */
+lab_net        *lab_regression_net(lab_trial *trial);
+lab_training    lab_regression_training(const lab_trial *trial);
+const lab_data *lab_regression_test(const lab_trial *trial);
+crank_status    lab_regression_loss(lab_trial *trial, lab_net *net); /* measures "loss" */
 
 /* A linear map of `size` x `size` from zero to a target matrix: the rows of the identity are the samples, all in each step. Metric:
  * residual (share of the target's squared norm that is left). lab_method.number is the target. */

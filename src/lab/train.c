@@ -283,7 +283,7 @@ static crank_status one_step(trainer *t, const crank_schedule *schedule, int64_t
                                     [CRANK_SCALAR_STEP] = (float)step,
                                     [CRANK_SCALAR_CLIP] = (float)(1 / (double)how->batch),
                                     [CRANK_SCALAR_DENOMINATOR] = (float)how->batch,
-                                    [CRANK_SCALAR_PROGRESS] = (float)((double)step / (double)how->steps)};
+                                    [CRANK_SCALAR_PROGRESS] = (float)((double)step / (double)(how->total ? how->total : how->steps))};
     if (status == CRANK_OK) status = lab_batch_write(t->net, &t->batch, how->data, order, 0);
     if (status == CRANK_OK) status = crank_write(crank_step_scalars(t->batch.graph), scalars);
     if (status == CRANK_OK) status = crank_write(crank_step_counter(t->batch.graph), &step);
@@ -317,7 +317,7 @@ static void remove_state(lab_net *net, size_t before)
 crank_status lab_train(lab_net *net, const lab_method *method, const lab_training *how, lab_trial *trial)
 {
     trainer        t = {.net = net, .how = how, .epoch = -1};
-    crank_schedule schedule = {.kind = how->schedule, .total = how->steps, .warmup = how->warmup, .floor = how->floor};
+    crank_schedule schedule = {.kind = how->schedule, .total = how->total ? how->total : how->steps, .warmup = how->warmup, .floor = how->floor};
     size_t         before = crank_params_count(net->params);
     if (how->batch < 1 || how->batch > how->data->n) return crank_fail(net->context, CRANK_USAGE, "a batch of %lld of %lld samples", (long long)how->batch, (long long)how->data->n);
     t.order = crank_alloc(net->context, (size_t)how->data->n, sizeof *t.order, "the order of samples");

@@ -6,7 +6,9 @@
  *                   singular values times e^(rescale z)
  *     x             x_j = sigma_j z_j, z normal, sigma_j ~ j^-1/2, sum sigma_j^2 = 64
  *     training      300 steps of 64 fresh samples; rate: 10 steps of warm-up, cosine; Adam
- *     metric        mean squares on 2,048 further samples */
+ *     metric        mean squares on 2,048 further samples
+ *
+ * A second task has a teacher of its own on the same base, inputs and factors (of its rank). */
 #include <math.h>
 
 #include "crank/linalg.h"
@@ -17,7 +19,7 @@ static const int64_t sizes[LAYERS + 1] = {WIDTH, 128, 128, 16};
 
 typedef struct world {
     lab_net *base;
-    lab_data train, test;
+    lab_data train[2], test[2]; /* of the settings' task and of the second */
 } world;
 
 static lab_net *new_net(crank_context *context, uint64_t seed)
@@ -89,20 +91,30 @@ static crank_status rescale(crank_context *context, float *w, int64_t m, int64_t
     return status;
 }
 
-static crank_status make_weights(lab_trial *trial, lab_net *base, lab_net *teacher)
+static crank_status make_base(lab_net *base)
 {
-    const lab_regression_settings *settings = trial->experiment->settings;
-    crank_status                   status = CRANK_OK;
+    crank_status status = CRANK_OK;
     for (int l = 0; status == CRANK_OK && l < LAYERS; l++) {
         const crank_linear *linear = crank_linears_at(base->linears, (size_t)l);
-        int64_t             m = linear->out, n = linear->in;
-        crank_stream        stream = crank_stream_make(trial->seed, CRANK_RANDOM_DATA, 100 + (uint32_t)l);
         float              *w = lab_weight(base, linear->name);
-        status = w ? decay_spectrum(trial->context, w, m, n) : crank_last_status(trial->context);
+        status = w ? decay_spectrum(base->context, w, linear->out, linear->in) : crank_last_status(base->context);
         if (status == CRANK_OK) status = lab_weight_set(base, linear->name, w);
-        if (status == CRANK_OK)
-            status = settings->rescale != 0 ? rescale(trial->context, w, m, n, settings->rescale, stream)
-                                            : perturb(trial->context, w, m, n, settings->task_rank, settings->strength, stream);
+        crank_free(w);
+    }
+    return status;
+}
+
+static crank_status make_teacher(lab_net *teacher, const lab_net *base, const lab_regression_settings *settings, uint64_t seed)
+{
+    crank_status status = lab_net_copy(teacher, base);
+    for (int l = 0; status == CRANK_OK && l < LAYERS; l++) {
+        const crank_linear *linear = crank_linears_at(teacher->linears, (size_t)l);
+        int64_t             m = linear->out, n = linear->in;
+        crank_stream        stream = crank_stream_make(seed, CRANK_RANDOM_DATA, 100 + (uint32_t)l);
+        float              *w = lab_weight(teacher, linear->name);
+        if (!w) status = crank_last_status(teacher->context);
+        else if (settings->rescale != 0) status = rescale(teacher->context, w, m, n, settings->rescale, stream);
+        else status = perturb(teacher->context, w, m, n, settings->task_rank, settings->strength, stream);
         if (status == CRANK_OK) status = lab_weight_set(teacher, linear->name, w);
         crank_free(w);
     }
@@ -125,26 +137,54 @@ static crank_status draw(lab_net *teacher, int64_t n, uint64_t seed, uint32_t in
 
 static crank_status prepare(lab_trial *trial)
 {
-    world   *made = trial->world;
-    lab_net *teacher = new_net(trial->context, trial->seed);
+    const lab_regression_settings *settings = trial->experiment->settings;
+    world                         *made = trial->world;
+    lab_net                       *teacher = new_net(trial->context, trial->seed);
     made->base = new_net(trial->context, trial->seed);
-    crank_status status = teacher && made->base ? make_weights(trial, made->base, teacher) : crank_last_status(trial->context);
-    if (status == CRANK_OK) status = draw(teacher, STEPS * BATCH, trial->seed, 1, &made->train);
-    if (status == CRANK_OK) status = draw(teacher, TEST, trial->seed, 2, &made->test);
+    crank_status status = teacher && made->base ? make_base(made->base) : crank_last_status(trial->context);
+    for (int task = 0; status == CRANK_OK && task < 2 && settings; task++, settings = settings->second) {
+        status = make_teacher(teacher, made->base, settings, trial->seed);
+        if (status == CRANK_OK) status = draw(teacher, STEPS * BATCH, trial->seed, 1, &made->train[task]);
+        if (status == CRANK_OK) status = draw(teacher, TEST, trial->seed, 2, &made->test[task]);
+    }
     lab_net_free(teacher);
     return status;
 }
 
+static int task_of(const lab_trial *trial) { return (int)(trial->method->number & LAB_SECOND); }
+
+lab_net *lab_regression_net(lab_trial *trial)
+{
+    world   *made = trial->world;
+    lab_net *net = new_net(trial->context, trial->seed);
+    if (net && lab_net_copy(net, made->base) == CRANK_OK) return net;
+    lab_net_free(net);
+    return NULL;
+}
+
+lab_training lab_regression_training(const lab_trial *trial)
+{
+    const world *made = trial->world;
+    int64_t      stop = trial->method->number / LAB_STOP(1);
+    return (lab_training){.data = &made->train[task_of(trial)], .steps = stop ? stop : STEPS, .total = STEPS, .batch = BATCH, .rate = trial->rate,
+                          .schedule = CRANK_SCHEDULE_COSINE, .warmup = 10, .seed = trial->seed};
+}
+
+const lab_data *lab_regression_test(const lab_trial *trial) { return &((const world *)trial->world)->test[task_of(trial)]; }
+
+crank_status lab_regression_loss(lab_trial *trial, lab_net *net)
+{
+    double       loss = 0;
+    crank_status status = lab_evaluate(net, lab_regression_test(trial), &loss, NULL);
+    return status ? status : lab_measure(trial, "loss", loss);
+}
+
 static crank_status try_method(lab_trial *trial)
 {
-    world       *made = trial->world;
-    lab_net     *net = new_net(trial->context, trial->seed);
-    double       loss = 0;
-    lab_training how = {.data = &made->train, .steps = STEPS, .batch = BATCH, .schedule = CRANK_SCHEDULE_COSINE, .warmup = 10, .seed = trial->seed};
-    crank_status status = net ? lab_net_copy(net, made->base) : crank_last_status(trial->context);
-    if (status == CRANK_OK) status = lab_adapt(trial, net, "all-linear", &how);
-    if (status == CRANK_OK) status = lab_evaluate(net, &made->test, &loss, NULL);
-    if (status == CRANK_OK) status = lab_measure(trial, "loss", loss);
+    lab_net     *net = lab_regression_net(trial);
+    lab_training how = lab_regression_training(trial);
+    crank_status status = net ? lab_adapt(trial, net, "all-linear", &how) : crank_last_status(trial->context);
+    if (status == CRANK_OK) status = lab_regression_loss(trial, net);
     lab_net_free(net);
     return status;
 }
@@ -153,8 +193,7 @@ static void release(void *room)
 {
     world *made = room;
     lab_net_free(made->base);
-    lab_data_free(&made->train);
-    lab_data_free(&made->test);
+    for (int task = 0; task < 2; task++) lab_data_free(&made->train[task]), lab_data_free(&made->test[task]);
 }
 
 const lab_world lab_world_regression = {.name = "regression", .size = sizeof(world), .prepare = prepare, .trial = try_method, .release = release};
