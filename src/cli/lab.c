@@ -14,7 +14,7 @@ typedef struct options {
 
 static const crank_option option_table[] = {
     CRANK_BOOL(options, all, false, "run: every experiment"),
-    CRANK_INT(options, seeds, 0, 0, 1000, "seeds; 0: three for run, one for tune"),
+    CRANK_INT(options, seeds, 0, 0, 1000, "seeds; 0: what the experiment says for run (three, or more), one for tune"),
     CRANK_CHOICE(options, scale, "cpu", "cpu|gpu", "cpu: at most three minutes on two cores; gpu: the larger setting"),
     CRANK_STRING(options, method, NULL, "tune: only methods whose name holds this text"),
     CRANK_END

@@ -46,6 +46,7 @@ typedef struct lab_experiment {
     const double     *grid;      /* rates that tune tries, rising, ends with 0 */
     const char       *metric;    /* that tune looks at */
     bool              lower;     /* lower is better */
+    int               seeds;     /* of a run that is not told how many; 0: 3 */
     crank_status    (*trial)(lab_trial *trial); /* NULL: the world's */
     void            (*judge)(lab *run);
 } lab_experiment;
@@ -244,7 +245,7 @@ struct lab {
 
 typedef void lab_progress(void *user, const char *text); /* one line a trial */
 typedef struct lab_how {
-    int           seeds; /* 0: 3 */
+    int           seeds; /* 0: the experiment's */
     bool          large;
     lab_progress *progress; /* may be NULL */
     void         *user;

@@ -57,6 +57,7 @@ const lab_experiment lab_lamda = {
     .world = &lab_world_transfer,
     .methods = methods,
     .grid = grid,
+    .seeds = 12,
     .metric = "accuracy",
     .judge = judge,
 };

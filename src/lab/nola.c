@@ -5,7 +5,7 @@ static const lab_transfer_settings settings = {.schedule = CRANK_SCHEDULE_COSINE
 
 static const double grid[] = {1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0};
 
-#define NOLA(parameters, k, tuned) {.name = "NOLA " parameters, .map = "nola", .map_options = "rank=8 alpha=8 basis=" k, .rate = tuned}
+#define NOLA(parameters, k, tuned) {.name = "NOLA " parameters, .map = "nola", .map_options = "rank=8 alpha=8 matrices=stored basis=" k, .rate = tuned}
 #define LORA(parameters, r, twice, tuned) {.name = "LoRA " parameters, .map = "lora", .map_options = "rank=" r " alpha=" twice, .rate = tuned}
 
 /* The number behind a name is that of its parameters: two factors of two layers have 4 k coefficients. */

@@ -178,7 +178,7 @@ static crank_status run_seed(lab *run, lab_trial *trial, int s, const lab_how *h
 
 static lab start(crank_context *context, const lab_experiment *experiment, const lab_how *how)
 {
-    return (lab){.context = context, .experiment = experiment, .seeds = how->seeds > 0 ? how->seeds : 3, .large = how->large, .shown = true};
+    return (lab){.context = context, .experiment = experiment, .seeds = how->seeds > 0 ? how->seeds : experiment->seeds ? experiment->seeds : 3, .large = how->large, .shown = true};
 }
 
 static crank_status check_scale(crank_context *context, const lab_experiment *experiment, const lab_how *how)

@@ -5,13 +5,21 @@
  *
  * Trained: a [k] and b [l], both zero at the start, so B is zero and the adapted model starts equal to the base; their number depends
  * on neither the rank nor the size of the layer. Entries of A_i and B_j are U(-1, 1), A0 is U(-1/sqrt in, 1/sqrt in), all drawn from
- * Philox (seed, BASIS, hash of what they are): they are never stored, and an adapter is its coefficients and the seed. share: linears of
- * one size use one set of A_i and B_j. The combination is one product [1, k] [k, r in], recorded once a step. */
+ * Philox (seed, BASIS, hash of what they are): an adapter is its coefficients and the seed. share: linears of one size use one set of A_i and
+ * B_j. Memory of the matrices:
+ *
+ *     streamed   none: they are drawn again, tile by tile, for each combination and each gradient (nola_basis.h)
+ *     stored     k r in + l out r numbers a linear (with share: once a size); a combination is one product [1, k] [k, r in]
+ *     auto       streamed where the device has the operation (the CPU), else stored
+ *
+ * Both combine the same matrices, once a step. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "crank/random.h"
+#include "linear/stack.h"
+#include "lowrank/nola_basis.h"
 #include "lowrank/pair.h"
 #include "lowrank/start.h"
 
@@ -19,11 +27,12 @@ typedef struct {
     int64_t rank, basis, basis_b, seed;
     double  alpha, dropout;
     bool    share;
+    const char *matrices;
 } options;
 
 typedef struct {
     crank_param *a, *b;                    /* [k], [l] */
-    crank_param *start, *basis_A, *basis_B; /* A0 [r, in], [k, r in], [l, out r] */
+    crank_param *start, *basis_A, *basis_B; /* A0 [r, in], [k, r in], [l, out r]; streamed: NULL */
     int64_t      k, l;
 } state;
 
@@ -34,6 +43,7 @@ static const crank_option option_table[] = {
     CRANK_INT(options, basis_b, 0, 0, 1000000, "of the factor B; 0: as many as of A"),
     CRANK_INT(options, seed, 1, 0, 9007199254740991, "names the random matrices"),
     CRANK_BOOL(options, share, false, "linears of one size use one set of random matrices"),
+    CRANK_CHOICE(options, matrices, "auto", "auto|streamed|stored", "random matrices are drawn again where they are read, or kept in memory; auto: drawn again on the CPU"),
     CRANK_FLOAT(options, dropout, 0, 0, 0.999, "share of the inputs of the update's branch that is dropped in training"),
     CRANK_END
 };
@@ -76,6 +86,14 @@ static const state *sharing(const crank_site *site)
     return NULL;
 }
 
+static bool host_device(const crank_site *site) { return crank_params_device(crank_linears_params(site->linear->owner))->host; }
+
+static bool streams(const crank_site *site)
+{
+    const options *o = site->options;
+    return strcmp(o->matrices, "auto") == 0 ? host_device(site) : strcmp(o->matrices, "streamed") == 0;
+}
+
 static crank_status attach(crank_context *context, crank_site *site)
 {
     const options *o = site->options;
@@ -87,6 +105,9 @@ static crank_status attach(crank_context *context, crank_site *site)
     st->b = crank_site_param(context, site, "b", CRANK_F32, 1, &st->l, true);
     if (!st->a || !st->b) return crank_last_status(context);
     st->start = add_random(context, site, "start", r, in, 1 / sqrt((double)in), false);
+    if (streams(site) && !host_device(site))
+        return crank_fail(context, CRANK_USAGE, "nola: matrices are drawn again on the CPU alone: set lowrank.matrices to stored or auto on this device");
+    if (streams(site)) return st->start ? CRANK_OK : crank_last_status(context);
     st->basis_A = like ? like->basis_A : add_random(context, site, "basis_A", st->k, r * in, 1, o->share);
     st->basis_B = like ? like->basis_B : add_random(context, site, "basis_B", st->l, out * r, 1, o->share);
     return st->start && st->basis_A && st->basis_B ? CRANK_OK : crank_last_status(context);
@@ -95,9 +116,11 @@ static crank_status attach(crank_context *context, crank_site *site)
 /* ---- recording ---- */
 
 /* (1/sqrt k) sum of coefficients times matrices, as [rows, columns]. */
-static crank_tensor *combine(crank_graph *graph, crank_param *coefficients, crank_param *basis, int64_t rows, int64_t columns, crank_dtype wide)
+static crank_tensor *combine(crank_graph *graph, const crank_site *site, crank_param *coefficients, crank_param *basis, const char *name, int64_t rows, int64_t columns,
+                             crank_dtype wide)
 {
-    int64_t       k = coefficients->view.dims[0];
+    int64_t k = coefficients->view.dims[0];
+    if (!basis) return nola_combination(graph, crank_cast(crank_use(graph, coefficients), wide), stream_of(site, name, ((const options *)site->options)->share), rows, columns);
     crank_tensor *c = crank_reshape(crank_cast(crank_use(graph, coefficients), wide), 2, (const int64_t[]){1, k});
     crank_tensor *sum = crank_matmul_full(c, false, crank_cast(crank_use(graph, basis), wide), false, 1 / sqrt((double)k), NULL, NULL, CRANK_DTYPES);
     return crank_reshape(sum, 2, (const int64_t[]){rows, columns});
@@ -108,8 +131,8 @@ static void derive(crank_graph *graph, crank_site *site)
     const options *o = site->options;
     const state   *st = site->state;
     crank_dtype    compute = crank_graph_compute(graph), wide = compute == CRANK_F64 ? CRANK_F64 : CRANK_F32;
-    crank_tensor  *A = combine(graph, st->a, st->basis_A, o->rank, site->linear->in, wide);
-    crank_tensor  *B = combine(graph, st->b, st->basis_B, site->linear->out, o->rank, wide);
+    crank_tensor  *A = combine(graph, site, st->a, st->basis_A, "basis_A", o->rank, site->linear->in, wide);
+    crank_tensor  *B = combine(graph, site, st->b, st->basis_B, "basis_B", site->linear->out, o->rank, wide);
     crank_site_put(graph, site, "A", crank_add(A, crank_cast(crank_use(graph, st->start), wide)));
     crank_site_put(graph, site, "B", crank_cast(B, compute));
 }
@@ -126,18 +149,13 @@ static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor 
 /* ---- export ---- */
 
 /* out [n] += (1/sqrt k) sum of coefficients times matrices. */
-static crank_status add_combination(crank_context *context, const crank_param *coefficients, const crank_param *basis, float *out, int64_t n)
+static crank_status add_combination(crank_context *context, const crank_site *site, const crank_param *coefficients, const char *name, float *out, int64_t n)
 {
     int64_t      k = coefficients->view.dims[0];
-    float       *c = crank_alloc(context, (size_t)k, sizeof *c, "coefficients"), *m = crank_alloc(context, (size_t)(k * n), sizeof *m, "random matrices");
-    crank_status status = c && m ? crank_param_read(context, coefficients, c, CRANK_F32) : CRANK_FAILED;
-    if (status == CRANK_OK) status = crank_param_read(context, basis, m, CRANK_F32);
-    for (int64_t e = 0; status == CRANK_OK && e < n; e++) {
-        double sum = 0;
-        for (int64_t i = 0; i < k; i++) sum += (double)c[i] * (double)m[i * n + e];
-        out[e] += (float)(sum / sqrt((double)k));
-    }
-    crank_free(c), crank_free(m);
+    float       *c = crank_alloc(context, (size_t)k, sizeof *c, "coefficients");
+    crank_status status = c ? crank_param_read(context, coefficients, c, CRANK_F32) : CRANK_FAILED;
+    if (status == CRANK_OK) status = nola_add_combination(context, c, k, stream_of(site, name, ((const options *)site->options)->share), out, n);
+    crank_free(c);
     return status;
 }
 
@@ -149,8 +167,8 @@ static crank_status as_lora(crank_context *context, crank_site *site, int64_t *r
     *A = crank_alloc(context, (size_t)(r * in), sizeof **A, "a factor");
     *B = crank_alloc(context, (size_t)(out * r), sizeof **B, "a factor");
     crank_status status = *A && *B ? crank_param_read(context, st->start, *A, CRANK_F32) : CRANK_FAILED;
-    if (status == CRANK_OK) status = add_combination(context, st->a, st->basis_A, *A, r * in);
-    if (status == CRANK_OK) status = add_combination(context, st->b, st->basis_B, *B, out * r);
+    if (status == CRANK_OK) status = add_combination(context, site, st->a, "basis_A", *A, r * in);
+    if (status == CRANK_OK) status = add_combination(context, site, st->b, "basis_B", *B, out * r);
     if (status != CRANK_OK) crank_free(*A), crank_free(*B);
     *rank = r;
     *scale = o->alpha / (double)r;

@@ -185,7 +185,7 @@ static void one_coefficient_picks_one_matrix(void **state)
     (void)state;
     world  w;
     double a[4] = {0, 0, 1, 0}, b[4] = {0, 1, 0, 0}, A[2 * IN], y[N * OUT], P[N * 2], B[OUT * 2];
-    crank_linear *linear = setup(&w, CRANK_F64, IN, OUT, "nola", "rank=2 alpha=2 basis=4");
+    crank_linear *linear = setup(&w, CRANK_F64, IN, OUT, "nola", "rank=2 alpha=2 basis=4 matrices=stored");
     world_write(&w, "proj.nola.a", a), world_write(&w, "proj.nola.b", b);
     double *start = world_values(&w, "proj.nola.start"), *bA = world_values(&w, "proj.nola.basis_A"), *bB = world_values(&w, "proj.nola.basis_B");
     double *W = world_values(&w, "proj.weight"), *bias = world_values(&w, "proj.bias");
@@ -205,7 +205,8 @@ static void one_coefficient_picks_one_matrix(void **state)
 static void matrices_follow_the_seed_and_may_be_shared_by_size(void **state)
 {
     (void)state;
-    static const char *const cases[] = {"rank=2 basis=4", "rank=2 basis=4", "rank=2 basis=4 seed=2", "rank=2 basis=4 share=true"};
+    static const char *const cases[] = {"rank=2 basis=4 matrices=stored", "rank=2 basis=4 matrices=stored", "rank=2 basis=4 seed=2 matrices=stored",
+                                        "rank=2 basis=4 share=true matrices=stored"};
     double *first[4];
     size_t  n = 4 * 2 * 8;
     for (int k = 0; k < 4; k++) {
@@ -223,6 +224,42 @@ static void matrices_follow_the_seed_and_may_be_shared_by_size(void **state)
     for (int k = 0; k < 4; k++) free(first[k]);
 }
 
+/* Sizes with a last tile that is not full; outputs, coefficients' gradients and dx. */
+static void matrices_that_are_drawn_again_equal_those_in_memory(void **state)
+{
+    (void)state;
+    enum { WIDE = 700 };
+    static const char *const cases[] = {"rank=4 alpha=4 basis=9 basis_b=5 matrices=stored", "rank=4 alpha=4 basis=9 basis_b=5 matrices=streamed",
+                                        "rank=4 alpha=4 basis=9 basis_b=5 share=true matrices=streamed"};
+    double *input = calloc(N * WIDE, sizeof *input);
+    pass    passes[2][3];
+    world_fill(input, N * WIDE, 3, 1);
+    for (int threads = 1; threads <= 2; threads++)
+        for (int k = 0; k < 3; k++) {
+            world         w = world_open(CRANK_F32);
+            crank_linear *linear = world_linear(&w, "proj", CRANK_LINEAR_DENSE, WIDE, OUT, false);
+            crank_set_threads(w.context, threads);
+            world_attach(&w, "nola", cases[k], "proj");
+            if (k) assert_null(crank_params_find(w.params, "proj.nola.basis_A"));
+            world_randomise(&w, "proj.nola.a", 0.5), world_randomise(&w, "proj.nola.b", 0.5);
+            passes[threads - 1][k] = (pass){.n = N, .x = input, .dy = dy, .compute = CRANK_F64, .training = true, .wrt = coefficients};
+            world_run(&w, linear, &passes[threads - 1][k]);
+            world_close(&w);
+        }
+    for (int k = 0; k < 2; k++) {
+        pass *one = passes[0], *two = passes[1];
+        size_t n = k ? 5 : 9;
+        assert_near(one[1].grads[k], one[0].grads[k], n, 1e-12);
+        assert_memory_equal(one[1].grads[k], two[1].grads[k], n * sizeof(double));
+        assert_memory_not_equal(one[1].grads[k], one[2].grads[k], n * sizeof(double)); /* shared: other matrices */
+    }
+    assert_near(passes[0][1].y, passes[0][0].y, N * OUT, 1e-12);
+    assert_near(passes[0][1].dx, passes[0][0].dx, N * WIDE, 1e-12);
+    assert_memory_equal(passes[0][1].y, passes[1][1].y, N * OUT * sizeof(double));
+    for (int k = 0; k < 6; k++) pass_free(&passes[k / 3][k % 3]);
+    free(input);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +272,7 @@ int main(void)
         cmocka_unit_test(nola_gradients_equal_finite_differences),
         cmocka_unit_test(one_coefficient_picks_one_matrix),
         cmocka_unit_test(matrices_follow_the_seed_and_may_be_shared_by_size),
+        cmocka_unit_test(matrices_that_are_drawn_again_equal_those_in_memory),
     };
     return cmocka_run_group_tests(tests, checks_fill, NULL);
 }
