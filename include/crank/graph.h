@@ -43,6 +43,7 @@ struct crank_param {
     bool          mapped;    /* data points into a mapped file: read only */
     bool          moved;  /* its method's `update` moves it (crank_map): the run's optimiser leaves it alone */
     bool          folded; /* a method writes into it between runs (ReLoRA): checkpoints hold it although it is not trained */
+    bool          summed; /* counts of a method's forward passes: processes that share a step add theirs before `after_step` */
     double        rate_factor; /* of its optimiser unit: multiplies the rate of the step. 1 unless its method says so (LoRA+) */
     crank_param  *clock;       /* of its optimiser unit (crank_unit.clock), written by its method's `period`; NULL: the run's own */
 };

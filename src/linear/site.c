@@ -252,3 +252,21 @@ void crank_gradient_set(crank_graph *graph, crank_param *param, crank_tensor *gr
     table->count += !entry->param;
     *entry = (gradient_entry){ param, gradient };
 }
+
+/* ---- filler ---- */
+
+static const char filler_key = 0;
+
+crank_tensor *linear_filler_input(crank_graph *graph)
+{
+    crank_tensor **slot = crank_graph_slot(graph, &filler_key, sizeof *slot, NULL);
+    return slot ? *slot : NULL;
+}
+
+crank_tensor *linear_filler(crank_graph *graph, int64_t n)
+{
+    crank_tensor **slot = crank_graph_slot(graph, &filler_key, sizeof *slot, NULL);
+    if (!slot) return NULL;
+    if (!*slot) *slot = crank_input(graph, "filler rows", CRANK_F32, 1, &n);
+    return *slot && (*slot)->dims[0] == n ? *slot : NULL;
+}

@@ -89,6 +89,10 @@ crank_tensor *stack_forward(crank_graph *graph, crank_linear *linear, crank_tens
 bool site_derive_once(crank_graph *graph, const crank_site *site);
 /* The parameter in the compute type, cast once a graph. */
 crank_tensor *linear_use(crank_graph *graph, const crank_linear *linear, crank_param *param);
+/* Rows of a batch of fixed size that stand behind the real ones: f32 [n], 1 for such filler, zeros unless the task writes
+ * linear_filler_input. For methods that count rows. NULL where another number of rows was asked for first in this graph. */
+crank_tensor *linear_filler(crank_graph *graph, int64_t n);
+crank_tensor *linear_filler_input(crank_graph *graph); /* NULL: nobody asked */
 /* The merge becomes permanent: copies of the weights before it are freed. */
 void linears_forget_merge(crank_linears *linears);
 /* The part of a parameter's name that its method chose. */

@@ -7,10 +7,12 @@
  * p = `partition` ranks make one expert; p = 1 is the paper's. k gates sum to k times alpha / k. The choice has no gradient. `bias` evens
  * the load without a loss: behind each step an expert that more rows chose than the mean loses mu, one that fewer chose gains it. With
  * `gate_uses_bias` false the weights are q on T (the choice still follows c); gate `softmax` with p = r makes MoE-LoRA with experts of rank
- * r. The gates depend on the row, so the method cannot be merged; the router works in f32. */
+ * r. Loads are those of the real rows of all micro-batches and processes of a step. The gates depend on the row, so the method cannot be
+ * merged; the router works in f32. */
 #include <math.h>
 #include <string.h>
 
+#include "linear/stack.h"
 #include "lowrank/start.h"
 
 typedef struct {
@@ -66,6 +68,7 @@ static crank_status attach(crank_context *context, crank_site *site)
     st->counts = crank_site_state(context, site, "counts", CRANK_ROLE_CACHE, CRANK_F32, 1, &experts);
     st->load = crank_site_state(context, site, "load", CRANK_ROLE_CACHE, CRANK_F32, 1, &experts);
     if (!st->A || !st->B || !st->router || !st->bias || !st->counts || !st->load) return crank_last_status(context);
+    st->counts->summed = true;
     status = start_factor(context, site, st->A, "kaiming", linear->in);
     return status ? status : start_factor(context, site, st->router, "kaiming", linear->in);
 }
@@ -85,6 +88,14 @@ static crank_tensor *gates(crank_graph *graph, const crank_site *site, crank_ten
     return crank_div(w, S);
 }
 
+/* The choices of filler rows do not count: they would pull the load to what the first token picks. */
+static crank_tensor *of_real_rows(crank_graph *graph, crank_tensor *mask)
+{
+    crank_tensor *filler = linear_filler(graph, mask->dims[0]);
+    if (!filler) return mask;
+    return crank_mul(mask, crank_cast(crank_reshape(crank_affine(filler, -1, 1), 2, (const int64_t[]){ -1, 1 }), mask->dtype));
+}
+
 /* [n, experts] -> [n, R]: each entry p times. */
 static crank_tensor *repeated(crank_tensor *g, int64_t p)
 {
@@ -102,7 +113,7 @@ static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor 
     crank_dtype    compute = crank_graph_compute(graph);
     bool           training = crank_graph_training(graph);
     crank_tensor  *mask, *g = gates(graph, site, x, &mask);
-    if (training) crank_assign(crank_use(graph, st->counts), crank_reduce(CRANK_SUM, mask, 1u, false), true); /* sums over micro-batches */
+    if (training) crank_assign(crank_use(graph, st->counts), crank_reduce(CRANK_SUM, of_real_rows(graph, mask), 1u, false), true); /* sums over micro-batches */
     if (o->dropout > 0 && training) x = crank_dropout(x, o->dropout);
     crank_tensor *u = crank_linear_down(graph, site->linear, x, crank_use(graph, st->A));
     crank_tensor *v = crank_mul(u, crank_cast(repeated(g, o->partition), compute));

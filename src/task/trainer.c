@@ -238,6 +238,20 @@ static crank_status write_sequences(task_trainer *trainer, const shaped *shape, 
     return status == CRANK_OK ? crank_write(shape->scores.sequence_weights, trainer->sequence_weights) : status;
 }
 
+/* For methods that count rows: tokens, or sequences, behind the real ones. */
+static crank_status write_filler(crank_context *context, const shaped *shape, const data_batch *batch)
+{
+    crank_tensor *filler = linear_filler_input(shape->graph);
+    if (!filler) return CRANK_OK;
+    int64_t n = filler->dims[0], real = n == shape->tokens ? batch->tokens : n == shape->sequences ? batch->sequences : n;
+    float  *values = crank_alloc(context, (size_t)n, sizeof *values, "filler rows");
+    if (!values) return CRANK_FAILED;
+    for (int64_t i = real; i < n; i++) values[i] = 1;
+    crank_status status = crank_write(filler, values);
+    crank_free(values);
+    return status;
+}
+
 /* The shape that holds a batch: filler tokens need a sequence of their own. */
 static void shape_of(int64_t tokens, int64_t sequences, int64_t *n, int64_t *s)
 {
@@ -259,7 +273,7 @@ shaped *trainer_prepared(crank_context *context, task_trainer *trainer, const da
     shaped *shape = trainer_graph(context, trainer, n, s, kind, NULL);
     if (!shape || room(context, trainer, n, s) != CRANK_OK) return NULL;
     if (write_tokens(trainer, shape, batch) != CRANK_OK || write_sequences(trainer, shape, batch) != CRANK_OK) return NULL;
-    return shape;
+    return write_filler(context, shape, batch) == CRANK_OK ? shape : NULL;
 }
 
 /* ---- steps ---- */

@@ -26,24 +26,30 @@ static crank_status check_shared(crank_context *context, const task_trainer *tra
     return CRANK_OK;
 }
 
-/* Sums every buffer over the processes, in the order of the units. */
+static crank_status sum_param(crank_context *context, const task_trainer *trainer, crank_param *param)
+{
+    size_t       n = (size_t)crank_view_count(&param->view);
+    bool         wide = param->view.dtype == CRANK_F64;
+    crank_dtype  dtype = wide ? CRANK_F64 : CRANK_F32;
+    void        *values = crank_alloc(context, n + 1, wide ? sizeof(double) : sizeof(float), "a gradient's sum over processes");
+    crank_status status = values ? crank_param_read(context, param, values, dtype) : CRANK_FAILED;
+    if (status == CRANK_OK)
+        status = wide ? dist_sum_f64(context, &trainer->recipe->group, values, n) : dist_sum_f32(context, &trainer->recipe->group, values, n);
+    if (status == CRANK_OK) status = crank_param_write(context, param, values, dtype);
+    crank_free(values);
+    return status;
+}
+
+/* Sums every buffer over the processes, in the order of the units, and what methods count in their forward passes. */
 static crank_status sum_buffers(crank_context *context, task_trainer *trainer)
 {
-    for (int i = 0; i < trainer->unit_count; i++) {
-        crank_param *buffer = trainer->buffers[i];
-        if (!buffer || !trainer->units[i].active) continue;
-        size_t       n = (size_t)crank_view_count(&buffer->view);
-        bool         wide = buffer->view.dtype == CRANK_F64;
-        crank_dtype  dtype = wide ? CRANK_F64 : CRANK_F32;
-        void        *values = crank_alloc(context, n + 1, wide ? sizeof(double) : sizeof(float), "a gradient's sum over processes");
-        crank_status status = values ? crank_param_read(context, buffer, values, dtype) : CRANK_FAILED;
-        if (status == CRANK_OK)
-            status = wide ? dist_sum_f64(context, &trainer->recipe->group, values, n) : dist_sum_f32(context, &trainer->recipe->group, values, n);
-        if (status == CRANK_OK) status = crank_param_write(context, buffer, values, dtype);
-        crank_free(values);
-        if (status != CRANK_OK) return status;
-    }
-    return CRANK_OK;
+    const crank_params *params = crank_model_params(trainer->model);
+    crank_status        status = CRANK_OK;
+    for (int i = 0; status == CRANK_OK && i < trainer->unit_count; i++)
+        if (trainer->buffers[i] && trainer->units[i].active) status = sum_param(context, trainer, trainer->buffers[i]);
+    for (size_t i = 0; status == CRANK_OK && i < crank_params_count(params); i++)
+        if (crank_params_at(params, i)->summed) status = sum_param(context, trainer, crank_params_at(params, i));
+    return status;
 }
 
 /* The micro-batches of this process. */

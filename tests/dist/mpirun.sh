@@ -49,6 +49,7 @@ check() { # name WORDS...
 }
 check lora lowrank.method=lora optim.method=adamw lowrank.dropout=0.1
 check full lowrank.method=none optim.method=adamw
+check smora lowrank.method=smora lowrank.rank=8 lowrank.active=2 lowrank.mu=0.01
 check galore lowrank.method=none optim.method=galore optim.rank=4
 
 # A run of two processes ends at its checkpoint, and one process goes on to the end with the same losses.

@@ -1,4 +1,5 @@
 /* SMoRA: start, gates, gradients away from ties, special cases, the bias that evens the load, refusals. */
+#include "linear/stack.h"
 #include "lowrank/steps.h"
 
 static const char *const trained[] = { "proj.smora.A", "proj.smora.B", "proj.smora.router", NULL };
@@ -132,6 +133,32 @@ static void the_bias_evens_the_load_by_mu(void **state)
     world_close(&w);
 }
 
+/* Rows 3 and 4 of a batch are filler: the router sends every row to the first two experts. */
+static void filler_rows_do_not_count(void **state)
+{
+    (void)state;
+    world         w;
+    crank_linear *linear = setup(&w, CRANK_F64, "rank=4 active=2 mu=0.125");
+    double        zero[4 * IN] = { 0 };
+    float         filler[N] = { 0, 0, 0, 1, 1 };
+    world_write(&w, "proj.smora.router", zero);
+    crank_graph *graph = crank_graph_new(w.context, w.device);
+    crank_graph_set_compute(graph, w.type);
+    crank_tensor *input = crank_input(graph, "x", w.type, 2, (const int64_t[]){ N, IN });
+    crank_keep(crank_linear_forward(graph, linear, input));
+    assert_non_null(linear_filler_input(graph));
+    assert_null(linear_filler(graph, N + 1)); /* another number of rows */
+    assert_ok(w.context, crank_plan(graph, NULL, NULL));
+    world_to_input(w.context, input, x, N * IN);
+    assert_ok(w.context, crank_write(linear_filler_input(graph), filler));
+    assert_ok(w.context, crank_run(graph));
+    double *counts = world_values(&w, "proj.smora.counts");
+    for (int k = 0; k < 4; k++) assert_true(counts[k] == (k < 2 ? 3 : 0));
+    free(counts);
+    crank_graph_free(graph);
+    world_close(&w);
+}
+
 static void impossible_sizes_are_told(void **state)
 {
     (void)state;
@@ -149,6 +176,7 @@ int main(void)
         cmocka_unit_test(it_starts_as_the_base_and_cannot_be_merged), cmocka_unit_test(outputs_follow_the_equation),
         cmocka_unit_test(gradients_equal_finite_differences),         cmocka_unit_test(with_equal_scores_and_all_ranks_it_is_lora),
         cmocka_unit_test(the_bias_evens_the_load_by_mu),              cmocka_unit_test(impossible_sizes_are_told),
+        cmocka_unit_test(filler_rows_do_not_count),
     };
     return cmocka_run_group_tests(tests, checks_fill, NULL);
 }
