@@ -141,6 +141,9 @@ static const lab_method methods[] = {
     {.name = "LoRA r=8", .map = "lora", .map_options = "rank=8 alpha=16", .rate = 0.008},
     {.name = "LoRA r=64", .map = "lora", .map_options = "rank=64 alpha=128", .rate = 0.004},
     {.name = "SMoRA 8 of 64", .map = "smora", .map_options = "rank=64 active=8 alpha=16", .rate = 0.016},
+    {.name = "LoRA r=8, half scale", .map = "lora", .map_options = "rank=8 alpha=8", .rate = 0.008},
+    {.name = "SMoRA 8 of 64, half scale", .map = "smora", .map_options = "rank=64 active=8 alpha=8", .rate = 0.008},
+    {.name = "SMoRA 8 of 64, quarter scale", .map = "smora", .map_options = "rank=64 active=8 alpha=4", .rate = 0.008},
     {.name = "MoE-LoRA, 2 of 8 experts of rank 8", .map = "smora", .map_options = "rank=64 active=16 partition=8 gate=softmax mu=0 alpha=16", .rate = 0.004},
     {0},
 };
