@@ -84,6 +84,9 @@ struct crank_map {
     crank_status (*period)(crank_context *context, crank_site *sites, int count, int64_t step, bool *changed);
     /* What a plain LoRA export writes: factors with W' = W + s B A. NULL: not bounded rank. */
     crank_status (*as_lora)(crank_context *context, crank_site *site, int64_t *rank, double *scale, float **A, float **B);
+    /* The way back from a merge whose original was not kept: W [out, in] and bias [out] (NULL: none) as merged become what they were
+     * below the map. NULL: W less the pair of as_lora, which then must not depend on the weight; without either no way back. */
+    crank_status (*unmerge)(crank_context *context, crank_site *site, double *W, double *bias);
     /* PEFT's layout; peft_type NULL: only our own. peft_config gives json text of the keys of adapter_config.json that differ
      * from PEFT's defaults; peft_name the file's suffix of a parameter ("A" -> "lora_A.weight"; NULL: a parameter that files do
      * not hold), where the hook is absent the parameter's own name. */
@@ -218,7 +221,8 @@ CRANK_API crank_status  crank_linears_period(crank_context *context, crank_linea
 
 /* Merging: adds what all attachments change to the base weight: affine maps are run on unit rows, in f32, block by block
  * (W'^T = f(I) - f(0), bias += f(0)), rounded once to the weight's type. `safe` refuses non-finite results and changes
- * nothing. The maps stay attached but are off; `crank_linears_unmerge` restores the weights that were kept (keep_original). */
+ * nothing. The maps stay attached but are off; `crank_linears_unmerge` restores the weights that were kept (keep_original), else it
+ * solves for them, method by method, in f64 and rounds once: exact but for the merge's own rounding. */
 CRANK_API crank_status crank_linears_merge(crank_context *context, crank_linears *linears, bool safe, bool keep_original);
 CRANK_API crank_status crank_linears_unmerge(crank_context *context, crank_linears *linears);
 

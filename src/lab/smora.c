@@ -1,5 +1,16 @@
 /* smora.c - experiment: a router over single ranks on eight tasks at once (arXiv:2501.15103).
  *
+ * What is found (accuracy, best rates, seeds 101 to 103; alpha over active ranks is the scale):
+ *
+ *                     scale 2   scale 1   scale 1/2   scale 1/2, 5,000 steps
+ *     LoRA r=8        .629      .624                  .631 (scale 2)
+ *     SMoRA 8 of 64   .612      .615      .618        .602
+ *     LoRA r=64       .651      MoE-LoRA, 2 of 8 experts of rank 8: .649
+ *
+ * Tuned rates, smaller scales and a longer run do not bring SMoRA above LoRA r=8; a run of twice the length takes it further down, where LoRA
+ * still gains. Picked ranks see a part of the samples each, and the choice has no gradient: with 32,000 samples the mixture fits them worse
+ * than coarse experts do, and the tasks share less than in one pair.
+ *
  * Its own world: a 40-128-128-10 ReLU network whose last 8 inputs name the task is pre-trained on one teacher; eight teachers, each perturbed
  * in every layer by a normal matrix as long as the weight, label the samples of their task. Mean accuracy over the tasks is measured. */
 #include <math.h>
@@ -141,9 +152,9 @@ static const lab_method methods[] = {
     {.name = "LoRA r=8", .map = "lora", .map_options = "rank=8 alpha=16", .rate = 0.008},
     {.name = "LoRA r=64", .map = "lora", .map_options = "rank=64 alpha=128", .rate = 0.004},
     {.name = "SMoRA 8 of 64", .map = "smora", .map_options = "rank=64 active=8 alpha=16", .rate = 0.016},
-    {.name = "LoRA r=8, half scale", .map = "lora", .map_options = "rank=8 alpha=8", .rate = 0.008},
-    {.name = "SMoRA 8 of 64, half scale", .map = "smora", .map_options = "rank=64 active=8 alpha=8", .rate = 0.008},
-    {.name = "SMoRA 8 of 64, quarter scale", .map = "smora", .map_options = "rank=64 active=8 alpha=4", .rate = 0.008},
+    {.name = "LoRA r=8, half scale", .map = "lora", .map_options = "rank=8 alpha=8", .rate = 0.032},
+    {.name = "SMoRA 8 of 64, half scale", .map = "smora", .map_options = "rank=64 active=8 alpha=8", .rate = 0.004},
+    {.name = "SMoRA 8 of 64, quarter scale", .map = "smora", .map_options = "rank=64 active=8 alpha=4", .rate = 0.004},
     {.name = "MoE-LoRA, 2 of 8 experts of rank 8", .map = "smora", .map_options = "rank=64 active=16 partition=8 gate=softmax mu=0 alpha=16", .rate = 0.004},
     {0},
 };
@@ -153,7 +164,8 @@ static void judge(lab *run)
     double smora = lab_mean(run, "SMoRA 8 of 64", "accuracy"), small = lab_mean(run, "LoRA r=8", "accuracy"), large = lab_mean(run, "LoRA r=64", "accuracy");
     lab_expect(run, "SMoRA 8 of 64 less LoRA r=8 (accuracy)", smora - small, LAB_AT_LEAST, 0.01);
     lab_paper(run, smora > large && smora > lab_mean(run, "MoE-LoRA, 2 of 8 experts of rank 8", "accuracy"),
-              "above LoRA of all ranks and above a mixture of larger experts", "the paper also has it above LoRA of all ranks and above mixtures of larger experts");
+              "above LoRA of all ranks and above a mixture of larger experts",
+              "below LoRA with as many active ranks at every scale and length that was tried; mixtures of larger experts do better with these 32,000 samples");
 }
 
 const lab_experiment lab_smora = {

@@ -54,7 +54,7 @@ static crank_status back_up(crank_context *context, crank_linears *linears, cran
 }
 
 /* Puts back the backups from number `first` on and forgets them. */
-static crank_status put_back(crank_context *context, crank_linears *linears, size_t first)
+crank_status linears_put_back(crank_context *context, crank_linears *linears, size_t first)
 {
     crank_status status = CRANK_OK;
     while (linears->backup_count > first) {
@@ -169,7 +169,7 @@ crank_status crank_linears_merge(crank_context *context, crank_linears *linears,
         if (crank_linear_has_maps(linears->items[i])) status = merge_linear(context, linears->items[i], safe);
     if (status) {
         char *message = crank_strdup(context, crank_message(context));
-        put_back(context, linears, first);
+        linears_put_back(context, linears, first);
         if (message) crank_fail(context, status, "%s", message);
         crank_free(message);
         return status;
@@ -181,20 +181,4 @@ crank_status crank_linears_merge(crank_context *context, crank_linears *linears,
         linears->final = true;
     }
     return CRANK_OK;
-}
-
-crank_status crank_linears_unmerge(crank_context *context, crank_linears *linears)
-{
-    bool merged = false;
-    for (size_t i = 0; i < linears->attachment_count; i++) merged = merged || linears->attachments[i]->merged;
-    if (!merged) {
-        crank_log(context, CRANK_WARNING, "unmerge: no adapter is merged; nothing to do");
-        return CRANK_OK;
-    }
-    if (linears->final)
-        return crank_fail(context, CRANK_USAGE, "the weights before the merge were not kept: merge with keep_original to be able "
-                                                "to unmerge");
-    crank_status status = put_back(context, linears, 0);
-    for (size_t i = 0; i < linears->attachment_count; i++) linears->attachments[i]->merged = false;
-    return status;
 }

@@ -93,6 +93,8 @@ crank_tensor *linear_use(crank_graph *graph, const crank_linear *linear, crank_p
  * linear_filler_input. For methods that count rows. NULL where another number of rows was asked for first in this graph. */
 crank_tensor *linear_filler(crank_graph *graph, int64_t n);
 crank_tensor *linear_filler_input(crank_graph *graph); /* NULL: nobody asked */
+/* Puts back the weights that a merge kept, from number `first` on, and forgets them. */
+crank_status linears_put_back(crank_context *context, crank_linears *linears, size_t first);
 /* The merge becomes permanent: copies of the weights before it are freed. */
 void linears_forget_merge(crank_linears *linears);
 /* The part of a parameter's name that its method chose. */

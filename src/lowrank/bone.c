@@ -20,6 +20,7 @@
 
 #include "linear/stack.h"
 #include "lowrank/miss_peft.h"
+#include "lowrank/small.h"
 
 typedef struct {
     int64_t     rank, rows, columns;
@@ -182,6 +183,47 @@ static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor 
     return crank_add(y0, crank_add(crank_linear_below(graph, site, flat(moved)), tiled_sum(graph, added, a)));
 }
 
+/* ---- the way back from a merge ----
+ *
+ * W'_ac = W_ac (I + M) + B with M = B, or A of ab, so W_ac = (W'_ac - B) (I + M)^-1; side=out: W_ac = (I + B)^-1 (W'_ac - B). */
+
+static int64_t tensor_of(const options *o, int64_t a, int64_t c)
+{
+    return is_mode(o, "col") ? a : is_mode(o, "free") ? a % o->rows * o->columns + c % o->columns : c;
+}
+
+/* The shard of W [.., in] at (a, c). */
+static void unmerge_shard(double *W, int64_t in, int64_t r, const double *B, const double *inverse, bool left, double *spare)
+{
+    for (int64_t i = 0; i < r; i++)
+        for (int64_t j = 0; j < r; j++) spare[i * r + j] = W[i * in + j] - B[i * r + j];
+    for (int64_t i = 0; i < r; i++)
+        for (int64_t j = 0; j < r; j++) {
+            double sum = 0;
+            for (int64_t k = 0; k < r; k++) sum += left ? inverse[i * r + k] * spare[k * r + j] : spare[i * r + k] * inverse[k * r + j];
+            W[i * in + j] = sum;
+        }
+}
+
+static crank_status unmerge(crank_context *context, crank_site *site, double *W, double *bias)
+{
+    const options *o = site->options;
+    const state   *st = site->state;
+    int64_t        r = o->rank, in = site->linear->in, count = st->B->view.dims[0];
+    double        *B = small_read(context, st->B), *inverse = small_read(context, st->A ? st->A : st->B);
+    double        *spare = crank_alloc(context, (size_t)(r * r), sizeof *spare, "a shard");
+    crank_status   status = B && inverse && spare ? CRANK_OK : crank_last_status(context);
+    (void)bias;
+    for (int64_t t = 0; status == CRANK_OK && t < count; t++) status = small_inverse_plus(context, site->linear, inverse + t * r * r, r, inverse + t * r * r);
+    for (int64_t a = 0; status == CRANK_OK && a < site->linear->out / r; a++)
+        for (int64_t c = 0; c < in / r; c++) {
+            int64_t t = tensor_of(o, a, c) * r * r;
+            unmerge_shard(W + a * r * in + c * r, in, r, B + t, inverse + t, is_out(o), spare);
+        }
+    crank_free(B), crank_free(inverse), crank_free(spare);
+    return status;
+}
+
 /* ---- PEFT: mode col, side in ---- */
 
 static bool peft_holds(const crank_site *site)
@@ -214,6 +256,7 @@ const crank_map crank_map_bone = {
     .attach       = attach,
     .derive       = derive,
     .forward      = forward,
+    .unmerge      = unmerge,
     .peft_type    = "MISS",
     .peft_holds   = peft_holds,
     .peft_config  = peft_config,

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "lowrank/pair.h"
+#include "lowrank/small.h"
 #include "linear/stack.h"
 #include "lowrank/start.h"
 
@@ -231,6 +232,86 @@ static crank_status as_lora(crank_context *context, crank_site *site, int64_t *r
     return pair_give(status, r, (double)s, a, b, rank, scale, A, B);
 }
 
+/* ---- the way back from a merge ----
+ *
+ *     W  <- W' - s B_p A_p,   W0 = W - s B_s (I + s A_s B_s)^-1 (A_s W)          (Woodbury)
+ *     b  <- b' - s (B_p a_p + d_p + B_s a_s + d_s),   b0 the same way */
+
+/* x [out, columns] -= factor up [out, r] down [r, columns] */
+static void subtract(double *x, int64_t out, int64_t columns, double factor, const double *up, const double *down, int64_t r)
+{
+    for (int64_t o = 0; o < out; o++)
+        for (int64_t k = 0; k < r; k++) {
+            double u = factor * up[o * r + k];
+            for (int64_t i = 0; i < columns; i++) x[o * columns + i] -= u * down[k * columns + i];
+        }
+}
+
+/* x [out, columns] -= s B_s inverse (A_s x) */
+static crank_status solve_sequential(crank_context *context, const double *As, const double *Bs, const double *inverse, double s, int64_t r, int64_t out, int64_t columns,
+                                     double *x)
+{
+    double *u = crank_alloc(context, (size_t)(2 * r * columns), sizeof *u, "a product"), *v = u + r * columns;
+    if (!u) return CRANK_FAILED;
+    for (int64_t k = 0; k < r; k++)
+        for (int64_t o = 0; o < out; o++)
+            for (int64_t i = 0; i < columns; i++) u[k * columns + i] += As[k * out + o] * x[o * columns + i];
+    for (int64_t k = 0; k < r; k++)
+        for (int64_t l = 0; l < r; l++)
+            for (int64_t i = 0; i < columns; i++) v[k * columns + i] += inverse[k * r + l] * u[l * columns + i];
+    subtract(x, out, columns, s, Bs, v, r);
+    crank_free(u);
+    return CRANK_OK;
+}
+
+/* bias -= s (up a + d) */
+static crank_status subtract_biases(crank_context *context, const crank_param *up, const crank_param *a, const crank_param *d, double s, int64_t out, double *bias)
+{
+    if (!a) return CRANK_OK;
+    double *U = small_read(context, up), *down = small_read(context, a), *added = small_read(context, d);
+    if (U && down && added) {
+        subtract(bias, out, 1, s, U, down, a->view.dims[0]);
+        for (int64_t o = 0; o < out; o++) bias[o] -= s * added[o];
+    }
+    bool read = U && down && added;
+    crank_free(U), crank_free(down), crank_free(added);
+    return read ? CRANK_OK : crank_last_status(context);
+}
+
+static crank_status unmerge_sequential(crank_context *context, crank_site *site, double s, double *W, double *bias)
+{
+    const state *st = site->state;
+    int64_t      r = st->As->view.dims[0], out = site->linear->out;
+    double      *As = small_read(context, st->As), *Bs = small_read(context, st->Bs), *M = crank_alloc(context, (size_t)(r * r), sizeof *M, "a small matrix");
+    crank_status status = As && Bs && M ? CRANK_OK : crank_last_status(context);
+    for (int64_t k = 0; status == CRANK_OK && k < r; k++)
+        for (int64_t o = 0; o < out; o++)
+            for (int64_t l = 0; l < r; l++) M[k * r + l] += s * As[k * out + o] * Bs[o * r + l];
+    if (status == CRANK_OK) status = small_inverse_plus(context, site->linear, M, r, M);
+    if (status == CRANK_OK) status = solve_sequential(context, As, Bs, M, s, r, out, site->linear->in, W);
+    if (status == CRANK_OK && bias) status = solve_sequential(context, As, Bs, M, s, r, out, 1, bias);
+    crank_free(As), crank_free(Bs), crank_free(M);
+    return status;
+}
+
+static crank_status unmerge(crank_context *context, crank_site *site, double *W, double *bias)
+{
+    const options *o = site->options;
+    const state   *st = site->state;
+    int64_t        out = site->linear->out;
+    double         s = o->scale;
+    crank_status   status = st->scale ? crank_param_read(context, st->scale, &s, CRANK_F64) : CRANK_OK;
+    if (status == CRANK_OK && bias) status = subtract_biases(context, st->B, st->a, st->d, s, out, bias);
+    if (status == CRANK_OK && bias) status = subtract_biases(context, st->Bs, st->as, st->ds, s, out, bias);
+    if (status == CRANK_OK && st->A) {
+        double *A = small_read(context, st->A), *B = small_read(context, st->B);
+        if (A && B) subtract(W, out, site->linear->in, s, B, A, st->A->view.dims[0]);
+        else status = crank_last_status(context);
+        crank_free(A), crank_free(B);
+    }
+    return status == CRANK_OK && st->As ? unmerge_sequential(context, site, s, W, bias) : status;
+}
+
 const crank_map crank_map_hydra = {
     .name         = "hydra",
     .paper        = "arXiv:2309.06922",
@@ -244,4 +325,5 @@ const crank_map crank_map_hydra = {
     .derive       = derive,
     .forward      = forward,
     .as_lora      = as_lora,
+    .unmerge      = unmerge,
 };

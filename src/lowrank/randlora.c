@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "lowrank/small.h"
 #include "lowrank/start.h"
 
 typedef struct {
@@ -183,6 +184,31 @@ static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor 
     return crank_matmul_full(inner, false, turned ? Q : P, !turned, st->scale, NULL, y0, CRANK_DTYPES);
 }
 
+/* ---- the way back from a merge: W -= s P Q, transposed where out < in ---- */
+
+static void subtract_update(const state *st, const shared *all, int64_t r, const double *A, const double *B, const double *lambda, const double *gamma, bool turned, double *W)
+{
+    int64_t n = st->n, d = st->d, dmax = all->A->view.dims[2], row = all->B->view.dims[1] * all->B->view.dims[2];
+    for (int64_t q = 0; q < r * n; q++)
+        for (int64_t i = 0; i < st->D; i++) {
+            double p = st->scale * B[i * row + q / r * r + q % r] * lambda[q];
+            for (int64_t j = 0; j < d; j++) W[turned ? j * st->D + i : i * d + j] -= p * A[q / n * dmax + j] * gamma[q % n * d + j];
+        }
+}
+
+static crank_status unmerge(crank_context *context, crank_site *site, double *W, double *bias)
+{
+    const options *o = site->options;
+    const state   *st = site->state;
+    const shared  *all = site->model;
+    double        *A = small_read(context, all->A), *B = small_read(context, all->B), *lambda = small_read(context, st->lambda), *gamma = small_read(context, st->gamma);
+    bool           read = A && B && lambda && gamma;
+    (void)bias;
+    if (read) subtract_update(st, all, o->rank, A, B, lambda, gamma, st->d < site->linear->in, W);
+    crank_free(A), crank_free(B), crank_free(lambda), crank_free(gamma);
+    return read ? CRANK_OK : crank_last_status(context);
+}
+
 /* ---- PEFT ---- */
 
 static bool peft_holds(const crank_site *site)
@@ -265,6 +291,7 @@ const crank_map crank_map_randlora = {
     .attach           = attach,
     .derive           = derive,
     .forward          = forward,
+    .unmerge          = unmerge,
     .peft_type        = "RANDLORA",
     .peft_holds       = peft_holds,
     .peft_config      = peft_config,

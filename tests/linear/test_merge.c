@@ -168,8 +168,8 @@ static void wrong_uses_are_told(void **state)
     (void)state;
     world         w = world_open(CRANK_F32);
     crank_linear *linear = world_linear(&w, "proj", CRANK_LINEAR_DENSE, IN, OUT, false);
-    crank_attachment *attachment = world_attach(&w, "lora", "rank=2", "proj");
-    world_randomise(&w, "proj.lora.B", 0.3);
+    crank_attachment *attachment = world_attach(&w, "dora", "rank=2", "proj"); /* its norms are not known any more */
+    world_randomise(&w, "proj.dora.B", 0.3);
     assert_ok(w.context, crank_linears_merge(w.context, w.linears, true, false));
     assert_ok(w.context, crank_linears_merge(w.context, w.linears, true, false)); /* nothing is on: a warning */
     assert_int_equal(crank_linears_unmerge(w.context, w.linears), CRANK_USAGE);

@@ -104,6 +104,27 @@ static inline void check_merge(world *w, crank_linear *linear)
     free(adapted), free(merged), free(again);
 }
 
+/* A merge that kept nothing: unmerging solves for the weight and bias, to 1e-5 in f32. */
+static inline void check_unmerge(world *w, crank_linear *linear)
+{
+    size_t  n = (size_t)(linear->in * linear->out);
+    double *before = calloc(n, sizeof *before), *after = calloc(n, sizeof *after), *adapted = outputs(w, linear, x, CRANK_F32, false);
+    double *bias = linear->bias ? calloc((size_t)linear->out, sizeof *bias) : NULL;
+    assert_ok(w->context, crank_param_read(w->context, linear->weight, before, CRANK_F64));
+    if (bias) assert_ok(w->context, crank_param_read(w->context, linear->bias, bias, CRANK_F64));
+    assert_ok(w->context, crank_linears_merge(w->context, w->linears, true, false));
+    assert_ok(w->context, crank_param_read(w->context, linear->weight, after, CRANK_F64));
+    assert_true(distance(after, before, n) > 1e-3);
+    if (crank_linears_unmerge(w->context, w->linears)) fail_msg("%s", crank_message(w->context));
+    assert_ok(w->context, crank_param_read(w->context, linear->weight, after, CRANK_F64));
+    assert_near(after, before, n, 1e-5);
+    double *again = outputs(w, linear, x, CRANK_F32, false);
+    assert_near(again, adapted, (size_t)(N * linear->out), 1e-5);
+    assert_ok(w->context, crank_param_write(w->context, linear->weight, before, CRANK_F64)); /* the bits that other checks compare */
+    if (bias) assert_ok(w->context, crank_param_write(w->context, linear->bias, bias, CRANK_F64));
+    free(bias), free(before), free(after), free(adapted), free(again);
+}
+
 /* Off is the model below bit for bit; on again is what it was. `base`: outputs before the method was attached. */
 static inline void check_off(world *w, crank_linear *linear, crank_attachment *attachment, const double *base)
 {

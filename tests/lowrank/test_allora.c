@@ -25,6 +25,7 @@ static void it_starts_as_the_base_merges_and_off_is_the_base(void **state)
     world_randomise(&w, "proj.allora.B", 0.5);
     check_off(&w, linear, a, base);
     check_merge(&w, linear);
+    check_unmerge(&w, linear);
     check_export(&w, linear, crank_map_find("allora"), a, R);
     free(base), free(start);
     world_close(&w);

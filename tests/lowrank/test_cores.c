@@ -58,6 +58,7 @@ static void xs_starts_as_the_base_between_the_weights_directions(void **state)
     world_randomise(&w, "proj.lora-xs.R", 0.5);
     check_off(&w, linear, a, base);
     check_merge(&w, linear);
+    check_unmerge(&w, linear);
     check_export(&w, linear, crank_map_find("lora-xs"), a, R);
     free(base), free(values), free(start), free(A), free(B);
     world_close(&w);
@@ -95,6 +96,7 @@ static void sb_can_start_as_the_base(void **state)
     world_randomise(&w, "proj.lora-sb.R", 0.5);
     check_off(&w, linear, a, base);
     check_merge(&w, linear);
+    check_unmerge(&w, linear);
     check_export(&w, linear, crank_map_find("lora-sb"), a, R);
     free(base), free(start);
     world_close(&w), world_close(&plain);
@@ -159,6 +161,7 @@ static void svfit_starts_bit_exact_merges_and_exports(void **state)
         world_randomise(&w, "proj.svfit.t", 0.5);
         check_off(&w, linear, a, base);
         check_merge(&w, linear);
+        check_unmerge(&w, linear);
         check_export(&w, linear, crank_map_find("svfit"), a, ranks[i]);
         free(base), free(start);
         world_close(&w);

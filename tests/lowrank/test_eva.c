@@ -100,6 +100,7 @@ static void it_starts_as_the_base_in_the_inputs_components(void **state)
     world_randomise(&w, "proj.eva.B", 0.5);
     check_off(&w, linear, a, base);
     check_merge(&w, linear);
+    check_unmerge(&w, linear);
     check_export(&w, linear, crank_map_find("eva"), a, 3);
     free(A), free(start), free(base), free(rows);
     world_close(&w);

@@ -120,8 +120,27 @@ static void merging_gives_the_adapted_outputs(void **state)
         crank_linear     *linear = setup(&w, CRANK_F32, cases[i].settings, cases[i].bias, &a);
         randomise(&w, cases[i].biases);
         check_merge(&w, linear);
+        check_unmerge(&w, linear);
         world_close(&w);
     }
+}
+
+/* B_s = -A_s^T / |A_s|^2 takes a direction away from the weight for good. */
+static void a_merge_that_loses_a_direction_cannot_be_undone(void **state)
+{
+    (void)state;
+    world             w;
+    crank_attachment *a;
+    setup(&w, CRANK_F32, "rank=0 sequential=1", false, &a);
+    double *As = world_values(&w, "proj.hydra.As"), Bs[OUT], square = 0;
+    for (int o = 0; o < OUT; o++) square += As[o] * As[o];
+    for (int o = 0; o < OUT; o++) Bs[o] = -As[o] / square;
+    world_write(&w, "proj.hydra.Bs", Bs);
+    assert_ok(w.context, crank_linears_merge(w.context, w.linears, true, false));
+    assert_int_equal(crank_linears_unmerge(w.context, w.linears), CRANK_BAD_DATA);
+    assert_non_null(strstr(crank_message(w.context), "singular"));
+    free(As);
+    world_close(&w);
 }
 
 static void off_is_the_base_bit_for_bit(void **state)
@@ -228,6 +247,7 @@ int main(void)
         cmocka_unit_test(outputs_follow_the_equation),
         cmocka_unit_test(gradients_equal_finite_differences),
         cmocka_unit_test(merging_gives_the_adapted_outputs),
+        cmocka_unit_test(a_merge_that_loses_a_direction_cannot_be_undone),
         cmocka_unit_test(off_is_the_base_bit_for_bit),
         cmocka_unit_test(without_the_sequential_branch_it_is_lora_bit_for_bit),
         cmocka_unit_test(the_export_is_a_pair_of_both_ranks),

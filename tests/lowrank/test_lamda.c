@@ -27,6 +27,7 @@ static void every_start_is_the_base_and_off_is_the_base(void **state)
         world_randomise(&w, "proj.lamda.LDA", 0.5);
         check_off(&w, linear, a, base);
         check_merge(&w, linear);
+        check_unmerge(&w, linear);
         check_export(&w, linear, crank_map_find("lamda"), a, i == 3 ? 6 : R);
         free(base), free(start);
         world_close(&w);

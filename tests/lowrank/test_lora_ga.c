@@ -33,6 +33,7 @@ static void it_starts_as_the_base_and_off_is_the_base_bit_for_bit(void **state)
     world_randomise(&w, "proj.lora-ga.B", 0.5);
     check_off(&w, linear, a, base);
     check_merge(&w, linear);
+    check_unmerge(&w, linear);
     check_export(&w, linear, crank_map_find("lora-ga"), a, 2 * R);
     free(base), free(start);
     world_close(&w), world_close(&plain);

@@ -172,6 +172,7 @@ static void it_starts_as_the_base_merges_and_exports(void **state)
     world_randomise(&w, "proj.lora-pro.B", 0.5);
     check_off(&w, linear, a, base);
     check_merge(&w, linear);
+    check_unmerge(&w, linear);
     check_export(&w, linear, crank_map_find("lora-pro"), a, R);
     free(base), free(start);
     assert_null(world_try(&w, "lora-pro", "rank=9", &(crank_attach_options){ .name = "n", .targets = "proj" }));

@@ -83,6 +83,7 @@ static void the_update_has_full_rank_and_starts_at_zero(void **state)
     pass_free(&p);
     world_randomise(&w, diagonals[0], 0.5), world_randomise(&w, diagonals[1], 0.5);
     check_merge(&w, linear);
+    check_unmerge(&w, linear);
     check_off(&w, linear, a, base);
     assert_ok(w.context, crank_linears_merge(w.context, w.linears, true, false));
     double *after = world_values(&w, "proj.weight");
@@ -162,6 +163,7 @@ static void nola_starts_equal_and_only_b_has_a_gradient(void **state)
     pass_free(&p);
     world_randomise(&w, "proj.nola.a", 0.5), world_randomise(&w, "proj.nola.b", 0.5);
     check_merge(&w, linear);
+    check_unmerge(&w, linear);
     check_off(&w, linear, a, base);
     check_export(&w, linear, crank_map_find("nola"), a, 3);
     free(base), free(y);

@@ -137,6 +137,7 @@ static void the_adapted_model_starts_equal_and_merges(void **state)
         assert_memory_equal(y, base, sizeof(double) * N * OUT);
         world_randomise(&w, cases[m][2], 0.3);
         check_merge(&w, linear);
+        check_unmerge(&w, linear);
         check_off(&w, linear, a, base);
         free(base), free(y);
         world_close(&w);

@@ -23,6 +23,7 @@ static void the_adapted_model_starts_equal_to_the_base_and_off_is_the_base(void 
     world_randomise(&w, "proj.sora.B", 0.5);
     check_off(&w, linear, a, base);
     check_merge(&w, linear);
+    check_unmerge(&w, linear);
     free(base), free(start);
     world_close(&w);
 }
