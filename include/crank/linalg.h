@@ -158,6 +158,52 @@ CRANK_API crank_status crank_spectral_norm(crank_context *context, crank_matrix 
  * independent. In double. */
 CRANK_API crank_status crank_principal_angles(crank_context *context, crank_matrix p, crank_matrix q, double *angles);
 
+/* ---- what training changed in a spectrum (Shuttleworth et al. 2024, arXiv:2410.21228) --------------------------------------- */
+
+/* The thin decomposition of a weight before training: made once, compared with many later weights. */
+typedef struct crank_spectrum {
+    int64_t m, n, q; /* q = min(m, n) */
+    float  *ut, *vt; /* [q, m] left vectors and [q, n] right vectors, a vector a row */
+    double *s;       /* [q] */
+    double  norm;    /* Frobenius */
+} crank_spectrum;
+CRANK_API crank_status crank_spectrum_of(crank_context *context, crank_matrix a, crank_spectrum *out);
+CRANK_API void         crank_spectrum_free(crank_spectrum *spectrum);
+
+/* The `top` leading triplets (y_j, s_j, q_j) of the weight after training beside the triplets (x_i, z_i) before. `best` is the largest
+ * cosine of a vector with any one before: below epsilon it is an *intruder dimension*. Vectors whose singular values lie close together
+ * turn freely among themselves, so `cluster` is the largest projection on the span of a chain of values each within 1 % of the next. */
+typedef struct crank_spectral_side {
+    float  *cosines; /* [top, q]: |y_j . x_i| */
+    double *best;    /* [top] */
+    double *cluster; /* [top], >= best */
+    double  chance;  /* sqrt(2 ln q / length): about what `best` of a random direction is; epsilon below it means nothing */
+} crank_spectral_side;
+typedef struct crank_spectral_change {
+    int64_t m, n, q, top;
+    double *s;           /* [top] after */
+    float  *left, *right; /* [top, m] y_j and [top, n] q_j, a vector a row */
+    crank_spectral_side sides[2]; /* by crank_side */
+    double  distance, change; /* |after - before| and |after - before| / |before|, Frobenius; 0: the same weight */
+    double  effective_rank; /* of after - before */
+} crank_spectral_change;
+
+/* after [m,n] is of the spectrum's sizes; top in 1 .. q. `fast`: the leading triplets by block subspace iteration from those before, to 1e-6
+ * of the largest value, where a full decomposition is too slow; the effective rank is then of after - before all the same. */
+CRANK_API crank_status crank_spectral_change_of(crank_context *context, const crank_spectrum *before, crank_matrix a, crank_matrix after, int64_t top,
+                                                bool fast, crank_spectral_change *out);
+CRANK_API void         crank_spectral_change_free(crank_spectral_change *change);
+
+/* Of the k leading vectors (k <= top): what the paper counts, and measures that do not depend on a threshold. */
+typedef struct crank_intruders {
+    int64_t count, clustered; /* best < epsilon; cluster < epsilon */
+    int64_t first;            /* rank at which the highest intruder sits, from 1; 0: none */
+    double  mean;             /* of best */
+    double  energy;           /* sum of s_j^2 over intruders / over the k */
+    double  overlap;          /* |Y_k^T X_k|^2 / k: 1 where the leading subspace is the same */
+} crank_intruders;
+CRANK_API crank_intruders crank_intruders_of(const crank_spectral_change *change, crank_side side, int64_t k, double epsilon);
+
 #ifdef __cplusplus
 }
 #endif

@@ -164,6 +164,9 @@ CRANK_API crank_tensor *crank_linear_times(crank_graph *graph, crank_linear *lin
 /* Rows first..first+count-1 of the base weight on the host, f32 [count, in]. */
 CRANK_API crank_status crank_linear_rows(crank_context *context, const crank_linear *linear, int64_t first, int64_t count, float *rows);
 
+/* All rows of the weight that the linear acts with, f32 [out, in]: base and maps that are on (affine ones). Dense linears. */
+CRANK_API crank_status crank_linear_effective(crank_context *context, crank_linear *linear, float *rows);
+
 /* ---- attachments: a method on a set of linears ---- */
 
 typedef struct crank_attachment crank_attachment;

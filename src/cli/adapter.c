@@ -4,15 +4,10 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "cli/load.h"
+#include "cli/adapter.h"
 #include "data/hub.h"
 
-typedef struct options {
-    const char *dtype, *to, *out, *model;
-    const char *rank_pattern;
-    int64_t     rank;
-    bool        unsafe, svd;
-} options;
+typedef adapter_options options;
 
 static const crank_option option_table[] = {
     CRANK_CHOICE(options, dtype, "auto", "auto|f32|bf16|f16", "type of the written weights; auto: f32"),
@@ -21,7 +16,18 @@ static const crank_option option_table[] = {
     CRANK_INT(options, rank, 0, 0, 65536, "truncate: rank to keep"),
     CRANK_MAP(options, rank_pattern, NULL, "truncate: regex=rank for linears that keep another rank"),
     CRANK_BOOL(options, svd, false, "truncate: by the singular values of each linear's product, for methods that do not order their ranks"),
-    CRANK_STRING(options, out, NULL, "convert, truncate: folder to write"),
+    CRANK_LIST(options, lambda, NULL, "repair: factors of the intruders' singular values; 0 takes them out, 1 changes nothing"),
+    CRANK_CHOICE(options, which, "top", "top|all", "repair: the highest intruder of each linear, or all of them"),
+    CRANK_CHOICE(options, control, "intruders", "intruders|neighbours|random|shrink", "repair: what is scaled; the others are controls"),
+    CRANK_BOOL(options, controls, false, "repair: measure the controls beside each factor, and the uniform shrink that costs the task as much"),
+    CRANK_CHOICE(options, form, "exact", "exact|truncate|merged", "repair of an adapter: a rank more for every intruder, cut back to its rank, or merged weights"),
+    CRANK_INT(options, top, 10, 1, 100000, "repair: how many leading singular vectors are looked at"),
+    CRANK_FLOAT(options, epsilon, 0.5, 0, 1, "repair: a vector whose largest cosine with those before lies below it is an intruder"),
+    CRANK_LIST(options, targets, "all-linear", "repair: linears to look at"),
+    CRANK_STRING(options, text, NULL, "repair: plain text of the task, held out"),
+    CRANK_STRING(options, data, NULL, "repair: rows of the task, held out"),
+    CRANK_STRING(options, forget, NULL, "repair: text like that of pre-training"),
+    CRANK_STRING(options, out, NULL, "folder to write (convert, truncate, repair)"),
     CRANK_STRING(options, model, NULL, "convert, truncate: base model, where the adapter does not name it or it lies elsewhere"),
     CRANK_END
 };
@@ -118,23 +124,26 @@ static crank_status truncate_to(cli_call *cli)
 
 static crank_status run(cli_call *cli)
 {
-    static const char *const actions[] = {"merge", "convert", "truncate"};
+    static const char *const actions[] = {"merge", "convert", "truncate", "repair"};
     if (!strcmp(cli->words[0], "merge")) return merge(cli);
     if (!strcmp(cli->words[0], "convert")) return convert(cli);
     if (!strcmp(cli->words[0], "truncate")) return truncate_to(cli);
+    if (!strcmp(cli->words[0], "repair")) return adapter_repair(cli);
     const char *closest = crank_closest(cli->words[0], actions, sizeof actions / sizeof *actions);
-    return crank_fail(cli->context, CRANK_USAGE, "crank adapter has no action `%s`%s%s%s: there are merge, convert and truncate", cli->words[0], closest ? "; did you mean `" : "",
+    return crank_fail(cli->context, CRANK_USAGE, "crank adapter has no action `%s`%s%s%s: there are merge, convert, truncate and repair", cli->words[0], closest ? "; did you mean `" : "",
                       closest ? closest : "", closest ? "`?" : "");
 }
 
 const cli_verb verb_adapter = {
     .name = "adapter",
     .usage = "merge MODEL ADAPTER[:WEIGHT] ... OUT [--dtype TYPE] | convert ADAPTER --to lora|peft|own -o DIR [--model MODEL] | "
-             "truncate ADAPTER --rank R -o DIR [--svd]",
+             "truncate ADAPTER --rank R -o DIR [--svd] | repair BASE TUNED --lambda L[,L] [--text TASK] [--forget TEXT] [-o OUT]",
     .summary = "merge adapters into their base model, write one in another layout, or cut it to a lower rank",
     .details = "convert: methods whose change has a bounded rank become plain LoRA pairs that PEFT loads, each linear with the rank that it has; those of rank 0 go. "
                "\ntruncate: a DyLoRA adapter is cut to any rank that it trained, without loss of its order; any other of bounded rank with --svd, to the nearest "
                "change of that rank. A linear of lower rank stays as it is. The result is plain LoRA. "
+               "\nrepair: singular values of intruder dimensions (crank inspect intruder) are scaled by lambda; controls: neighbouring vectors, random directions, a "
+               "uniform shrink of the whole change. Uniform shrinks often are the better deal: measure both. "
                "\nmerge: several adapters are mixed, W + sum of weight times change (weight 1 where none is given). The change of every adapted linear is computed in f32 and rounded once. A result that is not finite is refused and nothing is written.",
     .letters = "o=out m=model",
     .options = option_table,

@@ -4,10 +4,8 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "cli/load.h"
-#include "data/dataset.h"
+#include "cli/measure.h"
 #include "task/choices.h"
-#include "task/evaluate.h"
 #include "task/logits.h"
 
 typedef struct options {
@@ -28,44 +26,6 @@ static const crank_option option_table[] = {
     CRANK_CHOICE(options, compute, "auto", "auto|f32|bf16|f64", "type of activations and products"),
     CRANK_END
 };
-
-/* A recipe that only evaluates. */
-static task_recipe *evaluation_recipe(cli_call *cli, const options *o, const crank_model_config *config, const char *folder)
-{
-    const char *objective = strcmp(o->objective, "auto") ? o->objective : config->causal ? "cross_entropy" : "classification";
-    char       *chosen = crank_format(cli->context, "loss.objective=%s", objective);
-    const char *overrides[] = {"model.path=.", "lowrank.method=none", chosen};
-    task_recipe *recipe = chosen ? task_recipe_load(cli->context, NULL, overrides, 3) : NULL;
-    if (recipe) recipe->model->path = folder;
-    crank_free(chosen);
-    return recipe;
-}
-
-/* data.key=value words behind the model. */
-static crank_status read_words(cli_call *cli, dataset_options *data)
-{
-    for (int i = 1; i < cli->word_count; i++) {
-        char *equals = strchr(cli->words[i], '=');
-        if (!equals || strncmp(cli->words[i], "data.", 5))
-            return crank_fail(cli->context, CRANK_USAGE, "`%s` is not data.key=value: one model is evaluated at a time", cli->words[i]);
-        char        *key = crank_format(cli->context, "%.*s", (int)(equals - cli->words[i] - 5), cli->words[i] + 5);
-        crank_status status = key ? crank_options_set(cli->context, dataset_option_table, data, key, equals + 1, "command line") : CRANK_FAILED;
-        crank_free(key);
-        if (status != CRANK_OK) return status;
-    }
-    return CRANK_OK;
-}
-
-static data_set *open_set(cli_call *cli, const options *o, const loaded *l, const task_recipe *recipe, dataset_options *data)
-{
-    const crank_model_config *config = crank_model_config_of(l->model);
-    data->eval = o->text ? o->text : o->data;
-    if (o->text && crank_options_set(cli->context, dataset_option_table, data, "format", "text", "command line") != CRANK_OK) return NULL;
-    if (read_words(cli, data) != CRANK_OK) return NULL;
-    data->context = o->seq ? o->seq : config->context < 1024 ? config->context : 1024;
-    dataset_request request = {.fields = recipe->objective->fields, .batch = o->batch, .context = config->context, .labels = config->labels, .slots = 1};
-    return dataset_open(cli->context, l->tokenizer, data, &request, DATASET_EVAL);
-}
 
 static crank_status print_result(cli_call *cli, const evaluation *e)
 {
@@ -91,23 +51,10 @@ static crank_status print_result(cli_call *cli, const evaluation *e)
 
 static crank_status evaluate(cli_call *cli, const options *o, const loaded *l)
 {
-    task_recipe     *recipe = evaluation_recipe(cli, o, crank_model_config_of(l->model), cli->words[0]);
-    dataset_options *data = recipe ? crank_options_new(cli->context, dataset_option_table, sizeof *data) : NULL;
-    data_set        *set = data ? open_set(cli, o, l, recipe, data) : NULL;
-    task_trainer    *trainer = set ? trainer_new(cli->context, l->model, recipe, 0) : NULL;
-    if (trainer) trainer_set_longest(trainer, dataset_longest(set));
-    evaluation       result;
-    trainer_memory   memory;
-    crank_status     status = trainer ? trainer_plan(cli->context, trainer, dataset_largest_tokens(set), dataset_largest_sequences(set),
-                                                     dataset_has_types(set), 0, &memory)
-                                      : crank_last_status(cli->context);
-    if (status == CRANK_OK) status = evaluate_set(cli->context, trainer, set, &result);
-    if (status == CRANK_OK) status = print_result(cli, &result);
-    trainer_free(trainer);
-    dataset_close(set);
-    crank_options_free(data);
-    task_recipe_free(recipe);
-    return status;
+    measure_request request = {.text = o->text, .data = o->data, .objective = o->objective, .seq = o->seq, .batch = o->batch, .words = cli->words + 1, .word_count = cli->word_count - 1};
+    evaluation      result;
+    crank_status    status = measure_set(cli, l, cli->words[0], &request, &result);
+    return status == CRANK_OK ? print_result(cli, &result) : status;
 }
 
 static crank_status judge(cli_call *cli, const char *path, const loaded *l)

@@ -11,7 +11,11 @@ typedef struct options {
     const char *weights, *outliers;
     double      threshold;
     int64_t     rank, tokens;
+    inspect_intruder_options intruder;
 } options;
+
+/* Options of `inspect intruder` under their own names. */
+#define IN_INTRUDER(type, field, initial, help) {#field, type, offsetof(options, intruder.field), 0, 0, 1, initial, NULL, "intruder: " help}
 
 static const crank_option option_table[] = {
     CRANK_BOOL(options, linears, false, "list every linear: what lowrank.targets can name"),
@@ -21,6 +25,15 @@ static const crank_option option_table[] = {
     CRANK_INT(options, tokens, 262144, 1, 1e12, "outliers: tokens to read at most"),
     CRANK_CHOICE(options, weights, "bf16", "bf16|f32", "plan: how weights are held"),
     CRANK_INT(options, rank, 0, 0, 65536, "plan: rank of low-rank ways; 0: that of the GaLore paper, or 128"),
+    IN_INTRUDER(CRANK_OPTION_LIST, top, "10", "how many leading singular vectors are looked at; several: all in one pass"),
+    IN_INTRUDER(CRANK_OPTION_LIST, epsilon, "0.5", "a vector whose largest cosine with those before lies below it is an intruder; several: all in one pass"),
+    {"side", CRANK_OPTION_CHOICE, offsetof(options, intruder.side), 0, 0, 0, "left", "left|right|both", "intruder: which singular vectors"},
+    IN_INTRUDER(CRANK_OPTION_LIST, targets, "all-linear", "linears to look at (the rule of lowrank.targets)"),
+    IN_INTRUDER(CRANK_OPTION_BOOL, fast, NULL, "leading vectors by subspace iteration instead of a full decomposition"),
+    IN_INTRUDER(CRANK_OPTION_STRING, text, NULL, "text like that of pre-training: the loss before and after is what was forgotten"),
+    IN_INTRUDER(CRANK_OPTION_STRING, choices, NULL, "rows of prompt, choices and answer: accuracy before and after"),
+    IN_INTRUDER(CRANK_OPTION_STRING, csv, NULL, "file for a row of every linear, side, top and epsilon"),
+    IN_INTRUDER(CRANK_OPTION_STRING, html, NULL, "file for a page with the cosines of every linear as a picture"),
     CRANK_END
 };
 
@@ -62,6 +75,8 @@ static crank_status run(cli_call *cli)
 {
     const options *o = cli->options;
     loaded         l;
+    if (!strcmp(cli->words[0], "intruder") && cli->word_count == 3) return inspect_intruder(cli, &o->intruder);
+    if (cli->word_count != 1) return crank_fail(cli->context, CRANK_USAGE, "usage: crank inspect MODEL, or crank inspect intruder BASE TUNED");
     if (o->outliers) return inspect_outliers(cli, cli->words[0], o->outliers, o->threshold, o->tokens);
     if (o->plan) return inspect_plan(cli, cli->words[0], o->weights, o->rank);
     crank_status   status = load_model(cli, cli->words[0], NULL, "f32", false, &l);
@@ -87,11 +102,14 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_inspect = {
     .name = "inspect",
-    .usage = "MODEL [--linears] | MODEL --plan [--rank N] | MODEL --outliers TEXT",
+    .usage = "MODEL [--linears] | MODEL --plan [--rank N] | MODEL --outliers TEXT | intruder BASE TUNED [--top K] [--epsilon E] [--html FILE] [--text FILE]",
     .summary = "what a model folder holds: shapes, sizes, the linears that can be adapted",
+    .details = "intruder: TUNED is a model folder of the same shapes, or an adapter of BASE. Leading singular vectors of every tuned weight are held against all of the base's: "
+               "those that none resembles are intruder dimensions (arXiv:2410.21228). Cosines, energies, overlaps and the effective rank of the change do not depend on the "
+               "threshold. `crank adapter repair` scales them down.",
     .options = option_table,
     .options_size = sizeof(options),
     .words_low = 1,
-    .words_high = 1,
+    .words_high = 3,
     .run = run,
 };

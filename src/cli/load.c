@@ -102,6 +102,20 @@ crank_status load_model(cli_call *cli, const char *folder, const char *adapters,
     return status;
 }
 
+bool load_is_adapter(cli_call *cli, const char *folder)
+{
+    static const char *const marks[] = {"adapter_config.json", "crank.json"};
+    char                    *place = hub_resolve(cli->context, folder);
+    bool                     found = false;
+    for (int i = 0; place && i < 2; i++) {
+        char *path = file_join(cli->context, place, marks[i]);
+        found |= path && file_exists(path);
+        crank_free(path);
+    }
+    crank_free(place);
+    return found;
+}
+
 void load_free(loaded *l)
 {
     crank_tokenizer_free(l->tokenizer);

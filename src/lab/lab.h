@@ -190,10 +190,21 @@ typedef struct lab_regression_settings {
     double  strength;
     double  rescale; /* not 0: the teacher differs by singular values alone, each times e^(rescale z) */
     const struct lab_regression_settings *second;
+    int64_t first, count; /* coordinates that samples are supported on; count 0: all */
 } lab_regression_settings;
 enum { LAB_SECOND = 1 };
 #define LAB_STOP(n) (2 * (int64_t)(n))
 extern const lab_world lab_world_regression;
+/* The world on its own, for an experiment that has several of them or more data. */
+typedef struct lab_regression {
+    lab_net *base;
+    lab_data train[2], test[2]; /* of the settings' task and of the second */
+} lab_regression;
+crank_status lab_regression_make(crank_context *context, uint64_t seed, const lab_regression_settings *settings, lab_regression *out);
+void         lab_regression_free(lab_regression *world);
+lab_net     *lab_regression_copy(const lab_regression *world, uint64_t seed); /* of the base; lab_net_free */
+/* n further samples with the teacher's outputs, supported on coordinates first .. first + count - 1 (count 0: all). */
+crank_status lab_regression_draw(lab_net *teacher, int64_t n, uint64_t seed, uint32_t index, int64_t first, int64_t count, lab_data *data);
 /* Its parts for an experiment's own trial: a copy of the base (the caller frees), the row's training and the data that measure it. */
 lab_net        *lab_regression_net(lab_trial *trial);
 lab_training    lab_regression_training(const lab_trial *trial);

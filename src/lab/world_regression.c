@@ -8,7 +8,8 @@
  *     training      300 steps of 64 fresh samples; rate: 10 steps of warm-up, cosine; Adam
  *     metric        mean squares on 2,048 further samples
  *
- * A second task has a teacher of its own on the same base, inputs and factors (of its rank). */
+ * A second task has a teacher of its own on the same base, inputs and factors (of its rank). Samples may be supported on a range of
+ * coordinates alone: what lies outside is then nothing that training sees. */
 #include <math.h>
 
 #include "crank/linalg.h"
@@ -16,11 +17,6 @@
 
 enum { WIDTH = 64, LAYERS = 3, STEPS = 300, BATCH = 64, TEST = 2048 };
 static const int64_t sizes[LAYERS + 1] = {WIDTH, 128, 128, 16};
-
-typedef struct world {
-    lab_net *base;
-    lab_data train[2], test[2]; /* of the settings' task and of the second */
-} world;
 
 static lab_net *new_net(crank_context *context, uint64_t seed)
 {
@@ -121,7 +117,7 @@ static crank_status make_teacher(lab_net *teacher, const lab_net *base, const la
     return status;
 }
 
-static crank_status draw(lab_net *teacher, int64_t n, uint64_t seed, uint32_t index, lab_data *data)
+crank_status lab_regression_draw(lab_net *teacher, int64_t n, uint64_t seed, uint32_t index, int64_t first, int64_t count, lab_data *data)
 {
     crank_context *context = teacher->context;
     double         sum = 0;
@@ -130,47 +126,61 @@ static crank_status draw(lab_net *teacher, int64_t n, uint64_t seed, uint32_t in
     if (!data->x) return CRANK_FAILED;
     crank_fill_normal(crank_stream_make(seed, CRANK_RANDOM_DATA, index), 0, 0, 1, data->x, (size_t)(n * WIDTH));
     for (int j = 0; j < WIDTH; j++) sum += 1 / (double)(j + 1);
-    for (int64_t i = 0; i < n * WIDTH; i++) data->x[i] *= (float)sqrt(WIDTH / sum / (double)(i % WIDTH + 1));
+    for (int64_t i = 0; i < n * WIDTH; i++) {
+        int64_t j = i % WIDTH;
+        bool    inside = !count || (j >= first && j < first + count);
+        data->x[i] *= inside ? (float)sqrt(WIDTH / sum / (double)(j + 1)) : 0;
+    }
     data->y = lab_outputs(teacher, data);
     return data->y ? CRANK_OK : crank_last_status(context);
 }
 
-static crank_status prepare(lab_trial *trial)
+crank_status lab_regression_make(crank_context *context, uint64_t seed, const lab_regression_settings *settings, lab_regression *out)
 {
-    const lab_regression_settings *settings = trial->experiment->settings;
-    world                         *made = trial->world;
-    lab_net                       *teacher = new_net(trial->context, trial->seed);
-    made->base = new_net(trial->context, trial->seed);
-    crank_status status = teacher && made->base ? make_base(made->base) : crank_last_status(trial->context);
+    lab_net *teacher = new_net(context, seed);
+    *out = (lab_regression){.base = new_net(context, seed)};
+    crank_status status = teacher && out->base ? make_base(out->base) : crank_last_status(context);
     for (int task = 0; status == CRANK_OK && task < 2 && settings; task++, settings = settings->second) {
-        status = make_teacher(teacher, made->base, settings, trial->seed);
-        if (status == CRANK_OK) status = draw(teacher, STEPS * BATCH, trial->seed, 1, &made->train[task]);
-        if (status == CRANK_OK) status = draw(teacher, TEST, trial->seed, 2, &made->test[task]);
+        status = make_teacher(teacher, out->base, settings, seed);
+        if (status == CRANK_OK) status = lab_regression_draw(teacher, STEPS * BATCH, seed, 1, settings->first, settings->count, &out->train[task]);
+        if (status == CRANK_OK) status = lab_regression_draw(teacher, TEST, seed, 2, settings->first, settings->count, &out->test[task]);
     }
     lab_net_free(teacher);
     return status;
 }
 
-static int task_of(const lab_trial *trial) { return (int)(trial->method->number & LAB_SECOND); }
-
-lab_net *lab_regression_net(lab_trial *trial)
+void lab_regression_free(lab_regression *world)
 {
-    world   *made = trial->world;
-    lab_net *net = new_net(trial->context, trial->seed);
-    if (net && lab_net_copy(net, made->base) == CRANK_OK) return net;
+    lab_net_free(world->base);
+    for (int task = 0; task < 2; task++) {
+        lab_data_free(&world->train[task]);
+        lab_data_free(&world->test[task]);
+    }
+}
+
+lab_net *lab_regression_copy(const lab_regression *world, uint64_t seed)
+{
+    lab_net *net = new_net(world->base->context, seed);
+    if (net && lab_net_copy(net, world->base) == CRANK_OK) return net;
     lab_net_free(net);
     return NULL;
 }
 
+static crank_status prepare(lab_trial *trial) { return lab_regression_make(trial->context, trial->seed, trial->experiment->settings, trial->world); }
+
+static int task_of(const lab_trial *trial) { return (int)(trial->method->number & LAB_SECOND); }
+
+lab_net *lab_regression_net(lab_trial *trial) { return lab_regression_copy(trial->world, trial->seed); }
+
 lab_training lab_regression_training(const lab_trial *trial)
 {
-    const world *made = trial->world;
+    const lab_regression *made = trial->world;
     int64_t      stop = trial->method->number / LAB_STOP(1);
     return (lab_training){.data = &made->train[task_of(trial)], .steps = stop ? stop : STEPS, .total = STEPS, .batch = BATCH, .rate = trial->rate,
                           .schedule = CRANK_SCHEDULE_COSINE, .warmup = 10, .seed = trial->seed};
 }
 
-const lab_data *lab_regression_test(const lab_trial *trial) { return &((const world *)trial->world)->test[task_of(trial)]; }
+const lab_data *lab_regression_test(const lab_trial *trial) { return &((const lab_regression *)trial->world)->test[task_of(trial)]; }
 
 crank_status lab_regression_loss(lab_trial *trial, lab_net *net)
 {
@@ -189,11 +199,6 @@ static crank_status try_method(lab_trial *trial)
     return status;
 }
 
-static void release(void *room)
-{
-    world *made = room;
-    lab_net_free(made->base);
-    for (int task = 0; task < 2; task++) lab_data_free(&made->train[task]), lab_data_free(&made->test[task]);
-}
+static void release(void *world) { lab_regression_free(world); }
 
-const lab_world lab_world_regression = {.name = "regression", .size = sizeof(world), .prepare = prepare, .trial = try_method, .release = release};
+const lab_world lab_world_regression = {.name = "regression", .size = sizeof(lab_regression), .prepare = prepare, .trial = try_method, .release = release};
