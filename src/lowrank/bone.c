@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "linear/stack.h"
+#include "lowrank/dense.h"
 #include "lowrank/miss_peft.h"
 #include "lowrank/small.h"
 
@@ -174,6 +175,7 @@ static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor 
     const state   *st = site->state;
     int64_t        r = o->rank, a = site->linear->out / r;
     if (crank_graph_status(graph) != CRANK_OK) return y0;
+    if (builds(o) && dense_serves(graph, site)) return dense_forward(graph, site, x, crank_site_get(graph, site, "dW"));
     if (builds(o)) return crank_matmul_full(x, false, crank_site_get(graph, site, "dW"), true, 1, NULL, y0, CRANK_DTYPES);
     if (is_out(o)) {
         crank_tensor *shards = crank_reshape(crank_contiguous(x), 3, (const int64_t[]){x->dims[0], x->dims[1] / r, r});

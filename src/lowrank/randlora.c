@@ -12,7 +12,8 @@
  *     scaling   s = alpha / r (PEFT), or alpha / (r sqrt(n)) (the authors' code; with alpha = 2 r the paper's 2 / sqrt(n))
  *     basis     uniform, normal, or ternary: -1 and 1 with probability 1 / sparsity each (2: binary; 6: two thirds zeros; 0: sqrt(D_max));
  *               each divided by its own standard deviation. Draws are Philox's (key, BASIS), so they are the same everywhere
- *     schedule  factored: y0 + s (x Q^T) P^T; materialised: y0 + s x (P Q)^T, cheaper where a step has more than d / 2 tokens
+ *     schedule  factored: y0 + s (x Q^T) P^T; materialised: y0 + s x (P Q)^T, or x (W + s P Q)^T (dense.h), cheaper where a step has more
+ *               than d / 2 tokens
  *
  * The bases are written into PEFT's files (save_projection), whose own generator is another; without them (save_projection: false) the
  * adapter is written in crank's layout and the bases are drawn again when it is loaded. */
@@ -20,6 +21,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "lowrank/dense.h"
 #include "lowrank/small.h"
 #include "lowrank/start.h"
 
@@ -178,7 +180,13 @@ static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor 
     crank_tensor  *P = crank_site_get(graph, site, "P"), *Q = crank_site_get(graph, site, "Q");
     bool           turned = st->d < site->linear->in; /* out is the small side: dW = s (P Q)^T */
     if (crank_graph_status(graph) != CRANK_OK) return y0;
-    if (o->dropout > 0 && crank_graph_training(graph)) x = crank_dropout(x, o->dropout);
+    crank_tensor *dropped = o->dropout > 0 && crank_graph_training(graph) ? crank_dropout(x, o->dropout) : x;
+    if (materialises(o, x->dims[0], st->d) && dropped == x && dense_serves(graph, site)) {
+        crank_tensor *dW = turned ? crank_matmul_full(Q, true, P, true, st->scale, NULL, NULL, CRANK_DTYPES)
+                                  : crank_matmul_full(P, false, Q, false, st->scale, NULL, NULL, CRANK_DTYPES);
+        return dense_forward(graph, site, x, dW);
+    }
+    x = dropped;
     if (materialises(o, x->dims[0], st->d)) return crank_matmul_full(x, false, crank_matmul(P, false, Q, false), !turned, st->scale, NULL, y0, CRANK_DTYPES);
     crank_tensor *inner = turned ? crank_matmul(x, false, P, false) : crank_matmul(x, false, Q, true); /* [tokens, n r] */
     return crank_matmul_full(inner, false, turned ? Q : P, !turned, st->scale, NULL, y0, CRANK_DTYPES);

@@ -7,11 +7,14 @@
  *
  *     absolute   d = t          relative   d = sigma t          exp   d = sigma (e^t - 1)
  *
- * so weight decay pulls towards the pre-trained value. rank 0 takes all singular values; `energy` takes for each linear the fewest whose
+ * Where many singular values are trained on many tokens, W + U diag(d) V^T is built once a step and the layer is one product (dense.h).
+ *
+ * Weight decay pulls towards the pre-trained value. rank 0 takes all singular values; `energy` takes for each linear the fewest whose
  * squares hold that share. U, sigma and V stand in the adapter's files: singular vectors are not unique. */
 #include <math.h>
 #include <string.h>
 
+#include "lowrank/dense.h"
 #include "lowrank/pair.h"
 #include "lowrank/spectrum.h"
 #include "lowrank/start.h"
@@ -21,6 +24,7 @@ typedef struct {
     double      energy;
     const char *form;
     bool        nonnegative;
+    const char *schedule;
 } options;
 
 typedef struct {
@@ -31,6 +35,7 @@ static const crank_option option_table[] = {
     CRANK_INT(options, rank, 0, 0, 65536, "trained singular values, largest first; 0: all"),
     CRANK_FLOAT(options, energy, 0, 0, 1, "share of the squared singular values that the trained ones hold, instead of rank; 0: off"),
     CRANK_CHOICE(options, form, "absolute", "absolute|relative|exp", "the trained number is added to the singular value, or its relative or logarithmic change"),
+    CRANK_CHOICE(options, schedule, "auto", "auto|factored|dense", "two products by singular vectors, or one with the changed weight, built once a graph; auto: the cheaper"),
     CRANK_BOOL(options, nonnegative, false, "singular values do not fall below zero"),
     CRANK_END
 };
@@ -116,11 +121,24 @@ static void derive(crank_graph *graph, crank_site *site)
     crank_site_put(graph, site, "d", d);
 }
 
+/* Whether one dense product and U diag(d) V^T cost less than the products by V and U: 2 N m n + 4 m n r < 4 N r (m + n). */
+static bool dense_is_cheaper(const crank_site *site, int64_t tokens, int64_t r)
+{
+    double N = (double)tokens, m = (double)site->linear->out, n = (double)site->linear->in;
+    return 2 * N * m * n + 4 * m * n * (double)r < 4 * N * (double)r * (m + n);
+}
+
 /* x [n, in], y0 [n, out] from what stands below -> y [n, out] */
 static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor *x, crank_tensor *y0)
 {
-    const state  *st = site->state;
-    crank_dtype   compute = crank_graph_compute(graph);
+    const options *o = site->options;
+    const state   *st = site->state;
+    crank_dtype    compute = crank_graph_compute(graph);
+    bool           dense = strcmp(o->schedule, "auto") == 0 ? dense_is_cheaper(site, x->dims[0], st->t->view.dims[0]) : strcmp(o->schedule, "dense") == 0;
+    if (dense && dense_serves(graph, site)) {
+        crank_tensor *U = crank_cast(crank_use(graph, st->U), compute), *V = crank_cast(crank_use(graph, st->V), compute);
+        return dense_forward(graph, site, x, crank_matmul(crank_mul(U, crank_cast(crank_site_get(graph, site, "d"), compute)), false, V, false));
+    }
     crank_tensor *z = crank_linear_down(graph, site->linear, x, crank_use(graph, st->V)); /* [n, r] */
     crank_tensor *scaled = crank_mul(z, crank_cast(crank_site_get(graph, site, "d"), compute));
     return crank_add(y0, crank_matmul(scaled, false, crank_cast(crank_use(graph, st->U), compute), true));

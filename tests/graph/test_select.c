@@ -24,6 +24,31 @@ static void the_largest_of_each_row_are_marked_and_ties_go_to_the_lowest(void **
     world_close(&w);
 }
 
+/* Widths with rests of vectors; values that repeat, zeros of both signs, infinities and NaN. */
+static void every_body_marks_the_same_entries(void **state)
+{
+    (void)state;
+    enum { ROWS = 37 };
+    static const int64_t widths[] = { 1, 7, 64, 101 }, counts[] = { 1, 3, 8, 100 };
+    static const float   special[] = { 0.0f, -0.0f, 1, -1, INFINITY, -INFINITY, NAN, 2 };
+    for (int k = 0; k < 4; k++) {
+        int64_t width = widths[k], n = ROWS * width;
+        float  *values = calloc((size_t)n, sizeof *values), *masks[2];
+        for (int64_t i = 0; i < n; i++) values[i] = i % 3 ? (float)world_normal(9, (uint64_t)i) : special[i / 3 % 8];
+        for (int body = 0; body < 2; body++) {
+            crank_context *context = crank_context_new();
+            crank_device  *device = crank_device_cpu(context, body ? NULL : "plain");
+            masks[body] = calloc((size_t)n, sizeof(float));
+            crank_view in = crank_view_make(values, CRANK_F32, 2, (const int64_t[]){ ROWS, width }), out = crank_view_make(masks[body], CRANK_F32, 2, in.dims);
+            assert_ok(context, crank_run_once(context, device, "top_k", &in, 1, &out, 1, &(crank_top_k_attributes){ counts[k] }));
+            device->close(device);
+            crank_context_free(context);
+        }
+        assert_memory_equal(masks[0], masks[1], (size_t)n * sizeof(float));
+        free(values), free(masks[0]), free(masks[1]);
+    }
+}
+
 static void eigenvectors_solve_their_equation_in_ascending_order(void **state)
 {
     (void)state;
@@ -92,6 +117,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_largest_of_each_row_are_marked_and_ties_go_to_the_lowest),
+        cmocka_unit_test(every_body_marks_the_same_entries),
         cmocka_unit_test(eigenvectors_solve_their_equation_in_ascending_order),
         cmocka_unit_test(wrong_shapes_are_told),
     };

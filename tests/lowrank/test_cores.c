@@ -226,6 +226,26 @@ static void svfit_moves_singular_values_alone(void **state)
     world_close(&w);
 }
 
+static void svfit_in_one_dense_product_is_svfit_in_two(void **state)
+{
+    (void)state;
+    static const char *const settings[] = { "rank=4 schedule=factored", "rank=4 schedule=dense" }, *const wrt[] = { "proj.svfit.t", NULL };
+    pass passes[2];
+    for (int k = 0; k < 2; k++) {
+        world         w = world_open(CRANK_F64);
+        crank_linear *linear = world_linear(&w, "proj", CRANK_LINEAR_DENSE, IN, OUT, true);
+        world_attach(&w, "svfit", settings[k], "proj");
+        world_randomise(&w, "proj.svfit.t", 0.3);
+        passes[k] = (pass){ .n = N, .x = x, .dy = dy, .compute = CRANK_F64, .training = true, .wrt = wrt };
+        world_run(&w, linear, &passes[k]);
+        world_close(&w);
+    }
+    assert_near(passes[1].y, passes[0].y, N * OUT, 1e-12);
+    assert_near(passes[1].dx, passes[0].dx, N * IN, 1e-12);
+    assert_near(passes[1].grads[0], passes[0].grads[0], 4, 1e-12);
+    pass_free(&passes[0]), pass_free(&passes[1]);
+}
+
 static void svfit_energy_chooses_the_fewest_singular_values_and_more_energy_never_fewer(void **state)
 {
     (void)state;
@@ -281,6 +301,7 @@ int main(void)
         cmocka_unit_test(svfit_starts_bit_exact_merges_and_exports),
         cmocka_unit_test(svfit_gradients_equal_finite_differences_and_u_G_v),
         cmocka_unit_test(svfit_moves_singular_values_alone),
+        cmocka_unit_test(svfit_in_one_dense_product_is_svfit_in_two),
         cmocka_unit_test(svfit_energy_chooses_the_fewest_singular_values_and_more_energy_never_fewer),
         cmocka_unit_test(svfit_keeps_singular_values_above_zero_where_asked),
     };
