@@ -30,7 +30,7 @@ typedef struct {
     pair         factors;
     crank_param *A0, *B0;
     float       *G;      /* [out, in] while calibration runs */
-    int64_t      batches;
+    int64_t      batches, rows;
     spectrum     top;    /* of G, 2r triplets; then unused */
     bool         found;
 } state;
@@ -63,6 +63,11 @@ static crank_status decompose(crank_context *context, crank_site *site, state *s
                           "lora-ga: %s is a %lld x %lld map with %lld singular directions, and rank %lld starts in %lld: lower lowrank.rank, give this linear a rank by "
                           "rank_pattern, or exclude it",
                           linear->name, (long long)linear->out, (long long)linear->in, (long long)small, (long long)o->rank, (long long)(2 * o->rank));
+    if (st->rows < 2 * o->rank)
+        return crank_fail(context, CRANK_BAD_DATA,
+                          "lora-ga: %s has seen %lld tokens in calibration, whose gradient has no %lld directions (2 x rank %lld): raise lowrank.calibration.batches, or lower "
+                          "lowrank.rank",
+                          linear->name, (long long)st->rows, (long long)(2 * o->rank), (long long)o->rank);
     if (gradient_is_zero(linear, st->G)) {
         crank_log(context, CRANK_WARNING, "lora-ga: the gradient of %s is zero: it starts as plain LoRA", linear->name);
         return CRANK_OK;
@@ -80,6 +85,7 @@ static crank_status calibrate(crank_context *context, crank_site *site, const cr
     state *st = site->state;
     if (batch) {
         st->batches++;
+        st->rows += batch->n;
         return gradient_add(context, site->linear, batch, &st->G);
     }
     if (!st->G) return CRANK_OK; /* nothing was seen: values come from a file */

@@ -27,6 +27,7 @@ typedef struct {
     crank_param *A, *B, *R, *R0; /* R0: with keep */
     double       scale;
     float       *G;     /* [out, in] while calibration runs */
+    int64_t      rows;
     spectrum     top;   /* of the step; s times eta */
     bool         found;
 } state;
@@ -65,6 +66,10 @@ static crank_status decompose(crank_context *context, crank_site *site, state *s
     bool                sign = strcmp(o->start, "sign") == 0;
     crank_status        status = check_rank(context, site);
     if (status) return status;
+    if (st->rows < o->rank)
+        return crank_fail(context, CRANK_BAD_DATA,
+                          "lora-sb: %s has seen %lld tokens in calibration, too few for a core of %lld directions: raise lowrank.calibration.batches, or lower lowrank.rank",
+                          linear->name, (long long)st->rows, (long long)o->rank);
     if (gradient_is_zero(linear, st->G)) {
         crank_log(context, CRANK_WARNING, "lora-sb: the gradient of %s is zero: it starts in the weight's own directions, as LoRA-XS", linear->name);
         return CRANK_OK;
@@ -79,7 +84,10 @@ static crank_status decompose(crank_context *context, crank_site *site, state *s
 static crank_status calibrate(crank_context *context, crank_site *site, const crank_observation *batch)
 {
     state *st = site->state;
-    if (batch) return gradient_add(context, site->linear, batch, &st->G);
+    if (batch) {
+        st->rows += batch->n;
+        return gradient_add(context, site->linear, batch, &st->G);
+    }
     if (!st->G) return CRANK_OK; /* nothing was seen: values come from a file */
     crank_status status = decompose(context, site, st);
     crank_free(st->G);

@@ -21,11 +21,13 @@ typedef struct {
 /* sum += c M_i of one tile: in double, or in float into `part`. */
 static void add_wide(double c, const float *drawn, int64_t count, double *sum)
 {
+#pragma omp simd
     for (int64_t e = 0; e < count; e++) sum[e] += c * (double)drawn[e];
 }
 
 static void add_narrow(float c, const float *drawn, int64_t count, float *part)
 {
+#pragma omp simd
     for (int64_t e = 0; e < count; e++) part[e] += c * drawn[e];
 }
 
@@ -61,6 +63,7 @@ static double dot_narrow(const float *a, const float *drawn, int64_t count)
     double  sum = 0;
     int64_t e = 0;
     for (; e + LANES <= count; e += LANES)
+#pragma omp simd
         for (int l = 0; l < LANES; l++) lanes[l] += a[e + l] * drawn[e + l];
     for (; e < count; e++) sum += (double)a[e] * (double)drawn[e];
     for (int l = 0; l < LANES; l++) sum += (double)lanes[l];

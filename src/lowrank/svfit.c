@@ -10,7 +10,9 @@
  * Where many singular values are trained on many tokens, W + U diag(d) V^T is built once a step and the layer is one product (dense.h).
  *
  * Weight decay pulls towards the pre-trained value. rank 0 takes all singular values; `energy` takes for each linear the fewest whose
- * squares hold that share. U, sigma and V stand in the adapter's files: singular vectors are not unique. */
+ * squares hold that share. U, sigma and V stand in the adapter's files, since singular vectors are not
+ * unique: signs do not matter, a rotation among equal singular values does. With save_vectors false the files hold t alone, a few numbers a
+ * linear, and the decomposition, which gives the same vectors for the same bits, is made again from a base whose fingerprint is checked. */
 #include <math.h>
 #include <string.h>
 
@@ -23,7 +25,7 @@ typedef struct {
     int64_t     rank;
     double      energy;
     const char *form;
-    bool        nonnegative;
+    bool        nonnegative, save_vectors;
     const char *schedule;
 } options;
 
@@ -35,6 +37,7 @@ static const crank_option option_table[] = {
     CRANK_INT(options, rank, 0, 0, 65536, "trained singular values, largest first; 0: all"),
     CRANK_FLOAT(options, energy, 0, 0, 1, "share of the squared singular values that the trained ones hold, instead of rank; 0: off"),
     CRANK_CHOICE(options, form, "absolute", "absolute|relative|exp", "the trained number is added to the singular value, or its relative or logarithmic change"),
+    CRANK_BOOL(options, save_vectors, true, "singular vectors and values stand in the adapter's files; else they are computed again from the weight when it is loaded"),
     CRANK_CHOICE(options, schedule, "auto", "auto|factored|dense", "two products by singular vectors, or one with the changed weight, built once a graph; auto: the cheaper"),
     CRANK_BOOL(options, nonnegative, false, "singular values do not fall below zero"),
     CRANK_END
@@ -93,6 +96,13 @@ static crank_status write_start(crank_context *context, crank_site *site, const 
     return status;
 }
 
+/* A frozen part of the decomposition: in the adapter's files, or a cache. */
+static crank_param *frozen(crank_context *context, crank_site *site, const char *name, int rank, const int64_t *dims)
+{
+    const options *o = site->options;
+    return o->save_vectors ? crank_site_param(context, site, name, CRANK_F32, rank, dims, false) : crank_site_state(context, site, name, CRANK_ROLE_CACHE, CRANK_F32, rank, dims);
+}
+
 static crank_status attach(crank_context *context, crank_site *site)
 {
     state              *st = site->state;
@@ -101,9 +111,9 @@ static crank_status attach(crank_context *context, crank_site *site)
     if (r > smaller_side(linear))
         return crank_fail(context, CRANK_USAGE, "%s is a %lld x %lld map with %lld singular values, not %lld: lower lowrank.rank, or set it to 0 for all", linear->name,
                           (long long)linear->out, (long long)linear->in, (long long)smaller_side(linear), (long long)r);
-    st->U = crank_site_param(context, site, "U", CRANK_F32, 2, (const int64_t[]){ linear->out, r }, false);
-    st->V = crank_site_param(context, site, "V", CRANK_F32, 2, (const int64_t[]){ r, linear->in }, false);
-    st->sigma = crank_site_param(context, site, "sigma", CRANK_F32, 1, &r, false);
+    st->U = frozen(context, site, "U", 2, (const int64_t[]){ linear->out, r });
+    st->V = frozen(context, site, "V", 2, (const int64_t[]){ r, linear->in });
+    st->sigma = frozen(context, site, "sigma", 1, &r);
     st->t = crank_site_param(context, site, "t", CRANK_F32, 1, &r, true);
     if (!st->U || !st->V || !st->sigma || !st->t) return crank_last_status(context);
     if (!st->U->view.data || !linear->weight->view.data) return CRANK_OK; /* planning without memory */

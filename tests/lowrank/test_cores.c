@@ -246,6 +246,25 @@ static void svfit_in_one_dense_product_is_svfit_in_two(void **state)
     pass_free(&passes[0]), pass_free(&passes[1]);
 }
 
+/* The files hold t alone; U, V and sigma come from the weight again, bit for bit. */
+static void svfit_without_saved_vectors_makes_them_again(void **state)
+{
+    (void)state;
+    double *U[2];
+    for (int k = 0; k < 2; k++) {
+        world         w;
+        crank_linear *linear = open(&w, CRANK_F32, false);
+        (void)linear;
+        world_attach(&w, "svfit", "rank=3 save_vectors=false", "proj");
+        assert_int_equal(world_param(&w, "proj.svfit.U")->role, CRANK_ROLE_CACHE);
+        assert_int_equal(world_param(&w, "proj.svfit.t")->role, CRANK_ROLE_METHOD);
+        U[k] = world_values(&w, "proj.svfit.U");
+        world_close(&w);
+    }
+    assert_memory_equal(U[0], U[1], OUT * 3 * sizeof(double));
+    free(U[0]), free(U[1]);
+}
+
 static void svfit_energy_chooses_the_fewest_singular_values_and_more_energy_never_fewer(void **state)
 {
     (void)state;
@@ -302,6 +321,7 @@ int main(void)
         cmocka_unit_test(svfit_gradients_equal_finite_differences_and_u_G_v),
         cmocka_unit_test(svfit_moves_singular_values_alone),
         cmocka_unit_test(svfit_in_one_dense_product_is_svfit_in_two),
+        cmocka_unit_test(svfit_without_saved_vectors_makes_them_again),
         cmocka_unit_test(svfit_energy_chooses_the_fewest_singular_values_and_more_energy_never_fewer),
         cmocka_unit_test(svfit_keeps_singular_values_above_zero_where_asked),
     };

@@ -11,7 +11,7 @@ static crank_status infer_top_k(crank_graph *graph, crank_node *node)
     return CRANK_OK;
 }
 
-const crank_op op_top_k = {.name = "top_k", .infer = infer_top_k, .attributes_size = sizeof(crank_top_k_attributes), .cheap = true};
+const crank_op op_top_k = {.name = "top_k", .infer = infer_top_k, .attributes_size = sizeof(crank_top_k_attributes)};
 
 crank_tensor *crank_top_k(crank_tensor *c, int64_t k)
 {
