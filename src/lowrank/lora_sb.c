@@ -10,8 +10,10 @@
  * With orthonormal factors and s = 1 the gradient s B^T G A^T of R is the projection of the full one: nothing is left to adjust. With
  * `keep` the start is subtracted in the forward pass, so that the model starts as the base. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "lowrank/pair.h"
 #include "lowrank/spectrum.h"
 #include "lowrank/start.h"
@@ -204,6 +206,49 @@ static crank_status as_lora(crank_context *context, crank_site *site, int64_t *r
     return pair_give(status, r, st->scale, a, b, rank, scale, A, B);
 }
 
+/* ---- files of the authors: a LoRA of PEFT with a core beside its factors ---- */
+
+static crank_status read_keys(crank_context *context, const json_t *config, void *out)
+{
+    static const char where[] = "adapter_config.json";
+    int64_t           rank;
+    double            alpha, dropout;
+    bool              root, dora;
+    crank_status      status = json_get_int(context, config, "r", 1, 65536, 8, &rank, where);
+    if (status == CRANK_OK) status = json_get_number(context, config, "lora_alpha", 8, &alpha, where);
+    if (status == CRANK_OK) status = json_get_number(context, config, "lora_dropout", 0, &dropout, where);
+    if (status == CRANK_OK) status = json_get_bool(context, config, "use_rslora", false, &root, where);
+    if (status == CRANK_OK) status = json_get_bool(context, config, "use_dora", false, &dora, where);
+    if (status == CRANK_OK && (dora || !(alpha > 0)))
+        status = crank_fail(context, CRANK_BAD_DATA, "%s: a core between the factors goes with neither `use_dora` nor a `lora_alpha` of 0", where);
+    if (status) return status;
+    const struct {
+        const char *key;
+        double      value;
+    } values[] = { { "rank", (double)rank }, { "alpha", root ? alpha * sqrt((double)rank) : alpha }, { "dropout", dropout } };
+    for (int i = 0; status == CRANK_OK && i < 3; i++) {
+        char text[40];
+        snprintf(text, sizeof text, "%.17g", values[i].value);
+        status = crank_options_set(context, xs_table, out, values[i].key, text, where);
+    }
+    return status;
+}
+
+static crank_status peft_options(crank_context *context, const char *text, void *out)
+{
+    json_t *config = json_parse(context, text, strlen(text), "adapter_config.json");
+    if (!config) return crank_last_status(context);
+    crank_status status = read_keys(context, config, out);
+    json_decref(config);
+    return status;
+}
+
+static const char *peft_name(const crank_site *site, const char *name)
+{
+    (void)site;
+    return strcmp(name, "A") == 0 ? "lora_A.weight" : strcmp(name, "B") == 0 ? "lora_B.weight" : "_lora_latent_mapping.weight";
+}
+
 static void release(crank_site *site)
 {
     state *st = site->state;
@@ -225,6 +270,8 @@ const crank_map crank_map_lora_xs = {
     .attach       = attach_xs,
     .forward      = forward,
     .as_lora      = as_lora,
+    .peft_options = peft_options,
+    .peft_name    = peft_name,
 };
 
 const crank_map crank_map_lora_sb = {

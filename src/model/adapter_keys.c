@@ -66,6 +66,9 @@ static crank_status add_method_tensor(crank_context *context, const crank_attach
     if (strcmp(suffix, "miss_block") == 0) /* files of PEFT's older releases, type BONE */
         return add(context, list, param, crank_format(context, PEFT_PREFIX "%s.%s", site->linear->name, suffix),
                    crank_format(context, PEFT_PREFIX "%s.bone_block", site->linear->name));
+    if (*suffix == '_') /* the cores of LoRA-XS: PEFT takes the adapter's name ".default" out of the module's */
+        return add(context, list, param, crank_format(context, PEFT_PREFIX "%s%s", site->linear->name, suffix),
+                   crank_format(context, PEFT_PREFIX "%s.default%s", site->linear->name, suffix));
     return add(context, list, param, crank_format(context, PEFT_PREFIX "%s.%s", site->linear->name, suffix), NULL);
 }
 

@@ -126,13 +126,41 @@ static crank_status read_where(crank_context *context, const crank_model *model,
     return p->where.targets ? CRANK_OK : CRANK_FAILED;
 }
 
-static crank_status read_peft(crank_context *context, const crank_model *model, const char *path, plan *p)
+static crank_safetensors *open_tensors(crank_context *context, const char *folder)
+{
+    char *path = file_join(context, folder, "adapter_model.safetensors"), *legacy = file_join(context, folder, "adapter_model.bin");
+    crank_safetensors *file = NULL;
+    if (path && legacy && !file_exists(path) && file_exists(legacy))
+        crank_fail(context, CRANK_BAD_DATA, "%s: a pickle can run code and is not read; save the adapter as safetensors", legacy);
+    else if (path && legacy) file = crank_safetensors_open(context, path);
+    crank_free(path);
+    crank_free(legacy);
+    return file;
+}
+
+/* The authors of LoRA-XS and LoRA-SB save a LoRA with a core beside its factors: the config does not tell. */
+static crank_status look_for_cores(crank_context *context, const char *folder, plan *p)
+{
+    static const char  suffix[] = "lora_latent_mapping.weight";
+    crank_safetensors *file = open_tensors(context, folder);
+    if (!file) return crank_last_status(context);
+    for (size_t i = 0; i < crank_safetensors_count(file); i++) {
+        const char *name = crank_safetensors_name(file, i);
+        size_t      length = strlen(name);
+        if (length > sizeof suffix && strcmp(name + length - (sizeof suffix - 1), suffix) == 0) p->map = crank_map_find("lora-xs");
+    }
+    crank_safetensors_close(file);
+    return CRANK_OK;
+}
+
+static crank_status read_peft(crank_context *context, const crank_model *model, const char *folder, const char *path, plan *p)
 {
     json_t *config = json_read(context, path);
     if (!config) return crank_last_status(context);
     p->peft = true;
     p->map = adapter_peft_map(context, config, path);
     crank_status status = p->map ? CRANK_OK : crank_last_status(context);
+    if (status == CRANK_OK && strcmp(p->map->name, "lora") == 0) status = look_for_cores(context, folder, p);
     if (status == CRANK_OK) status = read_where(context, model, config, path, p);
     if (status == CRANK_OK && !(p->options = crank_options_new(context, p->map->options, p->map->options_size))) status = CRANK_FAILED;
     char *text = status == CRANK_OK ? json_dumps(config, JSON_COMPACT) : NULL;
@@ -185,7 +213,7 @@ static crank_status read_config(crank_context *context, const crank_model *model
     if (!file_is_folder(folder)) return crank_fail(context, CRANK_USAGE, "%s: is no folder: an adapter is one", folder);
     char        *peft = file_join(context, folder, "adapter_config.json"), *own = file_join(context, folder, "crank.json");
     crank_status status = peft && own ? CRANK_OK : CRANK_FAILED;
-    if (status == CRANK_OK && file_exists(peft)) status = read_peft(context, model, peft, p);
+    if (status == CRANK_OK && file_exists(peft)) status = read_peft(context, model, folder, peft, p);
     else if (status == CRANK_OK && file_exists(own)) status = read_own(context, model, own, p);
     else if (status == CRANK_OK)
         status = crank_fail(context, CRANK_BAD_DATA, "%s: is no adapter folder: it has neither adapter_config.json nor crank.json",
@@ -390,18 +418,6 @@ static crank_status check_base(crank_context *context, crank_attachment *attachm
 }
 
 /* ---- the folder ---- */
-
-static crank_safetensors *open_tensors(crank_context *context, const char *folder)
-{
-    char *path = file_join(context, folder, "adapter_model.safetensors"), *legacy = file_join(context, folder, "adapter_model.bin");
-    crank_safetensors *file = NULL;
-    if (path && legacy && !file_exists(path) && file_exists(legacy))
-        crank_fail(context, CRANK_BAD_DATA, "%s: a pickle can run code and is not read; save the adapter as safetensors", legacy);
-    else if (path && legacy) file = crank_safetensors_open(context, path);
-    crank_free(path);
-    crank_free(legacy);
-    return file;
-}
 
 /* A model holds one set of values: two adapters cannot both bring a weight of the model itself. */
 static crank_status check_trained(crank_context *context, const crank_attachment *attachment)

@@ -76,6 +76,14 @@ static inline crank_attachment *load(fixture *f, const char *folder)
     return attachment;
 }
 
+static inline double error_to(fixture *f, const float *values, size_t count, const char *tensor)
+{
+    crank_view view;
+    assert_true(crank_safetensors_find(f->file, tensor, &view));
+    assert_int_equal(count, crank_view_count(&view));
+    return relative_error(values, view.data, count);
+}
+
 /* A place for folders that crank writes: tests/oracle/peft_adapters.py --check reads them back in PEFT. */
 static inline const char *written(const char *name)
 {

@@ -10,14 +10,6 @@ static const char *const adapters[] = {
 };
 enum { ADAPTERS = sizeof adapters / sizeof *adapters };
 
-static double error_to(fixture *f, const float *values, size_t count, const char *tensor)
-{
-    crank_view view;
-    assert_true(crank_safetensors_find(f->file, tensor, &view));
-    assert_int_equal(count, crank_view_count(&view));
-    return relative_error(values, view.data, count);
-}
-
 static void adapters_of_peft_give_its_outputs(void **state)
 {
     (void)state;

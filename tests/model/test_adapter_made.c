@@ -104,10 +104,32 @@ static void ranks_that_peft_has_no_key_for_are_written_in_cranks_own_layout(void
     fixture_close(&f);
 }
 
+/* Factors and core as the authors' code saves them. */
+static void adapters_with_a_core_are_read_as_lora_xs(void **state)
+{
+    (void)state;
+    fixture           f = fixture_open("llama_lora_xs", CRANK_F32);
+    crank_attachment *attachment = load(&f, adapter_folder("llama_lora_xs"));
+    size_t            count;
+    assert_string_equal(crank_attachment_map(attachment)->name, "lora-xs");
+    float *adapted = run(&f, &count);
+    double error = error_to(&f, adapted, count, f.what);
+    if (!(error < 2e-5)) fail_msg("relative error %g", error);
+    assert_ok(f.base.context, crank_adapter_save(f.base.context, f.base.model, attachment, written("own_xs"), NULL));
+    fixture_close(&f);
+    f = fixture_open("llama_lora_xs", CRANK_F32);
+    load(&f, written("own_xs"));
+    float *again = run(&f, &count);
+    assert_memory_equal(adapted, again, count * sizeof *again);
+    free(adapted), free(again);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(methods_write_folders_that_peft_can_read),
+        cmocka_unit_test(adapters_with_a_core_are_read_as_lora_xs),
         cmocka_unit_test(ranks_that_peft_has_no_key_for_are_written_in_cranks_own_layout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

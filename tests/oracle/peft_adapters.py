@@ -162,6 +162,49 @@ def make(name):
     print(name, *(f"{key} {list(value.shape)}" for key, value in load_file(path).items()), sep="\n  ")
 
 
+class Core(torch.nn.Module):
+    """As in the authors' LoRA-XS: lora_B(core(lora_A(x)))."""
+    def __init__(self, up, core):
+        super().__init__()
+        self.up, self.core = up, core
+
+    def forward(self, x):
+        return self.up(self.core(x))
+
+
+def make_core():
+    """A LoRA-XS adapter as its authors' code saves it: PEFT's pair with a linear map r x r, "<module>_lora_latent_mapping.weight", between."""
+    generator = torch.Generator().manual_seed(5)
+    name = "llama_lora_xs"
+    base = tf.AutoModelForCausalLM.from_pretrained(os.path.join(MODELS, "llama"), dtype=torch.float32, attn_implementation="eager").eval()
+    model = peft.get_peft_model(base, peft.LoraConfig(r=4, lora_alpha=6, target_modules=["q_proj", "down_proj"])).eval()
+    tensors = {}
+    for key, module in model.named_modules():
+        if not key.endswith("_proj"):
+            continue
+        if not hasattr(module, "lora_A"):
+            continue
+        a, b = module.lora_A["default"], module.lora_B["default"]
+        with torch.no_grad():
+            a.weight.copy_(torch.randn(a.weight.shape, generator=generator) * 0.3)
+            b.weight.copy_(torch.randn(b.weight.shape, generator=generator) * 0.3)
+        core = torch.nn.Linear(4, 4, bias=False)
+        with torch.no_grad():
+            core.weight.copy_(torch.randn(4, 4, generator=generator))
+        module.lora_B["default"] = Core(b, core)
+        tensors[key + ".lora_A.weight"] = a.weight.detach().clone()
+        tensors[key + ".lora_B.weight"] = b.weight.detach().clone()
+        tensors[key + "_lora_latent_mapping.weight"] = core.weight.detach().clone()
+    target = os.path.join(OUT, name)
+    os.makedirs(target, exist_ok=True)
+    with open(os.path.join(target, "adapter_config.json"), "w") as file:
+        file.write('{"peft_type": "LORA", "r": 4, "lora_alpha": 6, "lora_dropout": 0.0, "target_modules": ["q_proj", "down_proj"], "bias": "none", "use_rslora": false}\n')
+    save_file(tensors, os.path.join(target, "adapter_model.safetensors"), metadata={"format": "pt"})
+    what, adapted = outputs(model, "llama")
+    save_file({what: adapted.contiguous()}, os.path.join(target, "golden.safetensors"), metadata={"base": "llama"})
+    print(name, list(tensors)[:3])
+
+
 def check(root):
     """What crank wrote gives the golden outputs in PEFT, with every key taken."""
     for name in ADAPTERS:
@@ -202,5 +245,5 @@ if __name__ == "__main__":
             check(folder)
             check_made(folder)
     else:
-        for adapter in sys.argv[1:] or ADAPTERS:
-            make(adapter)
+        for adapter in sys.argv[1:] or [*ADAPTERS, "llama_lora_xs"]:
+            make_core() if adapter == "llama_lora_xs" else make(adapter)
