@@ -4,7 +4,7 @@ usage: peft_curves.py            (writes tests/golden/train/peft/NAME/ and tests
 
 NAME/ is the adapter as PEFT saved it before the first step. LoRA-GA changes the base weight: its tensors are the start (A0, B0), which a
 model with the original weight subtracts. curves.safetensors holds the rows, drawn as in lora_curve.py, and for each NAME the loss of
-every step ("losses.NAME"). A step is a window of two micro-batches of three rows; warm-up over 3 steps, then cosine.
+every step ("losses.NAME"), and "calibration" [8, 12, 12], the batches that EVA and LoRA-GA started from. A step is a window of two micro-batches of three rows; warm-up over 3 steps, then cosine.
 """
 import math
 import os
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
-from peft_adapters import ALL, MODELS, OUT, wrap
+from peft_adapters import ALL, MODELS, OUT, random_rows, wrap
 
 STEPS, WINDOW, WARMUP, DECAY, CLIP = 100, 6, 3, 0.01, 1.0
 TRAIN = os.path.join(OUT, "..", "train", "peft")
@@ -26,7 +26,7 @@ METHODS = {
     "miss": (peft.MissConfig(r=5, target_modules=ALL), 5e-3),
     "miss_mini": (peft.MissConfig(r=6, mini_r=8, init_weights="mini", target_modules=ALL), 5e-3),
     "bat": (peft.MissConfig(r=8, init_weights="bat", target_modules=ALL), 5e-3),
-    "eva": (peft.LoraConfig(r=4, lora_alpha=8, target_modules=ALL, init_lora_weights="eva", eva_config=peft.EvaConfig(rho=2.0, tau=0.5)), 1e-2),
+    "eva": (peft.LoraConfig(r=4, lora_alpha=8, target_modules=ALL, init_lora_weights="eva", eva_config=peft.EvaConfig(rho=2.0, tau=0.999)), 1e-2),
     "lora_ga": (peft.LoraConfig(r=4, lora_alpha=8, target_modules=ALL, init_lora_weights="lora_ga", lora_ga_config=peft.LoraGAConfig()), 5e-3),
 }
 
@@ -71,6 +71,7 @@ def main():
     torch.set_num_threads(1)
     rows = draw_rows(96)
     data = {"ids": torch.tensor([t for r in rows for t in r], dtype=torch.int32), "lengths": torch.tensor([len(r) for r in rows], dtype=torch.int32)}
+    data["calibration"] = torch.stack(random_rows(8, 2)).to(torch.int32)
     for name, (config, rate) in METHODS.items():
         torch.manual_seed(0)
         base = LlamaForCausalLM.from_pretrained(os.path.join(MODELS, "llama"), dtype=torch.float32, attn_implementation="eager")
