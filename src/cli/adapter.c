@@ -24,10 +24,11 @@ static const crank_option option_table[] = {
     CRANK_INT(options, top, 10, 1, 100000, "repair: how many leading singular vectors are looked at"),
     CRANK_FLOAT(options, epsilon, 0.5, 0, 1, "repair: a vector whose largest cosine with those before lies below it is an intruder"),
     CRANK_LIST(options, targets, "all-linear", "repair: linears to look at"),
-    CRANK_STRING(options, text, NULL, "repair: plain text of the task, held out"),
+    CRANK_STRING(options, text, NULL, "repair, recover: plain text of the task, held out"),
     CRANK_STRING(options, data, NULL, "repair: rows of the task, held out"),
     CRANK_STRING(options, forget, NULL, "repair: text like that of pre-training"),
-    CRANK_STRING(options, out, NULL, "folder to write (convert, truncate, repair)"),
+    CRANK_STRING(options, index, NULL, "recover: folder with pruned.safetensors, where SMALL was trained further elsewhere"),
+    CRANK_STRING(options, out, NULL, "folder to write (convert, truncate, repair, recover)"),
     CRANK_STRING(options, model, NULL, "convert, truncate: base model, where the adapter does not name it or it lies elsewhere"),
     CRANK_END
 };
@@ -124,26 +125,30 @@ static crank_status truncate_to(cli_call *cli)
 
 static crank_status run(cli_call *cli)
 {
-    static const char *const actions[] = {"merge", "convert", "truncate", "repair"};
+    static const char *const actions[] = {"merge", "convert", "truncate", "repair", "recover"};
     if (!strcmp(cli->words[0], "merge")) return merge(cli);
     if (!strcmp(cli->words[0], "convert")) return convert(cli);
     if (!strcmp(cli->words[0], "truncate")) return truncate_to(cli);
     if (!strcmp(cli->words[0], "repair")) return adapter_repair(cli);
+    if (!strcmp(cli->words[0], "recover")) return adapter_recover(cli);
     const char *closest = crank_closest(cli->words[0], actions, sizeof actions / sizeof *actions);
-    return crank_fail(cli->context, CRANK_USAGE, "crank adapter has no action `%s`%s%s%s: there are merge, convert, truncate and repair", cli->words[0], closest ? "; did you mean `" : "",
+    return crank_fail(cli->context, CRANK_USAGE, "crank adapter has no action `%s`%s%s%s: there are merge, convert, truncate, repair and recover", cli->words[0], closest ? "; did you mean `" : "",
                       closest ? closest : "", closest ? "`?" : "");
 }
 
 const cli_verb verb_adapter = {
     .name = "adapter",
     .usage = "merge MODEL ADAPTER[:WEIGHT] ... OUT [--dtype TYPE] | convert ADAPTER --to lora|peft|own -o DIR [--model MODEL] | "
-             "truncate ADAPTER --rank R -o DIR [--svd] | repair BASE TUNED --lambda L[,L] [--text TASK] [--forget TEXT] [-o OUT]",
+             "truncate ADAPTER --rank R -o DIR [--svd] | repair BASE TUNED --lambda L[,L] [--text TASK] [--forget TEXT] [-o OUT] | "
+             "recover LARGE SMALL ADAPTER -o OUT [--text FILE]",
     .summary = "merge adapters into their base model, write one in another layout, or cut it to a lower rank",
     .details = "convert: methods whose change has a bounded rank become plain LoRA pairs that PEFT loads, each linear with the rank that it has; those of rank 0 go. "
                "\ntruncate: a DyLoRA adapter is cut to any rank that it trained, without loss of its order; any other of bounded rank with --svd, to the nearest "
                "change of that rank. A linear of lower rank stays as it is. The result is plain LoRA. "
                "\nrepair: singular values of intruder dimensions (crank inspect intruder) are scaled by lambda; controls: neighbouring vectors, random directions, a "
                "uniform shrink of the whole change. Uniform shrinks often are the better deal: measure both. "
+               "\nrecover: an adapter that was trained on a model of crank compress becomes one of the model that it was pruned from: the same change on the kept rows and "
+               "columns, none elsewhere. --text tells the loss of both models with and without it. "
                "\nmerge: several adapters are mixed, W + sum of weight times change (weight 1 where none is given). The change of every adapted linear is computed in f32 and rounded once. A result that is not finite is refused and nothing is written.",
     .letters = "o=out m=model",
     .options = option_table,

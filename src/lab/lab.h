@@ -191,6 +191,7 @@ typedef struct lab_regression_settings {
     double  rescale; /* not 0: the teacher differs by singular values alone, each times e^(rescale z) */
     const struct lab_regression_settings *second;
     int64_t first, count; /* coordinates that samples are supported on; count 0: all */
+    double  gain, uneven; /* gain not 0: every hidden unit's weights times gain e^(uneven z): units of different importance */
 } lab_regression_settings;
 enum { LAB_SECOND = 1 };
 #define LAB_STOP(n) (2 * (int64_t)(n))

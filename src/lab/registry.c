@@ -11,7 +11,7 @@ extern const lab_experiment lab_galore, lab_fira, lab_optimizers, lab_sltrain, l
 extern const lab_experiment lab_hydra, lab_sora, lab_allora;
 extern const lab_experiment lab_eva, lab_lora_ga, lab_lora_sb, lab_svfit;
 extern const lab_experiment lab_lamda, lab_lora_pro, lab_smora;
-extern const lab_experiment lab_lora_vs_full;
+extern const lab_experiment lab_lora_vs_full, lab_loram;
 
 static const lab_experiment *const experiments[] = {
     &lab_lora,
@@ -22,7 +22,7 @@ static const lab_experiment *const experiments[] = {
     &lab_hydra, &lab_sora, &lab_allora,
     &lab_eva, &lab_lora_ga, &lab_lora_sb, &lab_svfit,
     &lab_lamda, &lab_lora_pro, &lab_smora,
-    &lab_lora_vs_full,
+    &lab_lora_vs_full, &lab_loram,
 };
 
 const lab_experiment *lab_at(size_t i) { return i < sizeof experiments / sizeof *experiments ? experiments[i] : NULL; }

@@ -87,13 +87,24 @@ static crank_status rescale(crank_context *context, float *w, int64_t m, int64_t
     return status;
 }
 
-static crank_status make_base(lab_net *base)
+/* Row i of a hidden layer's w [m, n] times gain e^(uneven z_i). */
+static void make_uneven(float *w, int64_t m, int64_t n, const lab_regression_settings *settings, crank_stream stream)
+{
+    for (int64_t i = 0; i < m; i++) {
+        double gain = settings->gain * exp(settings->uneven * (double)crank_draw_normal(stream, (uint64_t)i));
+        for (int64_t j = 0; j < n; j++) w[i * n + j] = (float)(gain * (double)w[i * n + j]);
+    }
+}
+
+static crank_status make_base(lab_net *base, const lab_regression_settings *settings, uint64_t seed)
 {
     crank_status status = CRANK_OK;
     for (int l = 0; status == CRANK_OK && l < LAYERS; l++) {
         const crank_linear *linear = crank_linears_at(base->linears, (size_t)l);
         float              *w = lab_weight(base, linear->name);
         status = w ? decay_spectrum(base->context, w, linear->out, linear->in) : crank_last_status(base->context);
+        if (status == CRANK_OK && settings->gain != 0 && l + 1 < LAYERS)
+            make_uneven(w, linear->out, linear->in, settings, crank_stream_make(seed, CRANK_RANDOM_DATA, 200 + (uint32_t)l));
         if (status == CRANK_OK) status = lab_weight_set(base, linear->name, w);
         crank_free(w);
     }
@@ -139,7 +150,7 @@ crank_status lab_regression_make(crank_context *context, uint64_t seed, const la
 {
     lab_net *teacher = new_net(context, seed);
     *out = (lab_regression){.base = new_net(context, seed)};
-    crank_status status = teacher && out->base ? make_base(out->base) : crank_last_status(context);
+    crank_status status = teacher && out->base ? make_base(out->base, settings, seed) : crank_last_status(context);
     for (int task = 0; status == CRANK_OK && task < 2 && settings; task++, settings = settings->second) {
         status = make_teacher(teacher, out->base, settings, seed);
         if (status == CRANK_OK) status = lab_regression_draw(teacher, STEPS * BATCH, seed, 1, settings->first, settings->count, &out->train[task]);

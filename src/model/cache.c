@@ -4,8 +4,8 @@
 static crank_status add_pairs(crank_context *context, const crank_model *model, crank_model_cache *cache)
 {
     const crank_model_config *c = &model->config;
-    int64_t dims[3] = {cache->cache.capacity, c->kv_heads, c->head_dim};
     for (int64_t i = 0; i < 2 * c->layers; i++) {
+        int64_t dims[3] = {cache->cache.capacity, model->body.blocks[i / 2].attention.kv_heads, c->head_dim};
         char *name = crank_format(context, "cache.%lld.%s", (long long)(i / 2), i % 2 ? "values" : "keys");
         if (!name) return CRANK_FAILED;
         crank_param *param = crank_params_add(cache->params, name, CRANK_ROLE_CACHE, model->options.compute, 3, dims);

@@ -27,17 +27,19 @@ static void build_layer(crank_model *model, int i, crank_unary_kind activation, 
     const crank_model_config *c = &model->config;
     nn_attention *a = &block->attention;
     int reads = model_next_reads(model);
-    *a = (nn_attention){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
+    layer_sizes sizes = config_layer_sizes(model, i);
+    int64_t width = sizes.heads * c->head_dim;
+    *a = (nn_attention){.heads = sizes.heads, .kv_heads = sizes.kv_heads, .head_dim = c->head_dim};
     a->attributes = (crank_attention_attributes){CRANK_MASK_NONE, 0, 1 / sqrt((double)c->head_dim), 0};
     block->norms_last = true;
-    a->q = model_layer_dense(model, i, "attention.q_lin", c->hidden, c->hidden, reads, 0);
-    a->k = model_layer_dense(model, i, "attention.k_lin", c->hidden, c->hidden, reads, 0);
-    a->v = model_layer_dense(model, i, "attention.v_lin", c->hidden, c->hidden, reads, 0);
-    a->out = model_layer_dense(model, i, "attention.out_lin", c->hidden, c->hidden, NEW_READS, 0);
+    a->q = model_layer_dense(model, i, "attention.q_lin", c->hidden, width, reads, 0);
+    a->k = model_layer_dense(model, i, "attention.k_lin", c->hidden, width, reads, 0);
+    a->v = model_layer_dense(model, i, "attention.v_lin", c->hidden, width, reads, 0);
+    a->out = model_layer_dense(model, i, "attention.out_lin", width, c->hidden, NEW_READS, 0);
     block->attention_norm = model_layer_norm(model, i, "sa_layer_norm", c->hidden, true);
     block->mlp.activation = activation;
-    block->mlp.up = model_layer_dense(model, i, "ffn.lin1", c->hidden, c->intermediate, NEW_READS, 0);
-    block->mlp.down = model_layer_dense(model, i, "ffn.lin2", c->intermediate, c->hidden, NEW_READS, 0);
+    block->mlp.up = model_layer_dense(model, i, "ffn.lin1", c->hidden, sizes.intermediate, NEW_READS, 0);
+    block->mlp.down = model_layer_dense(model, i, "ffn.lin2", sizes.intermediate, c->hidden, NEW_READS, 0);
     block->mlp_norm = model_layer_norm(model, i, "output_layer_norm", c->hidden, true);
 }
 

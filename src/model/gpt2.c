@@ -34,17 +34,19 @@ static void build_layer(crank_model *model, int i, scaling scale, crank_unary_ki
 {
     const crank_model_config *c = &model->config;
     nn_attention *a = &block->attention;
-    *a = (nn_attention){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
+    layer_sizes sizes = config_layer_sizes(model, i);
+    int64_t width = sizes.heads * c->head_dim;
+    *a = (nn_attention){.heads = sizes.heads, .kv_heads = sizes.kv_heads, .head_dim = c->head_dim};
     a->attributes = (crank_attention_attributes){
         CRANK_MASK_CAUSAL, 0, (scale.by_head ? 1 / sqrt((double)c->head_dim) : 1) / (scale.by_layer ? i + 1 : 1), 0};
     block->attention_norm = model_layer_norm(model, i, "ln_1", c->hidden, true);
-    a->qkv = model_layer_dense(model, i, "attn.c_attn", c->hidden, 3 * c->hidden, NEW_READS, WEIGHT_TRANSPOSED);
-    a->out = model_layer_dense(model, i, "attn.c_proj", c->hidden, c->hidden, NEW_READS, WEIGHT_TRANSPOSED);
+    a->qkv = model_layer_dense(model, i, "attn.c_attn", c->hidden, 3 * width, NEW_READS, WEIGHT_TRANSPOSED);
+    a->out = model_layer_dense(model, i, "attn.c_proj", width, c->hidden, NEW_READS, WEIGHT_TRANSPOSED);
     block->mlp_norm = model_layer_norm(model, i, "ln_2", c->hidden, true);
     block->mlp.activation = activation;
-    block->mlp.up = model_layer_dense(model, i, "mlp.c_fc", c->hidden, c->intermediate, NEW_READS, WEIGHT_TRANSPOSED);
+    block->mlp.up = model_layer_dense(model, i, "mlp.c_fc", c->hidden, sizes.intermediate, NEW_READS, WEIGHT_TRANSPOSED);
     block->mlp.down =
-        model_layer_dense(model, i, "mlp.c_proj", c->intermediate, c->hidden, NEW_READS, WEIGHT_TRANSPOSED);
+        model_layer_dense(model, i, "mlp.c_proj", sizes.intermediate, c->hidden, NEW_READS, WEIGHT_TRANSPOSED);
 }
 
 static void build(crank_model *model)

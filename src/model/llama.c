@@ -65,15 +65,15 @@ static int64_t layer_window(crank_model *model, int64_t layer)
     return 0;
 }
 
-static void build_attention(crank_model *model, int i, bool qkv_bias, bool out_bias, nn_attention *a)
+static void build_attention(crank_model *model, int i, layer_sizes sizes, bool qkv_bias, bool out_bias, nn_attention *a)
 {
     const crank_model_config *c = &model->config;
     unsigned bias = qkv_bias ? 0 : WEIGHT_NO_BIAS;
     int reads = model_next_reads(model);
-    *a = (nn_attention){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
+    *a = (nn_attention){.heads = sizes.heads, .kv_heads = sizes.kv_heads, .head_dim = c->head_dim};
     a->attributes =
         (crank_attention_attributes){CRANK_MASK_CAUSAL, layer_window(model, i), 1 / sqrt((double)c->head_dim), 0};
-    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    int64_t q = sizes.heads * c->head_dim, kv = sizes.kv_heads * c->head_dim;
     a->q = model_layer_dense(model, i, "self_attn.q_proj", c->hidden, q, reads, bias);
     a->k = model_layer_dense(model, i, "self_attn.k_proj", c->hidden, kv, reads, bias);
     a->v = model_layer_dense(model, i, "self_attn.v_proj", c->hidden, kv, reads, bias);
@@ -89,14 +89,15 @@ static void build_layer(crank_model *model, int i, bool attention_bias, bool mlp
 {
     const crank_model_config *c = &model->config;
     unsigned bias = mlp_bias ? 0 : WEIGHT_NO_BIAS;
+    layer_sizes sizes = config_layer_sizes(model, i);
     block->attention_norm = model_layer_norm(model, i, "input_layernorm", c->hidden, false);
-    build_attention(model, i, attention_bias || is(model, "qwen2"), attention_bias, &block->attention);
+    build_attention(model, i, sizes, attention_bias || is(model, "qwen2"), attention_bias, &block->attention);
     block->mlp_norm = model_layer_norm(model, i, "post_attention_layernorm", c->hidden, false);
     int reads = model_next_reads(model);
     block->mlp.activation = activation;
-    block->mlp.gate = model_layer_dense(model, i, "mlp.gate_proj", c->hidden, c->intermediate, reads, bias);
-    block->mlp.up = model_layer_dense(model, i, "mlp.up_proj", c->hidden, c->intermediate, reads, bias);
-    block->mlp.down = model_layer_dense(model, i, "mlp.down_proj", c->intermediate, c->hidden, NEW_READS, bias);
+    block->mlp.gate = model_layer_dense(model, i, "mlp.gate_proj", c->hidden, sizes.intermediate, reads, bias);
+    block->mlp.up = model_layer_dense(model, i, "mlp.up_proj", c->hidden, sizes.intermediate, reads, bias);
+    block->mlp.down = model_layer_dense(model, i, "mlp.down_proj", sizes.intermediate, c->hidden, NEW_READS, bias);
 }
 
 static void build(crank_model *model)

@@ -142,6 +142,12 @@ void config_activation(crank_model *model, crank_status *status, const char *key
 void config_rope(crank_model *model, crank_status *status, nn_rope *rope);
 /* heads, kv_heads, head_dim and hidden fit each other; kv_heads and head_dim that are 0 follow from the others. */
 void config_check_heads(crank_model *model, crank_status *status);
+/* Sizes of one layer: those of `crank_layers` {"kv_heads": [..], "intermediate": [..]} in config.json, which pruning leaves where layers
+ * differ; else the model's own. Query heads keep their number for each head of keys and values. Sets the sticky error for bad ones. */
+typedef struct layer_sizes {
+    int64_t heads, kv_heads, intermediate;
+} layer_sizes;
+layer_sizes config_layer_sizes(crank_model *model, int64_t layer);
 /* A switch of the architecture that crank lacks: it must be off or absent. */
 void config_must_be_off(crank_model *model, crank_status *status, const char *key);
 /* Dropout rates do not act: those that are not 0 are told in the log. NULL-terminated. */

@@ -1,0 +1,121 @@
+/* compress.c - crank compress MODEL -o SMALL: a smaller base model to train adapters on (LoRAM, arXiv:2502.13533). */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/load.h"
+#include "model/model.h"
+#include "model/prune.h"
+#include "task/taylor.h"
+
+typedef struct options {
+    const char *out, *rule, *text, *dtype;
+    double      ratio;
+    int64_t     first, last, round_to, seed, tokens, seq;
+} options;
+
+static const crank_option option_table[] = {
+    CRANK_STRING(options, out, NULL, "folder to write"),
+    CRANK_FLOAT(options, ratio, 0.5, 0, 0.999, "share of the heads and of the neurons of each layer that go"),
+    CRANK_CHOICE(options, rule, "magnitude", "random|magnitude|taylor", "which units stay: drawn, by norms in times norms out, by |w dL/dw| on --text"),
+    CRANK_INT(options, first, 0, 0, 4096, "first layers that stay whole"),
+    CRANK_INT(options, last, 0, 0, 4096, "last layers that stay whole"),
+    CRANK_INT(options, round_to, 1, 1, 4096, "neurons that are kept come in multiples of this"),
+    CRANK_INT(options, seed, 0, 0, 9007199254740991, "seed of random"),
+    CRANK_STRING(options, text, NULL, "taylor: text to take gradients on"),
+    CRANK_INT(options, tokens, 8192, 2, 1e9, "taylor: tokens to read at most"),
+    CRANK_INT(options, seq, 256, 1, 1000000, "taylor: tokens a sequence"),
+    CRANK_CHOICE(options, dtype, "auto", "auto|f32|bf16|f16", "type of the written weights; auto: f32"),
+    CRANK_END
+};
+
+static void free_scores(double **scores, int64_t layers)
+{
+    for (int64_t i = 0; scores && i < layers; i++) crank_free(scores[i]);
+    crank_free(scores);
+}
+
+static double **new_scores(crank_context *context, const crank_model *model, bool neurons)
+{
+    int64_t  layers = model->body.count;
+    double **scores = crank_alloc(context, (size_t)layers, sizeof *scores, "scores of units");
+    for (int64_t i = 0; scores && i < layers; i++) {
+        const nn_block *b = &model->body.blocks[i];
+        scores[i] = crank_alloc(context, (size_t)(neurons ? b->mlp.up->out : b->attention.kv_heads), sizeof **scores, "scores of units");
+        if (scores[i]) continue;
+        free_scores(scores, layers);
+        return NULL;
+    }
+    return scores;
+}
+
+static crank_status score(cli_call *cli, const options *o, const loaded *l, prune_how *how)
+{
+    size_t    length;
+    crank_ids ids = {0};
+    how->heads = new_scores(cli->context, l->model, false);
+    how->neurons = new_scores(cli->context, l->model, true);
+    char        *text = file_read(cli->context, o->text, &length);
+    crank_status status = how->heads && how->neurons && text ? crank_encode(cli->context, l->tokenizer, text, length, NULL, 0, 0, &ids) : crank_last_status(cli->context);
+    int64_t      count = (int64_t)ids.count < o->tokens ? (int64_t)ids.count : o->tokens;
+    if (status == CRANK_OK) status = taylor_scores(cli->context, l->model, ids.ids, count, o->seq, how->heads, how->neurons);
+    crank_ids_free(&ids);
+    crank_free(text);
+    return status;
+}
+
+static void tell(cli_call *cli, const prune_plan *plan)
+{
+    const options *o = cli->options;
+    int64_t        heads = 0, neurons = 0, all_heads = 0, all_neurons = 0;
+    for (int64_t i = 0; i < plan->count; i++) {
+        heads += plan->layers[i].kept_heads, all_heads += plan->layers[i].kv_heads;
+        neurons += plan->layers[i].kept_neurons, all_neurons += plan->layers[i].inner;
+    }
+    if (cli->common.json)
+        printf("{\"result\": \"%s\", \"heads\": %lld, \"heads_before\": %lld, \"neurons\": %lld, \"neurons_before\": %lld}\n", o->out, (long long)heads, (long long)all_heads, (long long)neurons,
+               (long long)all_neurons);
+    else
+        printf("small model: %s\n%lld of %lld heads of keys and values, %lld of %lld neurons in %lld layers; pruned.safetensors tells which\n", o->out, (long long)heads, (long long)all_heads,
+               (long long)neurons, (long long)all_neurons, (long long)plan->count);
+}
+
+static crank_status run(cli_call *cli)
+{
+    const options *o = cli->options;
+    crank_dtype    dtype = CRANK_F32;
+    loaded         l;
+    prune_plan     plan = {0};
+    bool           taylor = !strcmp(o->rule, "taylor");
+    if (!o->out) return crank_fail(cli->context, CRANK_USAGE, "crank compress needs a folder to write: -o DIR");
+    if (taylor != (o->text != NULL)) return crank_fail(cli->context, CRANK_USAGE, "--rule taylor and --text FILE go together");
+    if (strcmp(o->dtype, "auto")) crank_dtype_parse(o->dtype, &dtype);
+    prune_how    how = {.ratio = o->ratio, .first = o->first, .last = o->last, .round_to = o->round_to, .seed = (uint64_t)o->seed,
+                        .rule = taylor ? PRUNE_GIVEN : strcmp(o->rule, "random") ? PRUNE_MAGNITUDE : PRUNE_RANDOM};
+    crank_status status = load_model(cli, cli->words[0], NULL, "f32", true, &l);
+    if (status != CRANK_OK) return status;
+    int64_t layers = l.model->body.count;
+    if (taylor) status = score(cli, o, &l, &how);
+    if (status == CRANK_OK) status = prune_plan_make(cli->context, l.model, &how, &plan);
+    if (status == CRANK_OK) status = prune_write(cli->context, l.model, &plan, o->out, dtype);
+    if (status == CRANK_OK) status = crank_tokenizer_save(cli->context, l.tokenizer, o->out);
+    if (status == CRANK_OK) tell(cli, &plan);
+    free_scores(how.heads, layers), free_scores(how.neurons, layers);
+    prune_plan_free(&plan);
+    load_free(&l);
+    return status;
+}
+
+const cli_verb verb_compress = {
+    .name = "compress",
+    .usage = "MODEL -o SMALL [--ratio R] [--rule random|magnitude|taylor] [--first N] [--last N]",
+    .summary = "prune heads and neurons: a small model to train adapters on, for the large one",
+    .details = "The small model is a folder as any other. Train it on general text first where pruning hurts (alignment: crank train with lowrank.method=none or any adapter), then "
+               "train an adapter on it; `crank adapter recover LARGE SMALL ADAPTER -o OUT` makes it an adapter of the large model (LoRAM, arXiv:2502.13533).",
+    .letters = "o=out s=seed",
+    .options = option_table,
+    .options_size = sizeof(options),
+    .words_low = 1,
+    .words_high = 1,
+    .run = run,
+};
