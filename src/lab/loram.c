@@ -25,8 +25,8 @@ static const lab_method methods[] = {
     {.name = "50 %, aligned 500", .rate = 3e-2, LORA, .number = CUT(50, 500)},
     {.name = "25 %", .rate = 3e-2, LORA, .number = CUT(25, 0)},
     {.name = "25 %, aligned 1000", .rate = 3e-2, LORA, .number = CUT(25, 1000)},
-    {.name = "random 50 %", .rate = 3e-3, LORA, .number = CUT(50, 0) + RANDOM},
-    {.name = "random 50 %, aligned 2000", .rate = 1e-2, LORA, .number = CUT(50, 2000) + RANDOM},
+    {.name = "random 50 %", .rate = 3e-2, LORA, .number = CUT(50, 0) + RANDOM},
+    {.name = "random 50 %, aligned 2000", .rate = 3e-2, LORA, .number = CUT(50, 2000) + RANDOM},
     {0},
 };
 
@@ -148,12 +148,13 @@ static crank_status try_method(lab_trial *trial)
     crank_status          status = whole ? CRANK_OK : crank_last_status(trial->context);
     if (status == CRANK_OK && !trial->method->number) {
         status = lab_adapt(trial, whole, "all-linear", &how);
+        if (status == CRANK_OK) status = measure(trial, whole, "trained");
     } else if (status == CRANK_OK) {
         status = choose(trial, whole, &k);
         if (status == CRANK_OK && !(small = shrink(trial, whole, &k))) status = crank_last_status(trial->context);
         if (status == CRANK_OK) status = align(trial, whole, small, trial->method->number % RANDOM / PERCENT);
         if (status == CRANK_OK) status = lab_adapt(trial, small, "all-linear", &how);
-        if (status == CRANK_OK) status = measure(trial, small, "small");
+        if (status == CRANK_OK) status = measure(trial, small, "trained");
         if (status == CRANK_OK) status = recover(trial, small, whole, &k);
     }
     if (status == CRANK_OK) status = measure(trial, whole, "large");
@@ -188,7 +189,7 @@ const lab_experiment lab_loram = {
     .paper = "arXiv:2502.13533",
     .claim = "LoRA factors trained on a pruned base and padded with zeros adapt the whole base; a short alignment of the pruned one closes the gap that pruning opens",
     .setup = "a 64-128-128-16 ReLU network whose units differ in importance (gains 0.6 e^(1.5 z)) is adapted to a teacher that differs by rank 4; hidden units kept by the product of "
-             "their norms in and out, or at random; 300 steps, r = 4; loss in the small network and, recovered, in the whole one",
+             "their norms in and out, or at random; 300 steps, r = 4, rates chosen in the network that is trained; loss there and, recovered, in the whole one",
     .threshold = "75 % and 50 % kept by scores: at most 0.1 of no fine-tuning and 1.5 of LoRA on the whole network; a random half without alignment is worse than no fine-tuning, and 2,000 "
                  "steps of alignment make it 5 times better",
     .reason = "measured before on one seed: no fine-tuning 267.7, LoRA 14.5, recovered from 75 % 15.8, 50 % 21.1, a random half 3123, aligned 106",
@@ -196,7 +197,7 @@ const lab_experiment lab_loram = {
     .settings = &settings,
     .methods = methods,
     .grid = grid,
-    .metric = "large",
+    .metric = "trained", /* whoever trains on the small network sees no other loss when a rate is chosen */
     .lower = true,
     .trial = try_method,
     .judge = judge,
