@@ -12,13 +12,11 @@
  * terms, as PEFT does: y = y0 + (k - 1) o below(x~) + k o s (x~ A^T) B^T. */
 #include <math.h>
 
-#include "lowrank/pair.h"
+#include "lowrank/dora.h"
 
 typedef struct {
-    pair         factors;
-    crank_param *magnitude; /* mu [out] */
-    crank_param *norms;     /* |w_i|^2 [out], valid for `version` of the base weight */
-    uint64_t     version;
+    pair      factors;
+    dora_part part;
 } state;
 
 static const crank_option option_table[] = { PAIR_OPTIONS, CRANK_END };
@@ -27,7 +25,7 @@ static const crank_option option_table[] = { PAIR_OPTIONS, CRANK_END };
 static unsigned input_axis(const crank_linear *linear) { return linear->kind == CRANK_LINEAR_DENSE ? 2u : 1u; }
 
 /* |w_i|^2 of the base weight as it is now. */
-static crank_status measure(crank_context *context, const crank_linear *linear, state *st)
+static crank_status measure(crank_context *context, const crank_linear *linear, dora_part *st)
 {
     const crank_param      *weight = linear->weight;
     crank_reduce_attributes attributes = { CRANK_SUM_SQUARES, input_axis(linear) };
@@ -42,7 +40,7 @@ static crank_status measure(crank_context *context, const crank_linear *linear, 
 }
 
 /* mu = |w_i|: with B A = 0 the first k is 1 exactly, since derive takes the same root of the same sum. */
-static crank_status start_magnitude(crank_context *context, const crank_linear *linear, const state *st)
+static crank_status start_magnitude(crank_context *context, const crank_linear *linear, const dora_part *st)
 {
     double *norms = crank_alloc(context, (size_t)linear->out, sizeof *norms, "row norms");
     if (!norms) return CRANK_FAILED;
@@ -54,25 +52,28 @@ static crank_status start_magnitude(crank_context *context, const crank_linear *
     return status;
 }
 
-static crank_status attach(crank_context *context, crank_site *site)
+crank_status dora_attach(crank_context *context, crank_site *site, dora_part *st)
 {
-    state       *st = site->state;
-    crank_status status = pair_attach(context, site, site->options, &st->factors);
-    if (status) return status;
     st->magnitude = crank_site_param(context, site, "magnitude", CRANK_F32, 1, &site->linear->out, true);
     st->norms = crank_site_param(context, site, "norms", CRANK_F32, 1, &site->linear->out, false);
     if (!st->magnitude || !st->norms) return crank_last_status(context);
     st->magnitude->no_decay = true; /* decay would pull every row of W' towards zero */
     st->norms->role = CRANK_ROLE_CACHE;
     if (!st->magnitude->view.data || !site->linear->weight->view.data) return CRANK_OK; /* planning without memory */
-    status = measure(context, site->linear, st);
+    crank_status status = measure(context, site->linear, st);
     return status ? status : start_magnitude(context, site->linear, st);
 }
 
-/* |w_i|^2 [out]: kept, or made again in each run where the base weight is trained as well. */
-static crank_tensor *base_norms(crank_graph *graph, crank_site *site)
+static crank_status attach(crank_context *context, crank_site *site)
 {
-    state        *st = site->state;
+    state       *st = site->state;
+    crank_status status = pair_attach(context, site, site->options, &st->factors);
+    return status ? status : dora_attach(context, site, &st->part);
+}
+
+/* |w_i|^2 [out]: kept, or made again in each run where the base weight is trained as well. */
+static crank_tensor *base_norms(crank_graph *graph, crank_site *site, dora_part *st)
+{
     crank_linear *linear = site->linear;
     if (!linear->weight->trainable) {
         if (st->version != linear->weight->version && linear->weight->view.data &&
@@ -84,30 +85,31 @@ static crank_tensor *base_norms(crank_graph *graph, crank_site *site)
     return crank_cast(crank_reduce(CRANK_SUM_SQUARES, weight, input_axis(linear), false), st->norms->view.dtype);
 }
 
-/* Records k [out] in the type of the factors. */
-static void derive(crank_graph *graph, crank_site *site)
+void dora_derive(crank_graph *graph, crank_site *site, const pair *factors, dora_part *st)
 {
-    const state  *st = site->state;
-    double        s = st->factors.scale;
-    crank_tensor *A = crank_use(graph, st->factors.A), *B = crank_use(graph, st->factors.B);
+    double        s = factors->scale;
+    crank_tensor *A = crank_use(graph, factors->A), *B = crank_use(graph, factors->B);
     crank_tensor *WA = crank_cast(crank_linear_times(graph, site->linear, crank_transpose(A, 0, 1)), B->dtype); /* [out, r] */
     crank_tensor *BG = crank_matmul(B, false, crank_matmul(A, false, A, true), false);                           /* B A A^T */
     crank_tensor *cross = crank_mul(crank_add(crank_scale(WA, 2 * s), crank_scale(BG, s * s)), B);
-    crank_tensor *square = crank_add(base_norms(graph, site), crank_reduce(CRANK_SUM, cross, 2u, false));
+    crank_tensor *square = crank_add(base_norms(graph, site, st), crank_reduce(CRANK_SUM, cross, 2u, false));
     /* Rounding may leave a small negative square; a row of zeros (mu = 0) stays zero. */
     crank_tensor *tiny = crank_fill(graph, B->dtype, 0, NULL, 1e-30);
     crank_tensor *nu = crank_stop_gradient(crank_unary(CRANK_SQRT, crank_binary(CRANK_MAX, square, tiny)));
     crank_site_put(graph, site, "k", crank_div(crank_use(graph, st->magnitude), nu));
 }
 
-/* x [n, in], y0 [n, out] from what stands below -> y [n, out] */
-static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor *x, crank_tensor *y0)
+static void derive(crank_graph *graph, crank_site *site)
 {
-    const state  *st = site->state;
+    state *st = site->state;
+    dora_derive(graph, site, &st->factors, &st->part);
+}
+
+crank_tensor *dora_forward(crank_graph *graph, crank_site *site, const pair *factors, crank_tensor *x, crank_tensor *dropped, crank_tensor *y0)
+{
     crank_dtype   compute = crank_graph_compute(graph);
     crank_tensor *k = crank_site_get(graph, site, "k");
-    crank_tensor *dropped = pair_drop(graph, site, site->options, x);
-    crank_tensor *delta = pair_delta(graph, site, &st->factors, dropped);
+    crank_tensor *delta = pair_delta(graph, site, factors, dropped);
     if (dropped == x && (compute == CRANK_F32 || compute == CRANK_F64))
         return crank_mul(crank_add(y0, delta), crank_cast(k, compute));
     /* k is near 1: a 16-bit type keeps k - 1 with more digits than k. */
@@ -115,6 +117,12 @@ static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor 
     crank_tensor *base = dropped == x ? y0 : crank_linear_below(graph, site, dropped);
     crank_tensor *scaled = crank_mul(crank_add(base, delta), change);
     return crank_add(crank_add(y0, delta), scaled);
+}
+
+/* x [n, in], y0 [n, out] from what stands below -> y [n, out] */
+static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor *x, crank_tensor *y0)
+{
+    return dora_forward(graph, site, &((state *)site->state)->factors, x, pair_drop(graph, site, site->options, x), y0);
 }
 
 static char *peft_config(crank_context *context, const crank_site *site) { return pair_peft_config(context, site->options, true); }

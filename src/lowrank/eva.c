@@ -11,13 +11,14 @@
 #include <string.h>
 
 #include "linear/stack.h"
+#include "lowrank/dora.h"
 #include "lowrank/pair.h"
 #include "lowrank/pca.h"
 
 typedef struct {
     int64_t     rank;
     double      alpha, rho, dropout;
-    bool        rslora, whiten, adjust;
+    bool        rslora, whiten, adjust, dora;
     const char *metric, *components;
 } options;
 
@@ -32,8 +33,9 @@ typedef struct group {
 } group;
 
 typedef struct {
-    pair   factors;
-    group *shared; /* NULL: not calibrated */
+    pair      factors;
+    dora_part part;   /* with dora */
+    group    *shared; /* NULL: not calibrated */
 } state;
 
 static const crank_option option_table[] = {
@@ -45,6 +47,7 @@ static const crank_option option_table[] = {
     CRANK_CHOICE(options, metric, "ratio", "ratio|variance|sum|max", "what components compete by: share of the total variance, variance, or variance over the sum or largest of the kept ones"),
     CRANK_BOOL(options, whiten, false, "rows of A are divided by the root of their singular value"),
     CRANK_BOOL(options, adjust, true, "alpha follows the rank that a linear ends with, so that the scale stays"),
+    CRANK_BOOL(options, dora, false, "the weight's rows keep trained lengths (DoRA); such adapters are written in crank's own layout"),
     CRANK_CHOICE(options, components, "largest", "largest|smallest", "components that A starts in (smallest: the paper's control)"),
     CRANK_END
 };
@@ -238,9 +241,11 @@ static crank_status attach(crank_context *context, crank_site *site)
     if (o->rank > site->linear->in)
         return crank_fail(context, CRANK_USAGE, "eva: %s reads %lld inputs, which have no %lld components: lower lowrank.rank, or give it a rank by rank_pattern",
                           site->linear->name, (long long)site->linear->in, (long long)o->rank);
+    if (o->dora && !site->linear->weight) return crank_fail(context, CRANK_USAGE, "eva: %s has no dense weight whose rows dora could measure", site->linear->name);
     if (o->adjust) alpha *= (double)o->rank / asked;
     pair_options plain = { .rank = o->rank, .alpha = alpha, .rslora = o->rslora, .init = "kaiming", .lora_plus = 1, .bias = "none" };
     status = pair_attach(context, site, &plain, &st->factors);
+    if (status == CRANK_OK && o->dora) status = dora_attach(context, site, &st->part); /* B is zero: whatever A becomes, the rows are the weight's */
     if (status || !st->shared || !st->factors.A->view.data) return status;
     status = write_start(context, site, st->shared, &st->factors);
     group_release(st->shared);
@@ -248,17 +253,28 @@ static crank_status attach(crank_context *context, crank_site *site)
     return status;
 }
 
+static void derive(crank_graph *graph, crank_site *site)
+{
+    state *st = site->state;
+    if (own_options(site)->dora) dora_derive(graph, site, &st->factors, &st->part);
+}
+
 /* x [n, in], y0 [n, out] from what stands below -> y [n, out] */
 static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor *x, crank_tensor *y0)
 {
-    pair_options plain = { .dropout = own_options(site)->dropout };
-    return crank_add(y0, pair_delta(graph, site, &((state *)site->state)->factors, pair_drop(graph, site, &plain, x)));
+    pair_options  plain = { .dropout = own_options(site)->dropout };
+    const pair   *factors = &((state *)site->state)->factors;
+    crank_tensor *dropped = pair_drop(graph, site, &plain, x);
+    return own_options(site)->dora ? dora_forward(graph, site, factors, x, dropped, y0) : crank_add(y0, pair_delta(graph, site, factors, dropped));
 }
 
 static crank_status as_lora(crank_context *context, crank_site *site, int64_t *rank, double *scale, float **A, float **B)
 {
+    if (own_options(site)->dora) return crank_fail(context, CRANK_USAGE, "%s: with dora the update is no plain pair", site->linear->name);
     return pair_read(context, &((state *)site->state)->factors, rank, scale, A, B);
 }
+
+static bool peft_holds(const crank_site *site) { return !own_options(site)->dora; }
 
 static void release(crank_site *site)
 {
@@ -280,8 +296,10 @@ const crank_map crank_map_eva = {
     .calibrate_bytes = calibrate_bytes,
     .allot           = allot,
     .attach          = attach,
+    .derive          = derive,
     .forward         = forward,
     .as_lora         = as_lora,
+    .peft_holds      = peft_holds,
     .peft_type       = "LORA",
     .release         = release,
 };

@@ -468,6 +468,7 @@ crank_status crank_adapter_save(crank_context *context, crank_model *model, cran
     bool   pairs = map->peft_type && !map->peft_name && map->as_lora;
     bool   holds = map->peft_type && (!map->peft_holds || map->peft_holds(&attachment->sites[0]));
     /* Only configs of the type LORA have patterns. */
+    pairs = pairs && holds;
     if (holds && strcmp(map->peft_type, "LORA") != 0) holds = !attachment->where.rank_pattern && !attachment->where.alpha_pattern;
     saving s = { .model = model, .attachment = attachment, .base = base, .peft = holds, .lora = pairs };
     return save(context, &s, folder);

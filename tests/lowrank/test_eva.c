@@ -225,6 +225,41 @@ static void whitening_divides_by_the_root_of_the_singular_value(void **state)
     world_close(&w);
 }
 
+/* A in the components, then DoRA's rule on it. */
+static void with_dora_it_is_dora_from_another_start(void **state)
+{
+    (void)state;
+    double *y[2], *A = NULL;
+    for (int k = 0; k < 2; k++) {
+        world         w = world_open(CRANK_F32);
+        crank_linear *linear = world_linear(&w, "proj", CRANK_LINEAR_DENSE, IN, OUT, true);
+        double       *base = outputs(&w, linear, x, CRANK_F32, false);
+        if (k) world_attach(&w, "dora", "rank=3 alpha=6", "proj");
+        else {
+            crank_attachment *attachment = observe_start(&w, "eva", "rank=3 alpha=6 rho=1 dora=true", &(crank_attach_options){ .targets = "proj" });
+            float            *rows = observe_data(40, IN, 0.8, 1);
+            observe_rows(&w, attachment, linear, rows, NULL, 40, 8);
+            assert_ok(w.context, crank_attachment_finish(w.context, attachment));
+            free(rows);
+            double *start = outputs(&w, linear, x, CRANK_F32, true);
+            assert_near(start, base, N * OUT, 1e-6);
+            free(start);
+            A = world_values(&w, "proj.eva.A");
+        }
+        if (k) world_write(&w, "proj.dora.A", A);
+        double B[OUT * 3], mu[OUT];
+        for (int i = 0; i < OUT * 3; i++) B[i] = 0.3 * world_normal(5, (uint64_t)i);
+        for (int i = 0; i < OUT; i++) mu[i] = 1 + 0.1 * i;
+        world_write(&w, k ? "proj.dora.B" : "proj.eva.B", B);
+        world_write(&w, k ? "proj.dora.magnitude" : "proj.eva.magnitude", mu);
+        y[k] = outputs(&w, linear, x, CRANK_F32, false);
+        free(base);
+        world_close(&w);
+    }
+    assert_memory_equal(y[0], y[1], sizeof(double) * N * OUT);
+    free(y[0]), free(y[1]), free(A);
+}
+
 static void too_little_data_and_impossible_ranks_are_told(void **state)
 {
     (void)state;
@@ -258,6 +293,7 @@ int main(void)
         cmocka_unit_test(a_linear_without_a_rank_loses_its_adapter_and_told_ranks_come_back),
         cmocka_unit_test(linears_that_read_the_same_share_components),
         cmocka_unit_test(whitening_divides_by_the_root_of_the_singular_value),
+        cmocka_unit_test(with_dora_it_is_dora_from_another_start),
         cmocka_unit_test(too_little_data_and_impossible_ranks_are_told),
     };
     return cmocka_run_group_tests(tests, checks_fill, NULL);

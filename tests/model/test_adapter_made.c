@@ -13,6 +13,7 @@ static const struct made {
     { "made_miss_mini", "miss", "rank=6 mini=8", NULL },
     { "made_bat", "bone", "rank=8", NULL },
     { "made_eva", "eva", "rank=4 alpha=6 rho=2", "down_proj=2" },
+    { "own_eva_dora", "eva", "rank=4 alpha=6 rho=2 dora=true", NULL },
     { "made_lora_pro", "lora-pro", "rank=4 alpha=6", NULL },
 };
 
