@@ -94,6 +94,56 @@ static void the_update_has_full_rank_and_starts_at_zero(void **state)
     world_close(&w);
 }
 
+/* Rank of W' - W by its singular values. */
+static int rank_of_change(world *w, const double *before, int64_t out, int64_t in)
+{
+    int     rank = 0;
+    double *after = world_values(w, "proj.weight"), s[IN];
+    for (int64_t i = 0; i < out * in; i++) after[i] -= before[i];
+    assert_ok(w->context, crank_svd(w->context, crank_matrix_f64(after, out, in), CRANK_INSIDE_F64, crank_matrix_none(), s, crank_matrix_none()));
+    for (int i = 0; i < (in < out ? in : out); i++) rank += s[i] > 1e-9 * s[0];
+    free(after);
+    return rank;
+}
+
+static void variants_of_randlora_start_equal_learn_and_merge(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *settings;
+        int         rank;
+        bool        dora;
+    } cases[] = {{"rank=2 alpha=4 distinct=true", 6, false}, {"rank=2 alpha=4 variant=limited", 2, false}, {"rank=3 alpha=6 terms=1", 3, false},
+                 {"rank=2 alpha=4 dora=true", 0, true}, {"rank=2 alpha=4 variant=limited dora=true schedule=factored", 0, true}};
+    static double input[N * IN];
+    for (int turned = 0; turned < 2; turned++)
+        for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+            world         w = world_open(CRANK_F64);
+            int64_t       in = turned ? OUT : IN, out = turned ? IN : OUT;
+            crank_linear *linear = world_linear(&w, "proj", CRANK_LINEAR_DENSE, in, out, true);
+            world_fill(input, (size_t)(N * in), 9, 1);
+            double *base = outputs(&w, linear, input, CRANK_F64, false), *before = world_values(&w, "proj.weight");
+            world_attach(&w, "randlora", cases[k].settings, "proj");
+            double *start = outputs(&w, linear, input, CRANK_F64, true);
+            assert_near(start, base, (size_t)(N * out), 1e-6); /* the lengths of rows are f32 */
+            world_randomise(&w, diagonals[0], 0.5), world_randomise(&w, diagonals[1], 0.5);
+            if (!cases[k].dora && !turned) check_differences(&w, linear, input, diagonals);
+            double *adapted = outputs(&w, linear, input, CRANK_F64, false);
+            assert_ok(w.context, crank_linears_merge(w.context, w.linears, true, cases[k].dora));
+            double *merged = outputs(&w, linear, input, CRANK_F64, false);
+            assert_near(merged, adapted, (size_t)(N * out), 1e-9);
+            if (!cases[k].dora) {
+                assert_int_equal(rank_of_change(&w, before, out, in), cases[k].rank);
+                assert_ok(w.context, crank_linears_unmerge(w.context, w.linears));
+                double *after = world_values(&w, "proj.weight");
+                assert_near(after, before, (size_t)(in * out), 1e-12);
+                free(after);
+            }
+            free(base), free(before), free(start), free(adapted), free(merged);
+            world_close(&w);
+        }
+}
+
 static double deviation(const double *values, size_t n)
 {
     double mean = 0, squares = 0;
@@ -268,6 +318,7 @@ int main(void)
         cmocka_unit_test(the_update_of_randlora_follows_its_equation),
         cmocka_unit_test(both_schedules_agree_for_both_orders_of_sizes),
         cmocka_unit_test(the_update_has_full_rank_and_starts_at_zero),
+        cmocka_unit_test(variants_of_randlora_start_equal_learn_and_merge),
         cmocka_unit_test(bases_have_unit_deviation_and_follow_the_key_alone),
         cmocka_unit_test(one_rank_serves_all_linears),
         cmocka_unit_test(nola_starts_equal_and_only_b_has_a_gradient),

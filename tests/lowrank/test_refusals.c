@@ -29,6 +29,7 @@ static const refusal ranks[] = {
     { "dylora", "rank=4 distribution=list probabilities=1,2", "probabilities" },
     { "sora", "rank=4 stages=2", "stage_steps" },
     { "sora", "rank=4 stages=2 stage_steps=5 threshold=0 threshold_last=1 spacing=log", "above 0" },
+    { "randlora", "rank=2 dora=true dropout=0.1", "set dropout to 0" },
     { "randlora", "rank=2 basis=ternary sparsity=1", "sparsity" },
 };
 
