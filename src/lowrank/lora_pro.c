@@ -14,6 +14,9 @@
  *     efficient   Adam's moments of the adjusted pair
  *     sgd         the adjusted pair itself
  *
+ * Moments in bf16 halve the memory of mode full. They are rounded stochastically, as 1 - beta2 of the second moment is below half a step of
+ * bf16: rounding to the nearest would let it stand still.
+ *
  * The method moves A and B itself. With `compat` s = 2 and Adam's step count runs one ahead, as in the authors' code. */
 #include <math.h>
 #include <string.h>
@@ -24,7 +27,7 @@ typedef struct {
     int64_t     rank;
     double      alpha, dropout, beta1, beta2, epsilon, decay, delta;
     bool        rslora, compat;
-    const char *mode, *x;
+    const char *mode, *x, *moments;
 } options;
 
 typedef struct {
@@ -40,6 +43,7 @@ static const crank_option option_table[] = {
     CRANK_FLOAT(options, dropout, 0, 0, 0.999, "share of the inputs of the update's branch that is dropped (the gradient is then not that of the weight)"),
     CRANK_CHOICE(options, mode, "full", "full|efficient|sgd", "moments of the equivalent gradient (as large as the weight), of the adjusted pair, or none"),
     CRANK_CHOICE(options, x, "sylvester", "sylvester|zero|symmetry", "how the free matrix X is chosen"),
+    CRANK_CHOICE(options, moments, "f32", "f32|bf16", "type of the moments; bf16 is rounded stochastically"),
     CRANK_FLOAT(options, beta1, 0.9, 0, 0.9999, "decay of the first moment"),
     CRANK_FLOAT(options, beta2, 0.999, 0, 0.999999, "decay of the second moment"),
     CRANK_FLOAT(options, epsilon, 1e-8, 0, 1, "added to the root of the second moment"),
@@ -53,7 +57,8 @@ static bool is(const char *text, const char *other) { return strcmp(text, other)
 
 static crank_param *moment(crank_context *context, crank_site *site, const char *name, int64_t rows, int64_t columns)
 {
-    return crank_site_state(context, site, name, CRANK_ROLE_STATE, CRANK_F32, 2, (const int64_t[]){ rows, columns });
+    crank_dtype dtype = is(((const options *)site->options)->moments, "bf16") ? CRANK_BF16 : CRANK_F32;
+    return crank_site_state(context, site, name, CRANK_ROLE_STATE, dtype, 2, (const int64_t[]){ rows, columns });
 }
 
 static crank_status attach(crank_context *context, crank_site *site)
@@ -175,6 +180,30 @@ static void store(crank_graph *graph, crank_param *param, crank_tensor *value)
     crank_assign(old, crank_where(scalar(graph, CRANK_SCALAR_SKIP, old->dtype), old, value), false);
 }
 
+static crank_tensor *load(crank_graph *graph, const crank_param *like, crank_param *moment) { return crank_cast(crank_use(graph, moment), like->view.dtype); }
+
+/* Step scalars of an update that moves by its gradient alone: rate 1, clip 1. */
+static crank_tensor *unit_scalars(crank_graph *graph)
+{
+    crank_tensor *parts[CRANK_SCALARS], *one = crank_fill(graph, CRANK_F32, 1, (const int64_t[]){ 1 }, 1);
+    for (int i = 0; i < CRANK_SCALARS; i++) {
+        bool fixed = i == CRANK_SCALAR_RATE || i == CRANK_SCALAR_CLIP;
+        parts[i] = fixed ? one : crank_reshape(crank_contiguous(crank_step_scalar(graph, (crank_scalar_index)i)), 1, (const int64_t[]){ 1 });
+    }
+    return crank_concat(parts, CRANK_SCALARS, 0);
+}
+
+/* A moment of another type than f32 is moved by the difference, which rounds it stochastically. */
+static void store_moment(crank_graph *graph, const crank_site *site, crank_param *moment, crank_tensor *value)
+{
+    if (moment->view.dtype != CRANK_BF16) {
+        store(graph, moment, value);
+        return;
+    }
+    crank_tensor *old = crank_use(graph, moment), *back = crank_sub(crank_cast(old, value->dtype), value);
+    crank_sgd(old, back, NULL, unit_scalars(graph), &(crank_sgd_attributes){ .rate_factor = 1, .seed = site->seed, .index = crank_hash_name(moment->name) });
+}
+
 static void step(crank_graph *graph, const options *o, crank_param *param, crank_tensor *direction)
 {
     crank_tensor *w = crank_use(graph, param), *rate = scalar(graph, CRANK_SCALAR_RATE, w->dtype);
@@ -182,29 +211,30 @@ static void step(crank_graph *graph, const options *o, crank_param *param, crank
     store(graph, param, crank_sub(kept, crank_mul(direction, rate)));
 }
 
-static void update_full(crank_graph *graph, const options *o, const state *st, const factors *f, crank_tensor *gA, crank_tensor *gB)
+static void update_full(crank_graph *graph, const crank_site *site, const options *o, const state *st, const factors *f, crank_tensor *gA, crank_tensor *gB)
 {
     adjust(graph, f, "zero", &gA, &gB);
     crank_tensor *g = crank_matmul_full(f->B, false, gA, false, f->s, NULL, NULL, CRANK_DTYPES); /* [out, in] */
     g = crank_matmul_full(gB, false, f->A, false, f->s, NULL, g, CRANK_DTYPES);
-    crank_tensor *m = crank_use(graph, st->M), *v = crank_use(graph, st->V), *D = adam(graph, o, g, &m, &v);
+    crank_tensor *m = load(graph, st->factors.A, st->M), *v = load(graph, st->factors.A, st->V), *D = adam(graph, o, g, &m, &v);
     gA = crank_matmul_full(f->B, true, D, false, f->s, NULL, NULL, CRANK_DTYPES);
     gB = crank_matmul_full(D, false, f->A, true, f->s, NULL, NULL, CRANK_DTYPES);
     adjust(graph, f, o->x, &gA, &gB);
-    store(graph, st->M, m);
-    store(graph, st->V, v);
+    store_moment(graph, site, st->M, m);
+    store_moment(graph, site, st->V, v);
     step(graph, o, st->factors.A, gA);
     step(graph, o, st->factors.B, gB);
 }
 
-static void update_pair(crank_graph *graph, const options *o, const state *st, const factors *f, crank_tensor *gA, crank_tensor *gB)
+static void update_pair(crank_graph *graph, const crank_site *site, const options *o, const state *st, const factors *f, crank_tensor *gA, crank_tensor *gB)
 {
     adjust(graph, f, o->x, &gA, &gB);
     if (is(o->mode, "efficient")) {
-        crank_tensor *mA = crank_use(graph, st->mA), *vA = crank_use(graph, st->vA), *mB = crank_use(graph, st->mB), *vB = crank_use(graph, st->vB);
+        const crank_param *like = st->factors.A;
+        crank_tensor *mA = load(graph, like, st->mA), *vA = load(graph, like, st->vA), *mB = load(graph, like, st->mB), *vB = load(graph, like, st->vB);
         gA = adam(graph, o, gA, &mA, &vA);
         gB = adam(graph, o, gB, &mB, &vB);
-        store(graph, st->mA, mA), store(graph, st->vA, vA), store(graph, st->mB, mB), store(graph, st->vB, vB);
+        store_moment(graph, site, st->mA, mA), store_moment(graph, site, st->vA, vA), store_moment(graph, site, st->mB, mB), store_moment(graph, site, st->vB, vB);
     }
     step(graph, o, st->factors.A, gA);
     step(graph, o, st->factors.B, gB);
@@ -222,8 +252,8 @@ static void update(crank_graph *graph, crank_site *site)
     f.BB = gram_of(graph, crank_matmul(f.B, true, f.B, false), o->delta);
     gA = crank_mul(crank_cast(gA, f.A->dtype), clip);
     gB = crank_mul(crank_cast(gB, f.B->dtype), clip);
-    if (is(o->mode, "full")) update_full(graph, o, st, &f, gA, gB);
-    else update_pair(graph, o, st, &f, gA, gB);
+    if (is(o->mode, "full")) update_full(graph, site, o, st, &f, gA, gB);
+    else update_pair(graph, site, o, st, &f, gA, gB);
 }
 
 static crank_status as_lora(crank_context *context, crank_site *site, int64_t *rank, double *scale, float **A, float **B)

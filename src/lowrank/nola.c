@@ -12,7 +12,7 @@
  *     stored     k r in + l out r numbers a linear (with share: once a size); a combination is one product [1, k] [k, r in]
  *     auto       streamed where the device has the operation (the CPU), else stored
  *
- * Both combine the same matrices, once a step. */
+ * Both combine the same matrices, once a step. With `bits` the coefficients of a factor act as whole steps of their largest one. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +24,7 @@
 #include "lowrank/start.h"
 
 typedef struct {
-    int64_t rank, basis, basis_b, seed;
+    int64_t rank, basis, basis_b, seed, bits;
     double  alpha, dropout;
     bool    share;
     const char *matrices;
@@ -42,6 +42,7 @@ static const crank_option option_table[] = {
     CRANK_INT(options, basis, 128, 1, 1000000, "random matrices, and coefficients, of the factor A"),
     CRANK_INT(options, basis_b, 0, 0, 1000000, "of the factor B; 0: as many as of A"),
     CRANK_INT(options, seed, 1, 0, 9007199254740991, "names the random matrices"),
+    CRANK_INT(options, bits, 0, 0, 8, "4 or 8: coefficients act as numbers of so many bits, in training too (their gradient goes straight through); 0: f32"),
     CRANK_BOOL(options, share, false, "linears of one size use one set of random matrices"),
     CRANK_CHOICE(options, matrices, "auto", "auto|streamed|stored", "random matrices are drawn again where they are read, or kept in memory; auto: drawn again on the CPU"),
     CRANK_FLOAT(options, dropout, 0, 0, 0.999, "share of the inputs of the update's branch that is dropped in training"),
@@ -105,6 +106,8 @@ static crank_status attach(crank_context *context, crank_site *site)
     st->b = crank_site_param(context, site, "b", CRANK_F32, 1, &st->l, true);
     if (!st->a || !st->b) return crank_last_status(context);
     st->start = add_random(context, site, "start", r, in, 1 / sqrt((double)in), false);
+    if (o->bits && o->bits != 4 && o->bits != 8) return crank_fail(context, CRANK_USAGE, "nola: bits %lld: coefficients have 4 or 8 bits, or 0 for f32", (long long)o->bits);
+    if (o->bits && !streams(site)) return crank_fail(context, CRANK_USAGE, "nola: bits need matrices: streamed, which the CPU has");
     if (streams(site) && !host_device(site))
         return crank_fail(context, CRANK_USAGE, "nola: matrices are drawn again on the CPU alone: set lowrank.matrices to stored or auto on this device");
     if (streams(site)) return st->start ? CRANK_OK : crank_last_status(context);
@@ -120,7 +123,7 @@ static crank_tensor *combine(crank_graph *graph, const crank_site *site, crank_p
                              crank_dtype wide)
 {
     int64_t k = coefficients->view.dims[0];
-    if (!basis) return nola_combination(graph, crank_cast(crank_use(graph, coefficients), wide), stream_of(site, name, ((const options *)site->options)->share), rows, columns);
+    if (!basis) return nola_combination(graph, crank_cast(crank_use(graph, coefficients), wide), stream_of(site, name, ((const options *)site->options)->share), rows, columns, ((const options *)site->options)->bits);
     crank_tensor *c = crank_reshape(crank_cast(crank_use(graph, coefficients), wide), 2, (const int64_t[]){1, k});
     crank_tensor *sum = crank_matmul_full(c, false, crank_cast(crank_use(graph, basis), wide), false, 1 / sqrt((double)k), NULL, NULL, CRANK_DTYPES);
     return crank_reshape(sum, 2, (const int64_t[]){rows, columns});
@@ -154,6 +157,13 @@ static crank_status add_combination(crank_context *context, const crank_site *si
     int64_t      k = coefficients->view.dims[0];
     float       *c = crank_alloc(context, (size_t)k, sizeof *c, "coefficients");
     crank_status status = c ? crank_param_read(context, coefficients, c, CRANK_F32) : CRANK_FAILED;
+    int64_t      bits = ((const options *)site->options)->bits;
+    double      *wide = status == CRANK_OK && bits ? crank_alloc(context, (size_t)k, sizeof *wide, "coefficients") : NULL;
+    if (status == CRANK_OK && bits && !wide) status = CRANK_FAILED;
+    for (int64_t i = 0; wide && i < k; i++) wide[i] = (double)c[i];
+    if (wide) nola_quantise(wide, k, bits);
+    for (int64_t i = 0; wide && i < k; i++) c[i] = (float)wide[i];
+    crank_free(wide);
     if (status == CRANK_OK) status = nola_add_combination(context, c, k, stream_of(site, name, ((const options *)site->options)->share), out, n);
     crank_free(c);
     return status;

@@ -13,7 +13,7 @@ enum { TILE = 1024, GROUP = 16, LANES = 16 };
 
 typedef struct {
     crank_stream stream;
-    int64_t      rows, columns, k;
+    int64_t      rows, columns, k, bits;
 } attributes;
 
 /* ---- tiles ---- */
@@ -83,6 +83,13 @@ static double project_one(crank_stream stream, const crank_view *dy, int64_t n, 
     return sum;
 }
 
+void nola_quantise(double *c, int64_t k, int64_t bits)
+{
+    double largest = 0, steps = (double)((1 << (bits - 1)) - 1);
+    for (int64_t i = 0; i < k; i++) largest = fabs(c[i]) > largest ? fabs(c[i]) : largest;
+    for (int64_t i = 0; largest > 0 && i < k; i++) c[i] = nearbyint(c[i] / largest * steps) * largest / steps;
+}
+
 crank_status nola_add_combination(crank_context *context, const float *c, int64_t k, crank_stream stream, float *out, int64_t n)
 {
     double *wide = crank_alloc(context, (size_t)k, sizeof *wide, "coefficients");
@@ -122,6 +129,7 @@ static crank_status run_combine(crank_context *context, const crank_call *call)
     int64_t           n = a->rows * a->columns;
     double           *c = load_all(context, &call->in[0]);
     if (!c) return CRANK_FAILED;
+    if (a->bits) nola_quantise(c, a->k, a->bits);
 #pragma omp parallel for num_threads(crank_threads(context)) schedule(static)
     for (int64_t first = 0; first < n; first += TILE) {
         double  sum[TILE];
@@ -184,9 +192,9 @@ static void gradient_combine(crank_graph *graph, crank_node *node, crank_tensor 
 static const crank_op op_combine = { .name = "nola_combine", .infer = infer_combine, .gradient = gradient_combine, .run_cpu = run_combine,
                                      .attributes_size = sizeof(attributes), .flops = flops };
 
-crank_tensor *nola_combination(crank_graph *graph, crank_tensor *c, crank_stream stream, int64_t rows, int64_t columns)
+crank_tensor *nola_combination(crank_graph *graph, crank_tensor *c, crank_stream stream, int64_t rows, int64_t columns, int64_t bits)
 {
     if (crank_graph_status(graph) != CRANK_OK) return c;
     crank_tensor *dense = crank_contiguous(c);
-    return op_one(&op_combine, &dense, 1, &(attributes){ stream, rows, columns, c->dims[0] });
+    return op_one(&op_combine, &dense, 1, &(attributes){ stream, rows, columns, c->dims[0], bits });
 }

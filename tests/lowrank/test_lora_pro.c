@@ -159,6 +159,33 @@ static void modes_step_and_a_skipped_step_changes_nothing(void **state)
         }
 }
 
+/* Sixty steps: the second moment grows as in f32, where rounding to the nearest would stop it at once; a skipped step leaves its bits. */
+static void moments_in_bf16_follow_those_in_f32(void **state)
+{
+    (void)state;
+    static const char *const types[] = { "rank=3 mode=full beta2=0.999", "rank=3 mode=full beta2=0.999 moments=bf16" };
+    double sums[2] = { 0 }, *B[2];
+    for (int k = 0; k < 2; k++) {
+        world         w = world_open(CRANK_F32);
+        crank_linear *linear = world_linear(&w, "proj", CRANK_LINEAR_DENSE, IN, OUT, false);
+        world_attach(&w, "lora-pro", types[k], "proj");
+        world_randomise(&w, "proj.lora-pro.B", 0.5);
+        for (int step = 1; step <= 60; step++) run_step(&w, linear, trained, &(step_of){ .rate = 1e-3, .step = step });
+        double *V = world_values(&w, "proj.lora-pro.V");
+        for (int i = 0; i < OUT * IN; i++) sums[k] += V[i];
+        B[k] = world_values(&w, "proj.lora-pro.B");
+        run_step(&w, linear, trained, &(step_of){ .rate = 1e-3, .step = 61, .skip = 1 });
+        double *same = world_values(&w, "proj.lora-pro.V");
+        assert_memory_equal(same, V, sizeof(double) * OUT * IN);
+        assert_int_equal(world_param(&w, "proj.lora-pro.V")->view.dtype, k ? CRANK_BF16 : CRANK_F32);
+        free(V), free(same);
+        world_close(&w);
+    }
+    assert_true(fabs(sums[1] / sums[0] - 1) < 0.03);
+    assert_near(B[1], B[0], OUT * R, 0.02);
+    free(B[0]), free(B[1]);
+}
+
 static void it_starts_as_the_base_merges_and_exports(void **state)
 {
     (void)state;
@@ -188,6 +215,7 @@ int main(void)
         cmocka_unit_test(the_sylvester_choice_stays_nearest_to_the_ordinary_gradients),
         cmocka_unit_test(at_full_rank_it_is_full_adam),
         cmocka_unit_test(modes_step_and_a_skipped_step_changes_nothing),
+        cmocka_unit_test(moments_in_bf16_follow_those_in_f32),
         cmocka_unit_test(it_starts_as_the_base_merges_and_exports),
     };
     return cmocka_run_group_tests(tests, checks_fill, NULL);

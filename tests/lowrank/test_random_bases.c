@@ -312,6 +312,37 @@ static void matrices_that_are_drawn_again_equal_those_in_memory(void **state)
     free(input);
 }
 
+/* Four bits: the outputs of coefficients that are rounded by hand, the gradients of those that are not; the export holds the rounded ones. */
+static void coefficients_act_with_the_bits_that_they_have(void **state)
+{
+    (void)state;
+    pass passes[3];
+    for (int k = 0; k < 3; k++) {
+        static const char *const settings[] = {"rank=3 alpha=6 basis=10 bits=4", "rank=3 alpha=6 basis=10", "rank=3 alpha=6 basis=10"};
+        world         w = world_open(CRANK_F64);
+        crank_linear *linear = world_linear(&w, "proj", CRANK_LINEAR_DENSE, IN, OUT, false);
+        double       *base = outputs(&w, linear, x, CRANK_F64, false);
+        crank_attachment *a = world_attach(&w, "nola", settings[k], "proj");
+        world_randomise(&w, "proj.nola.a", 0.5), world_randomise(&w, "proj.nola.b", 0.5);
+        for (int i = 0; k == 1 && i < 2; i++) {
+            double *c = world_values(&w, coefficients[i]), largest = 0;
+            for (int j = 0; j < 10; j++) largest = fmax(largest, fabs(c[j]));
+            for (int j = 0; j < 10; j++) c[j] = nearbyint(c[j] / largest * 7) / 7 * largest;
+            world_write(&w, coefficients[i], c);
+            free(c);
+        }
+        passes[k] = (pass){.n = N, .x = x, .dy = dy, .compute = CRANK_F64, .training = true, .wrt = coefficients};
+        world_run(&w, linear, &passes[k]);
+        if (k == 0) check_export(&w, linear, crank_map_find("nola"), a, 3);
+        free(base);
+        world_close(&w);
+    }
+    assert_near(passes[0].y, passes[1].y, N * OUT, 1e-6); /* parameters are f32 */
+    assert_true(distance(passes[0].y, passes[2].y, N * OUT) > 1e-3);
+    assert_near(passes[0].grads[0], passes[1].grads[0], 10, 1e-6);
+    for (int k = 0; k < 3; k++) pass_free(&passes[k]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,6 +356,7 @@ int main(void)
         cmocka_unit_test(nola_gradients_equal_finite_differences),
         cmocka_unit_test(one_coefficient_picks_one_matrix),
         cmocka_unit_test(matrices_follow_the_seed_and_may_be_shared_by_size),
+        cmocka_unit_test(coefficients_act_with_the_bits_that_they_have),
         cmocka_unit_test(matrices_that_are_drawn_again_equal_those_in_memory),
     };
     return cmocka_run_group_tests(tests, checks_fill, NULL);

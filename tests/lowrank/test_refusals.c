@@ -30,6 +30,8 @@ static const refusal ranks[] = {
     { "sora", "rank=4 stages=2", "stage_steps" },
     { "sora", "rank=4 stages=2 stage_steps=5 threshold=0 threshold_last=1 spacing=log", "above 0" },
     { "randlora", "rank=2 dora=true dropout=0.1", "set dropout to 0" },
+    { "nola", "rank=2 bits=5", "4 or 8 bits" },
+    { "nola", "rank=2 bits=4 matrices=stored", "streamed" },
     { "randlora", "rank=2 basis=ternary sparsity=1", "sparsity" },
 };
 
