@@ -202,6 +202,11 @@ CRANK_API const crank_attach_options *crank_attachment_where(const crank_attachm
 CRANK_API crank_site *crank_attachment_sites(crank_attachment *attachment, int *count);
 /* Run-time switches: off (the model below, bit for bit) and scale; graphs recorded afterwards see them. */
 CRANK_API void crank_attachment_set(crank_attachment *attachment, bool on, double scale);
+/* Chosen for each row: while set, graphs recorded act by it on some rows of the batch alone, so that a batch may mix adapters. The rows that it
+ * takes are an input of the graph, f32 [rows of the linears' x], 1 where it acts and 0 (the start) where what stands below stays, bit for
+ * bit. crank_attachment_rows gives that input; NULL: the graph has no linear that it stands on. Such a map is not merged. */
+CRANK_API void          crank_attachment_by_row(crank_attachment *attachment, bool by_row);
+CRANK_API crank_tensor *crank_attachment_rows(crank_graph *graph, const crank_attachment *attachment);
 /* Switches and mixes adapters without loading the base again: the named ones act, all others are off.
  *     W' = W + sum_k weight_k (f_k(W) - W)
  * Each change is that of the base weight, so the order does not matter. One adapter of weight 1 is the adapter alone, none is the base,

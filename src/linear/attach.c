@@ -455,6 +455,8 @@ crank_site *crank_attachment_sites(crank_attachment *attachment, int *count)
 
 void crank_linears_bare(crank_linears *linears, bool bare) { linears->bare = bare; }
 
+void crank_attachment_by_row(crank_attachment *attachment, bool by_row) { attachment->by_row = by_row; }
+
 void crank_attachment_set(crank_attachment *attachment, bool on, double scale)
 {
     attachment->on = on;

@@ -9,6 +9,7 @@
  * With no map on, the bias goes into the product, so that a model without adapters and one with all adapters off record the
  * same operations. Parameters are cast to the compute type once a graph. */
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "linear/stack.h"
@@ -175,6 +176,32 @@ static crank_tensor *base_product(crank_graph *graph, crank_linear *linear, cran
     return bias ? crank_add(rows, bias) : rows;
 }
 
+/* ---- rows that choose their adapters ---- */
+
+crank_tensor *crank_attachment_rows(crank_graph *graph, const crank_attachment *attachment)
+{
+    crank_tensor **slot = crank_graph_slot(graph, &attachment->by_row, sizeof *slot, NULL);
+    return slot ? *slot : NULL;
+}
+
+/* y where the row takes the attachment, else y0. */
+static crank_tensor *chosen_rows(crank_graph *graph, const crank_attachment *attachment, const crank_linear *linear, crank_tensor *y, crank_tensor *y0)
+{
+    int64_t        n = y0->dims[0];
+    crank_tensor **slot = crank_graph_slot(graph, &attachment->by_row, sizeof *slot, NULL);
+    if (!slot) return y0;
+    if (!*slot) {
+        char name[96];
+        snprintf(name, sizeof name, "rows of %s", attachment->where.name);
+        *slot = crank_input(graph, name, CRANK_F32, 1, &n);
+    }
+    if (crank_graph_status(graph) != CRANK_OK) return y0;
+    if ((*slot)->dims[0] != n)
+        return crank_graph_error(graph, CRANK_USAGE, "%s reads %lld rows and other linears %lld: the adapter `%s` cannot be chosen row by row on both", linear->name,
+                                 (long long)n, (long long)(*slot)->dims[0], attachment->where.name);
+    return crank_where(crank_reshape(crank_cast(*slot, y->dtype), 2, (const int64_t[]){ n, 1 }), y, y0);
+}
+
 crank_tensor *stack_forward(crank_graph *graph, crank_linear *linear, crank_tensor *x, crank_tensor *y0, int count)
 {
     linear_stack *stack = stack_of(linear);
@@ -191,8 +218,10 @@ crank_tensor *stack_forward(crank_graph *graph, crank_linear *linear, crank_tens
             return crank_graph_error(graph, CRANK_FAILED, "%s: the method %s gave another type or shape than [%lld, %lld] %s",
                                      linear->name, map->name, (long long)y0->dims[0], (long long)y0->dims[1],
                                      crank_dtype_name(y0->dtype));
+        if (attachment->by_row && below != y0)
+            return crank_graph_error(graph, CRANK_USAGE, "the adapter `%s` is chosen row by row: adapters that are mixed act on all rows", attachment->where.name);
         if (attachment->scale != 1 || below != y0) y = crank_add(y0, crank_scale(crank_sub(y, below), attachment->scale));
-        y0 = y;
+        y0 = attachment->by_row ? chosen_rows(graph, attachment, linear, y, y0) : y;
     }
     return y0;
 }

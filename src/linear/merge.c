@@ -131,6 +131,10 @@ static crank_status check(crank_context *context, const crank_linears *linears, 
 {
     const linear_stack *stack = stack_of(linear);
     for (int i = 0; i < stack->count; i++)
+        if (attachment_acts(stack->attachments[i]) && stack->attachments[i]->by_row)
+            return crank_fail(context, CRANK_USAGE, "%s: the adapter `%s` is chosen row by row: let it act on all rows (crank_attachment_by_row) before it is merged",
+                              linear->name, stack->attachments[i]->where.name);
+    for (int i = 0; i < stack->count; i++)
         if (attachment_acts(stack->attachments[i]) && !stack->attachments[i]->map->affine)
             return crank_fail(context, CRANK_USAGE, "%s: the method %s is not affine in x and cannot be merged", linear->name,
                               stack->attachments[i]->map->name);

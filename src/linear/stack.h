@@ -32,7 +32,7 @@ struct crank_attachment {
     size_t               param_count, param_capacity;
     trained_param       *trained;
     size_t               trained_count, trained_capacity;
-    bool                 finished, on, merged;
+    bool                 finished, on, merged, by_row;
     double               scale;
 };
 

@@ -113,6 +113,62 @@ static void what_cannot_be_mixed_is_told(void **state)
     world_close(&t.w);
 }
 
+/* Rows 0, 3 take the first adapter, 1 and 3 the second, 2 and 4 none: each is what it is alone, bit for bit; gradients come from own rows. */
+static void rows_of_one_batch_take_their_own_adapters(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, WIDE = 7, TALL = 6 };
+    static const float takes[2][ROWS] = { { 1, 0, 0, 1, 0 }, { 0, 1, 0, 1, 0 } };
+    world             w = world_open(CRANK_F32);
+    crank_linear     *linear = world_linear(&w, "proj", CRANK_LINEAR_DENSE, WIDE, TALL, false);
+    crank_attachment *adapters[2];
+    double            input[ROWS * WIDE], *alone[4];
+    world_fill(input, ROWS * WIDE, 3, 1);
+    for (int k = 0; k < 2; k++) adapters[k] = world_try(&w, "lora", "rank=2 alpha=4", &(crank_attach_options){ .name = names[k], .targets = "proj" });
+    world_randomise(&w, "proj.lora.one.B", 0.5), world_randomise(&w, "proj.lora.two.B", 0.4);
+    for (int k = 0; k < 4; k++) { /* bit 0: the first acts, bit 1: the second */
+        for (int i = 0; i < 2; i++) crank_attachment_set(adapters[i], k >> i & 1, 1);
+        pass p = { .n = ROWS, .x = input, .compute = CRANK_F32 };
+        world_run(&w, linear, &p);
+        alone[k] = p.y;
+    }
+    for (int i = 0; i < 2; i++) crank_attachment_set(adapters[i], true, 1), crank_attachment_by_row(adapters[i], true);
+    crank_graph  *graph = crank_graph_new(w.context, w.device);
+    crank_tensor *in = crank_input(graph, "x", CRANK_F32, 2, (const int64_t[]){ ROWS, WIDE }), *y = crank_keep(crank_linear_forward(graph, linear, in));
+    crank_tensor *B = crank_use(graph, world_param(&w, "proj.lora.two.B")), *gradient, *sum = crank_sum(y);
+    assert_ok(w.context, crank_gradients(graph, &sum, NULL, 1, &B, 1, &gradient));
+    crank_keep(gradient = crank_contiguous(gradient));
+    assert_ok(w.context, crank_plan(graph, NULL, NULL));
+    world_to_input(w.context, in, input, ROWS * WIDE);
+    double *got = NULL, *before = NULL, *after = NULL;
+    for (int none = 1; none >= 0; none--) {
+        for (int i = 0; i < 2; i++) {
+            float zeros[ROWS] = { 0 };
+            assert_ok(w.context, crank_write(crank_attachment_rows(graph, adapters[i]), none ? zeros : takes[i]));
+        }
+        assert_ok(w.context, crank_run(graph));
+        free(got);
+        got = world_from(w.context, y);
+        if (none) assert_memory_equal(got, alone[0], sizeof(double) * ROWS * TALL);
+        if (none) before = world_from(w.context, gradient);
+        else after = world_from(w.context, gradient);
+    }
+    for (int r = 0; r < ROWS; r++) {
+        const double *wanted = alone[(takes[0][r] != 0) + 2 * (takes[1][r] != 0)];
+        assert_memory_equal(got + r * TALL, wanted + r * TALL, sizeof(double) * TALL);
+    }
+    for (int i = 0; i < TALL * 2; i++) assert_true(before[i] == 0);
+    double size = 0;
+    for (int i = 0; i < TALL * 2; i++) size += fabs(after[i]);
+    assert_true(size > 0);
+    crank_graph_free(graph);
+    assert_int_equal(crank_linears_merge(w.context, w.linears, true, true), CRANK_USAGE);
+    assert_non_null(strstr(crank_message(w.context), "row by row"));
+    for (int k = 0; k < 4; k++) free(alone[k]);
+    free(got), free(before), free(after);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +176,7 @@ int main(void)
         cmocka_unit_test(a_merged_mix_is_the_mix),
         cmocka_unit_test(switching_leaves_nothing_behind),
         cmocka_unit_test(what_cannot_be_mixed_is_told),
+        cmocka_unit_test(rows_of_one_batch_take_their_own_adapters),
     };
     return cmocka_run_group_tests(tests, checks_fill, NULL);
 }
