@@ -14,6 +14,9 @@
  *     efficient   Adam's moments of the adjusted pair
  *     sgd         the adjusted pair itself
  *
+ * `limit` clips |g| of each linear, which the r x r products give without g: s^2 (<B^T B gA + 2 B^T gB A, gA> + <gB^T gB A, A>); the norm of
+ * the ordinary gradients, which train.clip reads, says little about g where B is small.
+ *
  * Moments in bf16 halve the memory of mode full. They are rounded stochastically, as 1 - beta2 of the second moment is below half a step of
  * bf16: rounding to the nearest would let it stand still.
  *
@@ -25,7 +28,7 @@
 
 typedef struct {
     int64_t     rank;
-    double      alpha, dropout, beta1, beta2, epsilon, decay, delta;
+    double      alpha, dropout, beta1, beta2, epsilon, decay, delta, limit;
     bool        rslora, compat;
     const char *mode, *x, *moments;
 } options;
@@ -49,6 +52,7 @@ static const crank_option option_table[] = {
     CRANK_FLOAT(options, epsilon, 1e-8, 0, 1, "added to the root of the second moment"),
     CRANK_FLOAT(options, decay, 0, 0, 1e6, "weight decay of the factors"),
     CRANK_FLOAT(options, delta, 1e-8, 0, 1, "added to eigenvalues, as a share of their mean"),
+    CRANK_FLOAT(options, limit, 0, 0, 1e9, "largest norm of a linear's stand-in for the gradient; 0: none"),
     CRANK_BOOL(options, compat, false, "s = 2 in the adjustment and a step count that is one ahead, as in the authors' code"),
     CRANK_END
 };
@@ -211,9 +215,30 @@ static void step(crank_graph *graph, const options *o, crank_param *param, crank
     store(graph, param, crank_sub(kept, crank_mul(direction, rate)));
 }
 
+/* min(1, limit / |g|) of the adjusted pair's g. */
+static crank_tensor *limit_factor(crank_graph *graph, const factors *f, double limit, crank_tensor *gA, crank_tensor *gB)
+{
+    crank_dtype   type = f->A->dtype;
+    crank_tensor *BB = crank_matmul(f->B, true, f->B, false), *BgB = crank_matmul(f->B, true, gB, false), *gBB = crank_matmul(gB, true, gB, false);
+    crank_tensor *mixed = crank_add(crank_matmul(BB, false, gA, false), crank_scale(crank_matmul(BgB, false, f->A, false), 2));
+    crank_tensor *square = crank_add(crank_sum(crank_mul(mixed, gA)), crank_sum(crank_mul(crank_matmul(gBB, false, f->A, false), f->A)));
+    crank_tensor *tiny = crank_fill(graph, type, 0, NULL, 1e-30), *one = crank_fill(graph, type, 0, NULL, 1);
+    crank_tensor *norm = crank_unary(CRANK_SQRT, crank_binary(CRANK_MAX, crank_scale(crank_cast(square, type), f->s * f->s), tiny));
+    return crank_binary(CRANK_MIN, crank_scale(crank_unary(CRANK_RECIPROCAL, norm), limit), one);
+}
+
+static void clip_pair(crank_graph *graph, const options *o, const factors *f, crank_tensor **gA, crank_tensor **gB)
+{
+    if (o->limit <= 0) return;
+    crank_tensor *factor = limit_factor(graph, f, o->limit, *gA, *gB);
+    *gA = crank_mul(*gA, factor);
+    *gB = crank_mul(*gB, factor);
+}
+
 static void update_full(crank_graph *graph, const crank_site *site, const options *o, const state *st, const factors *f, crank_tensor *gA, crank_tensor *gB)
 {
     adjust(graph, f, "zero", &gA, &gB);
+    clip_pair(graph, o, f, &gA, &gB);
     crank_tensor *g = crank_matmul_full(f->B, false, gA, false, f->s, NULL, NULL, CRANK_DTYPES); /* [out, in] */
     g = crank_matmul_full(gB, false, f->A, false, f->s, NULL, g, CRANK_DTYPES);
     crank_tensor *m = load(graph, st->factors.A, st->M), *v = load(graph, st->factors.A, st->V), *D = adam(graph, o, g, &m, &v);
@@ -229,6 +254,7 @@ static void update_full(crank_graph *graph, const crank_site *site, const option
 static void update_pair(crank_graph *graph, const crank_site *site, const options *o, const state *st, const factors *f, crank_tensor *gA, crank_tensor *gB)
 {
     adjust(graph, f, o->x, &gA, &gB);
+    clip_pair(graph, o, f, &gA, &gB);
     if (is(o->mode, "efficient")) {
         const crank_param *like = st->factors.A;
         crank_tensor *mA = load(graph, like, st->mA), *vA = load(graph, like, st->vA), *mB = load(graph, like, st->mB), *vB = load(graph, like, st->vB);

@@ -136,6 +136,43 @@ static void after_step(crank_graph *graph, crank_site *site)
     crank_assign(counts, crank_fill(graph, counts->dtype, 1, counts->dims, 0), false);
 }
 
+/* ---- statistics ---- */
+
+enum { REPORT = 100 };
+
+/* Entropy of the step's load over its largest value, log(experts): 1 is even, 0 one expert for all rows. */
+static crank_status load_entropy(crank_context *context, const state *st, double *entropy)
+{
+    int64_t      n = st->load->view.dims[0];
+    double      *load = crank_alloc(context, (size_t)n, sizeof *load, "loads"), sum = 0;
+    crank_status status = load ? crank_param_read(context, st->load, load, CRANK_F64) : CRANK_FAILED;
+    *entropy = 0;
+    for (int64_t i = 0; status == CRANK_OK && i < n; i++) sum += load[i];
+    for (int64_t i = 0; status == CRANK_OK && i < n && sum > 0 && n > 1; i++)
+        if (load[i] > 0) *entropy -= load[i] / sum * log(load[i] / sum) / log((double)n);
+    crank_free(load);
+    return status;
+}
+
+/* Every REPORT steps: how even the last step's load was. */
+static crank_status period(crank_context *context, crank_site *sites, int count, int64_t step, bool *changed)
+{
+    double mean = 0, least = 1;
+    int    worst = 0;
+    (void)changed;
+    if (step <= 1 || (step - 1) % REPORT || !((state *)sites[0].state)->load->view.data) return CRANK_OK;
+    for (int i = 0; i < count; i++) {
+        double       entropy;
+        crank_status status = load_entropy(context, sites[i].state, &entropy);
+        if (status) return status;
+        mean += entropy / count;
+        if (entropy < least) least = entropy, worst = i;
+    }
+    crank_log(context, CRANK_DEBUG, "smora: in step %lld the load's entropy was %.3f of its largest on average, least %.3f at %s", (long long)(step - 1), mean, least,
+              sites[worst].linear->name);
+    return CRANK_OK;
+}
+
 const crank_map crank_map_smora = {
     .name         = "smora",
     .paper        = "arXiv:2501.15103",
@@ -146,4 +183,5 @@ const crank_map crank_map_smora = {
     .attach       = attach,
     .forward      = forward,
     .after_step   = after_step,
+    .period       = period,
 };

@@ -35,6 +35,8 @@ typedef struct {
     bool         warned;
 } shared;
 
+enum { REPORT = 100 };
+
 static const crank_option option_table[] = {
     CRANK_INT(options, rank, 16, 1, 65536, "rank that training starts with"),
     CRANK_FLOAT(options, alpha, 16, 0, 1e9, "the update is scaled by alpha / rank, also once gates are gone"),
@@ -145,6 +147,24 @@ static int64_t gates_left(crank_context *context, const state *st, float *room)
     return left;
 }
 
+/* Gates left, linear by linear, every REPORT steps. */
+static crank_status report(crank_context *context, crank_site *sites, int count, int64_t step)
+{
+    int64_t all = 0, left = 0;
+    for (int i = 0; i < count; i++) {
+        const state *st = sites[i].state;
+        int64_t      r = st->g->view.dims[0];
+        float       *room = crank_alloc(context, (size_t)r, sizeof *room, "gates");
+        int64_t      here = room ? gates_left(context, st, room) : -1;
+        crank_free(room);
+        if (here < 0) return crank_last_status(context);
+        crank_log(context, CRANK_DEBUG, "sora: %s has %lld of %lld ranks left", sites[i].linear->name, (long long)here, (long long)r);
+        left += here, all += r;
+    }
+    crank_log(context, CRANK_DEBUG, "sora: before step %lld the model has %lld of %lld ranks left", (long long)step, (long long)left, (long long)all);
+    return CRANK_OK;
+}
+
 /* A threshold that takes every gate at once trains nothing: told once, behind the first step. */
 static crank_status warn_when_empty(crank_context *context, crank_site *sites, int count)
 {
@@ -171,6 +191,7 @@ static crank_status period(crank_context *context, crank_site *sites, int count,
         all->warned = true;
         if (warn_when_empty(context, sites, count)) return crank_last_status(context);
     }
+    if (step > 1 && (step - 1) % REPORT == 0 && report(context, sites, count, step)) return crank_last_status(context);
     if (all->known && all->written == (double)now) return CRANK_OK;
     all->known = true;
     all->written = (double)now;

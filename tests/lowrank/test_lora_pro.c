@@ -159,6 +159,30 @@ static void modes_step_and_a_skipped_step_changes_nothing(void **state)
         }
 }
 
+/* A tenth of |g|: the weight moves a tenth as far, in the same direction; a limit above |g| changes nothing. */
+static void the_limit_clips_the_norm_of_the_stand_in(void **state)
+{
+    (void)state;
+    double moved[3][OUT * IN], rate = 1e-6, norm = 0, limit = 0;
+    for (int k = 0; k < 3; k++) {
+        world  w;
+        char   settings[96];
+        double before[OUT * IN], s = 4 / sqrt(R);
+        snprintf(settings, sizeof settings, "rank=3 alpha=4 mode=sgd delta=0 limit=%.12g", k == 0 ? 0 : k == 1 ? limit : 100 * limit);
+        crank_linear *linear = setup(&w, settings, true);
+        change_of(&w, s, R, before);
+        run_step(&w, linear, trained, &(step_of){ .rate = rate, .step = 1 });
+        change_of(&w, s, R, moved[k]);
+        for (int i = 0; i < OUT * IN; i++) moved[k][i] = (before[i] - moved[k][i]) / rate;
+        for (int i = 0; k == 0 && i < OUT * IN; i++) norm += moved[0][i] * moved[0][i];
+        if (k == 0) limit = sqrt(norm) / 10;
+        world_close(&w);
+    }
+    for (int i = 0; i < OUT * IN; i++) moved[1][i] *= 10;
+    assert_near(moved[1], moved[0], OUT * IN, 1e-3); /* up to O(rate) */
+    assert_near(moved[2], moved[0], OUT * IN, 1e-9);
+}
+
 /* Sixty steps: the second moment grows as in f32, where rounding to the nearest would stop it at once; a skipped step leaves its bits. */
 static void moments_in_bf16_follow_those_in_f32(void **state)
 {
@@ -215,6 +239,7 @@ int main(void)
         cmocka_unit_test(the_sylvester_choice_stays_nearest_to_the_ordinary_gradients),
         cmocka_unit_test(at_full_rank_it_is_full_adam),
         cmocka_unit_test(modes_step_and_a_skipped_step_changes_nothing),
+        cmocka_unit_test(the_limit_clips_the_norm_of_the_stand_in),
         cmocka_unit_test(moments_in_bf16_follow_those_in_f32),
         cmocka_unit_test(it_starts_as_the_base_merges_and_exports),
     };

@@ -159,6 +159,33 @@ static void filler_rows_do_not_count(void **state)
     world_close(&w);
 }
 
+static void hear(void *user, crank_level level, const char *line)
+{
+    (void)level;
+    if (strstr(line, "entropy")) snprintf(user, 256, "%s", line);
+}
+
+/* Two of four experts take all rows: log 2 / log 4. */
+static void the_entropy_of_the_load_is_told(void **state)
+{
+    (void)state;
+    world         w;
+    crank_linear *linear = setup(&w, CRANK_F64, "rank=4 active=2 mu=0");
+    double        zero[4 * IN] = { 0 };
+    char          heard[256] = "";
+    bool          changed = false;
+    int           count;
+    world_write(&w, "proj.smora.router", zero);
+    run_step(&w, linear, trained, &(step_of){ .rate = 0, .step = 100 });
+    crank_set_log(w.context, hear, heard);
+    crank_attachment *attachment = crank_linears_attachment(w.linears, 0);
+    assert_ok(w.context, crank_map_find("smora")->period(w.context, crank_attachment_sites(attachment, &count), 1, 101, &changed));
+    crank_set_log(w.context, NULL, NULL);
+    assert_non_null(strstr(heard, "in step 100"));
+    assert_non_null(strstr(heard, "0.500"));
+    world_close(&w);
+}
+
 static void impossible_sizes_are_told(void **state)
 {
     (void)state;
@@ -177,6 +204,7 @@ int main(void)
         cmocka_unit_test(gradients_equal_finite_differences),         cmocka_unit_test(with_equal_scores_and_all_ranks_it_is_lora),
         cmocka_unit_test(the_bias_evens_the_load_by_mu),              cmocka_unit_test(impossible_sizes_are_told),
         cmocka_unit_test(filler_rows_do_not_count),
+        cmocka_unit_test(the_entropy_of_the_load_is_told),
     };
     return cmocka_run_group_tests(tests, checks_fill, NULL);
 }
