@@ -3,6 +3,7 @@
 #define CRANK_ADAPTER_H
 
 #include "crank/model.h"
+#include "crank/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +38,13 @@ CRANK_API crank_status crank_adapter_save_cut(crank_context *context, crank_mode
 /* In crank's own layout (crank.json), whatever the method. */
 CRANK_API crank_status crank_adapter_save_own(crank_context *context, crank_model *model, crank_attachment *attachment,
                                               const char *folder, const char *base);
+/* The same as one GGUF file, as llama.cpp reads adapters. CRANK_USAGE lists what such a file cannot carry: embeddings, weights of the model itself,
+ * methods without bounded rank. */
+CRANK_API crank_status crank_adapter_save_gguf(crank_context *context, crank_model *model, crank_attachment *attachment, const char *path);
+/* The model (adapters merged before) as one GGUF file in f32, f16 or bf16, with the tokenizer (may be NULL). *left_out (or NULL): lines about what
+ * the format has no place for; NULL: nothing. crank_free. */
+CRANK_API crank_status crank_model_save_gguf(crank_context *context, const crank_model *model, const crank_tokenizer *tokenizer, const char *path,
+                                             crank_dtype dtype, char **left_out);
 /* base_model_name_or_path of the folder; crank_free. *base NULL where it tells none. */
 CRANK_API crank_status crank_adapter_base(crank_context *context, const char *folder, char **base);
 

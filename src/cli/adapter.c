@@ -27,6 +27,7 @@ static const crank_option option_table[] = {
     CRANK_STRING(options, text, NULL, "repair, recover: plain text of the task, held out"),
     CRANK_STRING(options, data, NULL, "repair: rows of the task, held out"),
     CRANK_STRING(options, forget, NULL, "repair: text like that of pre-training"),
+    CRANK_STRING(options, gguf, NULL, "merge, convert: file to write as GGUF instead of a folder"),
     CRANK_STRING(options, index, NULL, "recover: folder with pruned.safetensors, where SMALL was trained further elsewhere"),
     CRANK_STRING(options, out, NULL, "folder to write (convert, truncate, repair, recover)"),
     CRANK_STRING(options, model, NULL, "convert, truncate: base model, where the adapter does not name it or it lies elsewhere"),
@@ -41,21 +42,36 @@ static char *join_words(cli_call *cli, int first, int last)
     return text_take(cli->context, &text, "names of adapters");
 }
 
+static crank_status write_merged(cli_call *cli, const loaded *l, const char *out, crank_dtype dtype)
+{
+    const options *o = cli->options;
+    char          *left_out = NULL;
+    crank_status   status;
+    if (!o->gguf) {
+        status = crank_model_save(cli->context, l->model, out, dtype);
+        return status == CRANK_OK ? crank_tokenizer_save(cli->context, l->tokenizer, out) : status;
+    }
+    status = crank_model_save_gguf(cli->context, l->model, l->tokenizer, out, dtype, &left_out);
+    if (left_out) crank_log(cli->context, CRANK_WARNING, "not in the GGUF file:\n%s", left_out);
+    crank_free(left_out);
+    return status;
+}
+
 static crank_status merge(cli_call *cli)
 {
     const options *o = cli->options;
     crank_dtype    dtype = CRANK_F32;
     loaded         l;
-    if (cli->word_count < 4) return crank_fail(cli->context, CRANK_USAGE, "usage: crank adapter merge MODEL ADAPTER[:WEIGHT] ... OUT");
+    int            end = o->gguf ? cli->word_count : cli->word_count - 1;
+    if (end < (o->gguf ? 2 : 3)) return crank_fail(cli->context, CRANK_USAGE, "usage: crank adapter merge MODEL ADAPTER[:WEIGHT] ... OUT, or with --gguf FILE instead of OUT");
     if (strcmp(o->dtype, "auto")) crank_dtype_parse(o->dtype, &dtype);
-    const char  *out = cli->words[cli->word_count - 1];
-    char        *adapters = join_words(cli, 2, cli->word_count - 1);
-    crank_status status = adapters ? load_model(cli, cli->words[1], adapters, "f32", true, &l) : CRANK_FAILED;
+    const char  *out = o->gguf ? o->gguf : cli->words[end];
+    char        *adapters = join_words(cli, 2, end);
+    crank_status status = adapters ? load_model(cli, cli->words[1], end > 2 ? adapters : NULL, "f32", true, &l) : CRANK_FAILED;
     crank_free(adapters);
     if (status != CRANK_OK) return status;
-    status = crank_linears_merge(cli->context, crank_model_linears(l.model), !o->unsafe, false);
-    if (status == CRANK_OK) status = crank_model_save(cli->context, l.model, out, dtype);
-    if (status == CRANK_OK) status = crank_tokenizer_save(cli->context, l.tokenizer, out);
+    if (end > 2) status = crank_linears_merge(cli->context, crank_model_linears(l.model), !o->unsafe, false);
+    if (status == CRANK_OK) status = write_merged(cli, &l, out, dtype);
     if (status == CRANK_OK && cli->common.json) printf("{\"result\": \"%s\"}\n", out);
     else if (status == CRANK_OK) printf("merged model: %s (%s)\n", out, crank_dtype_name(dtype));
     load_free(&l);
@@ -80,6 +96,7 @@ static crank_status write_as(cli_call *cli, const loaded *l, const char *base)
     const options    *o = cli->options;
     crank_attachment *attachment = crank_linears_attachment(crank_model_linears(l->model), 0);
     const crank_map  *map = crank_attachment_map(attachment);
+    if (o->gguf) return crank_adapter_save_gguf(cli->context, l->model, attachment, o->gguf);
     if (!strcmp(o->to, "own")) return crank_adapter_save_own(cli->context, l->model, attachment, o->out, base);
     if (!strcmp(o->to, "lora") || !map->peft_type) return crank_adapter_save_lora(cli->context, l->model, attachment, o->out, base);
     return crank_adapter_save(cli->context, l->model, attachment, o->out, base);
@@ -89,16 +106,16 @@ static crank_status convert(cli_call *cli)
 {
     const options *o = cli->options;
     loaded         l;
-    if (cli->word_count != 2 || !o->out)
-        return crank_fail(cli->context, CRANK_USAGE, "usage: crank adapter convert ADAPTER --to lora|peft|own -o DIR [--model MODEL]");
+    if (cli->word_count != 2 || !o->out == !o->gguf)
+        return crank_fail(cli->context, CRANK_USAGE, "usage: crank adapter convert ADAPTER --to lora|peft|own -o DIR [--model MODEL], or --gguf FILE instead of -o");
     char        *base = base_of(cli, cli->words[1]);
     crank_status status = base ? load_model(cli, base, cli->words[1], "f32", false, &l) : crank_last_status(cli->context);
     if (status == CRANK_OK) {
         status = write_as(cli, &l, base);
         load_free(&l);
     }
-    if (status == CRANK_OK && cli->common.json) printf("{\"result\": \"%s\"}\n", o->out);
-    else if (status == CRANK_OK) printf("adapter: %s (%s)\n", o->out, o->to);
+    if (status == CRANK_OK && cli->common.json) printf("{\"result\": \"%s\"}\n", o->gguf ? o->gguf : o->out);
+    else if (status == CRANK_OK) printf("adapter: %s (%s)\n", o->gguf ? o->gguf : o->out, o->gguf ? "gguf" : o->to);
     crank_free(base);
     return status;
 }
@@ -138,7 +155,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_adapter = {
     .name = "adapter",
-    .usage = "merge MODEL ADAPTER[:WEIGHT] ... OUT [--dtype TYPE] | convert ADAPTER --to lora|peft|own -o DIR [--model MODEL] | "
+    .usage = "merge MODEL ADAPTER[:WEIGHT] ... OUT|--gguf FILE [--dtype TYPE] | convert ADAPTER --to lora|peft|own -o DIR|--gguf FILE [--model MODEL] | "
              "truncate ADAPTER --rank R -o DIR [--svd] | repair BASE TUNED --lambda L[,L] [--text TASK] [--forget TEXT] [-o OUT] | "
              "recover LARGE SMALL ADAPTER -o OUT [--text FILE]",
     .summary = "merge adapters into their base model, write one in another layout, or cut it to a lower rank",
@@ -149,6 +166,8 @@ const cli_verb verb_adapter = {
                "uniform shrink of the whole change. Uniform shrinks often are the better deal: measure both. "
                "\nrecover: an adapter that was trained on a model of crank compress becomes one of the model that it was pruned from: the same change on the kept rows and "
                "columns, none elsewhere. --text tells the loss of both models with and without it. "
+               "\n--gguf writes the file that llama.cpp's readers know (families llama, mistral, qwen2, qwen3, gpt2, bert, roberta), tokenizer included; merge --gguf also takes a "
+               "model alone. What a GGUF adapter cannot carry is listed. "
                "\nmerge: several adapters are mixed, W + sum of weight times change (weight 1 where none is given). The change of every adapted linear is computed in f32 and rounded once. A result that is not finite is refused and nothing is written.",
     .letters = "o=out m=model",
     .options = option_table,

@@ -6,7 +6,7 @@
 
 typedef struct adapter_options {
     const char *dtype, *to, *out, *model, *rank_pattern;
-    const char *lambda, *which, *control, *form, *text, *data, *forget, *targets, *index;
+    const char *lambda, *which, *control, *form, *text, *data, *forget, *targets, *index, *gguf;
     int64_t     rank, top;
     double      epsilon;
     bool        unsafe, svd, controls;
