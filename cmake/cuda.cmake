@@ -16,7 +16,7 @@ if(CRANK_CUDA AND NOT CRANK_SANITIZE AND NOT CRANK_TSAN AND NOT CRANK_FUZZ)
     enable_language(CUDA)
     set(CMAKE_CUDA_STANDARD 17)
     file(GLOB CRANK_CUDA_SOURCES CONFIGURE_DEPENDS src/device/cuda/*.cu)
-    add_library(crank_cuda MODULE ${CRANK_CUDA_SOURCES} src/device/dynamic_map.c)
+    add_library(crank_cuda MODULE ${CRANK_CUDA_SOURCES} src/tensor/dynamic_map.c)
     set_target_properties(crank_cuda PROPERTIES OUTPUT_NAME crank-cuda CUDA_RUNTIME_LIBRARY Static CUDA_VISIBILITY_PRESET hidden)
     target_include_directories(crank_cuda PRIVATE include src ${CRANK_CUBLASLT_INCLUDE})
     # The directory's options are gcc's; nvcc has its own.

@@ -35,6 +35,7 @@ struct crank_param {
     const char   *name;
     crank_role    role;
     bool          trainable;
+    bool          scales;    /* of a quantised weight: memory, but none of the model's parameters */
     bool          no_decay;  /* biases, norms, gates: the decay group leaves them out */
     crank_view    view;      /* data on the device */
     crank_params *owner;

@@ -125,11 +125,14 @@ CRANK_API void          crank_gradient_set(crank_graph *graph, crank_param *para
 
 /* ---- a linear ---- */
 
+typedef struct crank_quantized crank_quantized; /* a base in four or eight bits; internal */
+
 struct crank_linear {
     const char       *name; /* module path as in the model's checkpoint: "model.layers.0.self_attn.q_proj" */
     crank_linear_kind kind;
     int64_t           in, out;
     crank_param      *weight; /* [out, in], or the table [V, d] of an embedding; NULL when the base is not dense */
+    crank_quantized  *quantized; /* the frozen base where weight is NULL, or NULL; owned */
     crank_param      *bias;   /* [out] or NULL */
     bool              transposed_file; /* GPT-2 Conv1D: [in, out] in checkpoints, transposed on load and save */
     bool              is_head;         /* output head or classifier: `all-linear` leaves it out */

@@ -27,7 +27,9 @@ typedef struct crank_model_config {
 
 typedef struct crank_model_options {
     crank_dtype compute;    /* type of activations and products: f32, bf16, f64 */
-    crank_dtype weights;    /* type in which weights are held: f32, bf16, f64. A frozen f32 or bf16 file in this type is mapped, not copied */
+    crank_dtype weights;    /* type in which weights are held: f32, bf16, f64. A frozen f32 or bf16 file in this type is mapped, not copied.
+                               nf4, f8e4m3: the dense linears of the layers are quantised and frozen, all else is held in `compute` */
+    bool        double_quantized; /* nf4: the scales of blocks are quantised as well. A file's own codes and scales stay as they are */
     int64_t     labels;     /* > 0: a classification head of this many outputs: the file's where it has that many, else a new one
                                (zero bias, normal(0, 0.02) weight) */
     const char *pooling;    /* "mean", "cls" (first token), "last", "pooler" (cls + tanh dense). NULL: what 1_Pooling/config.json of a
@@ -41,6 +43,8 @@ typedef struct crank_model_options {
  * passed over). NULL on error. */
 CRANK_API crank_model *crank_model_load(crank_context *context, crank_device *device, const char *folder,
                                         const crank_model_options *options);
+/* Whether config.json says that bitsandbytes has quantised the folder's weights to four bits. */
+CRANK_API bool crank_model_quantized(crank_context *context, const char *folder);
 /* A model with random weights (normal(0, initializer_range), norms 1, biases 0) from config.json text. */
 CRANK_API crank_model *crank_model_new(crank_context *context, crank_device *device, const char *config_json,
                                        const crank_model_options *options);

@@ -92,6 +92,13 @@ typedef struct crank_matmul_attributes { bool trans_a, trans_b; double alpha; } 
  * "sparse_sample": a f [n,rows], b f [n,cols], index i32 [k] -> v (f or f32) [k] = (a^T b) at those places; 0 outside. */
 typedef struct crank_sparse_attributes { int64_t rows, cols; bool transpose; } crank_sparse_attributes;
 
+/* "dequantize": w nf4 or f8e4m3 [m,k] (contiguous), scales, [map f32 [256]], [second f32 [g]], [offset f32 [1]] -> y f [m,k]
+ *     f8e4m3: scales f32 [m]; y = w scales_row.
+ *     nf4: element i of the flattened matrix belongs to block j = i / block; y = level(w_i) a_j with a = scales f32 [blocks], or with scales
+ *     u8 [blocks] (double quantisation) a_j = map[scales_j] second_{j / 256} + offset. Levels and layout are bitsandbytes'; the products and
+ *     the sum are rounded to f32 one by one, y then to its type. No gradient: such a weight is frozen. */
+typedef struct crank_dequantize_attributes { int64_t block; } crank_dequantize_attributes; /* nf4: even; else not read */
+
 /* "rmsnorm": x f [n,d], w [d], [residual f [n,d]] -> y f [n,d], rstd f32 [n], [sum f [n,d]]
  *     z = x + residual (written to sum when there is a residual); rstd = 1/sqrt(mean(z^2) + epsilon); y = z * rstd * w
  * "rmsnorm_backward": dy f, z f, w [d], rstd f32 [n], [dres f [n,d]] -> dx f [n,d], [dw [d]]

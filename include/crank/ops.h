@@ -48,6 +48,11 @@ CRANK_API crank_tensor *crank_matmul(crank_tensor *a, bool trans_a, crank_tensor
 CRANK_API crank_tensor *crank_matmul_full(crank_tensor *a, bool trans_a, crank_tensor *b, bool trans_b, double alpha,
                                           crank_tensor *bias, crank_tensor *c0, crank_dtype out);
 
+/* A frozen weight of nf4 or f8e4m3 [m,k] in a float type, for a product that reads it; what absent scales of scales are: operations.h. The
+ * reverse pass of a product makes it again. */
+CRANK_API crank_tensor *crank_dequantize(crank_tensor *w, crank_tensor *scales, crank_tensor *map, crank_tensor *second, crank_tensor *offset,
+                                         int64_t block, crank_dtype dtype);
+
 /* x S^T [n,rows], or with `transpose` x S [n,cols], with the sparse S [rows,cols] of values v [k] at the places index i32 [k] (of its rows
  * one after the other); the gradient of v is that of these places alone. v is cast to x's type. */
 CRANK_API crank_tensor *crank_sparse_matmul(crank_tensor *x, crank_tensor *v, crank_tensor *index, int64_t rows, int64_t cols, bool transpose);

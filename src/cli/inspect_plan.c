@@ -56,6 +56,13 @@ static char *config_of(cli_call *cli, const char *model, int64_t *rank)
     return config;
 }
 
+/* Four and eight bits are for methods that leave the base alone. */
+static bool fits(const account *way, crank_dtype type)
+{
+    const crank_map *map = way->map ? crank_map_find(way->map) : NULL;
+    return (type != CRANK_NF4 && type != CRANK_F8E4M3) || (map && !map->needs_base);
+}
+
 crank_status inspect_plan(cli_call *cli, const char *model, const char *weights, int64_t rank)
 {
     account       ways[WAYS];
@@ -68,12 +75,15 @@ crank_status inspect_plan(cli_call *cli, const char *model, const char *weights,
     json_t       *rows = json_array();
     crank_dtype_parse(weights, &type);
     fill_ways(rank ? rank : usual, ways, text);
-    if (status == CRANK_OK) status = accounts_measure(cli->context, device, config, type, &ways[0], &(account_bytes){0}); /* before any line */
+    int first = 0;
+    while (first < WAYS - 1 && !fits(&ways[first], type)) first++;
+    if (status == CRANK_OK) status = accounts_measure(cli->context, device, config, type, &ways[first], &(account_bytes){0}); /* before any line */
     if (status == CRANK_OK && !cli->common.json)
         printf("%s, weights in %s, rank %lld, GiB; `inside`: updates inside the backward pass, one gradient at a time\n%-18s %8s %8s %9s %8s %8s %8s %14s\n", model,
                crank_dtype_name(type), (long long)(rank ? rank : usual), "", "weights", "method", "gradients", "state", "total", "inside", "trained");
     for (int i = 0; status == CRANK_OK && i < WAYS; i++) {
         account_bytes b;
+        if (!fits(&ways[i], type)) continue;
         status = accounts_measure(cli->context, device, config, type, &ways[i], &b);
         if (status != CRANK_OK) break;
         int64_t fixed = b.weights + b.method + b.state;

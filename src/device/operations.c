@@ -6,6 +6,8 @@
  *           p       f's type or f32, the same at every place
  *           s       f32, or f64 where f is f64: statistics
  *           F i l u f32, i32, i64, u8
+ *           q       nf4 or f8e4m3, contiguous
+ *           e       f32 or u8
  *           *       any type with whole-byte elements that needs no scale
  *     DIMS  letter  a size, the same at every place of the letter
  *           digit   that size
@@ -170,6 +172,19 @@ static bool check_adamw8bit(const crank_call *call)
     return call->in[4].dims[0] == blocks && call->in[5].dims[0] == blocks;
 }
 
+/* A scale for each row, or each block with what codes of scales stand for. */
+static bool check_dequantize(const crank_call *call)
+{
+    const crank_view *w = &call->in[0], *scales = &call->in[1], *second = &call->in[3];
+    bool              coded = scales->dtype == CRANK_U8;
+    int64_t           block = ((const crank_dequantize_attributes *)call->attributes)->block, count = crank_view_count(w);
+    for (int k = 2; k < 5; k++)
+        if (view_present(&call->in[k]) != coded) return false;
+    if (w->dtype == CRANK_F8E4M3) return !coded && scales->dims[0] == w->dims[0];
+    if (block < 2 || block % 2 || scales->dims[0] != count / block + (count % block != 0)) return false;
+    return !coded || (call->in[2].dims[0] == 256 && second->dims[0] == (scales->dims[0] + 255) / 256);
+}
+
 static const signature table[] = {
     {"copy", "*[.]/ -> *[.]/", false, NULL},
     {"fill", "-> *[.]/", true, NULL},
@@ -194,6 +209,7 @@ static const signature table[] = {
     {"softmax", "f[.] -> f[.]", true, NULL},
     {"softmax_backward", "f[.] f[.] -> f[.]", true, NULL},
     {"matmul", "f[~] f[~] p[~]? p[~]? -> p[~]", true, check_matmul},
+    {"dequantize", "q[m,k] e[b] F[x]? F[g]? F[1]? -> f[m,k]", true, check_dequantize},
     {"rmsnorm", "f[n,d] p[d] f[n,d]? -> f[n,d] s[n] f[n,d]?", true, NULL},
     {"rmsnorm_backward", "f[n,d] f[n,d] p[d] s[n] f[n,d]? -> f[n,d] p[d]?", true, NULL},
     {"layernorm", "f[n,d] p[d]? p[d]? f[n,d]? -> f[n,d] s[n] s[n] f[n,d]?", true, NULL},
@@ -238,6 +254,8 @@ static bool type_fits(binding *b, char letter, crank_dtype dtype)
     case 'i': return dtype == CRANK_I32;
     case 'l': return dtype == CRANK_I64;
     case 'u': return dtype == CRANK_U8;
+    case 'q': return dtype == CRANK_NF4 || dtype == CRANK_F8E4M3;
+    case 'e': return dtype == CRANK_U8 || dtype == CRANK_F32;
     case '*': return dtype >= CRANK_F32 && dtype <= CRANK_U8;
     case 's': /* before f is known (a gradient that comes first) either will do */
         return dtype == CRANK_F32 || (dtype == CRANK_F64 && (wide || !b->typed['f']));
@@ -309,7 +327,8 @@ static int match(binding *b, const char *text, const crank_view *views, int coun
             bool              absent = !view_present(view);
             if (absent ? !optional
                        : !sane(view) || !type_fits(b, letter, view->dtype) || !dims_fit(b, dims, view) ||
-                             !(strided || last_stride_is_one(view)))
+                             !(strided || last_stride_is_one(view)) ||
+                             (letter == 'q' && !crank_view_is_contiguous(view)))
                 return i;
             i++;
         } while (many && i < count);

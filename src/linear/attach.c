@@ -158,7 +158,8 @@ static crank_status check_linear(crank_context *context, const crank_map *map, c
                                                 "targets, or add it to exclude",
                           linear->name, map->name);
     if (map->needs_base && strcmp(map->needs_base, "dense") == 0 && !linear->weight)
-        return crank_fail(context, CRANK_USAGE, "%s: the method %s needs a dense base weight", linear->name, map->name);
+        return crank_fail(context, CRANK_USAGE, "%s: the method %s reads or changes the base weight itself and needs it dense%s", linear->name, map->name,
+                          linear->quantized ? "; here it is held quantised: set model.weights to f32 or bf16, or take a method that leaves the base alone (lora)" : "");
     return CRANK_OK;
 }
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "linear/quantized.h"
 #include "linear/stack.h"
 
 bool stack_grow(crank_context *context, void *array, size_t count, size_t *capacity, size_t size, const char *what)
@@ -52,6 +53,7 @@ void crank_linears_free(crank_linears *linears)
         free(stack->sites);
         free(stack->attachments);
         crank_free(stack);
+        quantized_free(linears->items[i]->quantized);
         crank_free((void *)(uintptr_t)linears->items[i]->name);
         crank_free(linears->items[i]);
     }
@@ -169,6 +171,8 @@ static crank_tensor *as_rows(crank_graph *graph, const crank_linear *linear, cra
 /* x W^T [n, out] of the base, plus the bias when it is given. */
 static crank_tensor *base_product(crank_graph *graph, crank_linear *linear, crank_tensor *x, crank_tensor *bias)
 {
+    if (linear->quantized)
+        return crank_matmul_full(x, false, quantized_weight(graph, linear->quantized), true, 1, bias, NULL, CRANK_DTYPES);
     if (!linear->weight) return no_weight(graph, linear);
     if (linear->kind == CRANK_LINEAR_DENSE)
         return crank_matmul_full(x, false, linear_use(graph, linear, linear->weight), true, 1, bias, NULL, CRANK_DTYPES);
@@ -265,6 +269,7 @@ crank_tensor *crank_linear_forward(crank_graph *graph, crank_linear *linear, cra
 
 crank_tensor *crank_linear_weight(crank_graph *graph, crank_linear *linear)
 {
+    if (linear->quantized && !crank_linear_has_maps(linear)) return quantized_weight(graph, linear->quantized);
     if (!linear->weight) return no_weight(graph, linear);
     if (crank_linear_has_maps(linear))
         return crank_graph_error(graph, CRANK_USAGE, "%s: the base weight was asked for, but a method stands on it; go through "
@@ -293,9 +298,9 @@ crank_tensor *crank_linear_below(crank_graph *graph, const crank_site *site, cra
 
 crank_tensor *crank_linear_times(crank_graph *graph, crank_linear *linear, crank_tensor *P)
 {
-    if (!linear->weight) return no_weight(graph, linear);
+    if (!linear->weight && !linear->quantized) return no_weight(graph, linear);
     crank_dtype   compute = crank_graph_compute(graph);
-    crank_tensor *weight = linear_use(graph, linear, linear->weight);
+    crank_tensor *weight = linear->quantized ? quantized_weight(graph, linear->quantized) : linear_use(graph, linear, linear->weight);
     return crank_matmul_full(weight, linear->kind == CRANK_LINEAR_EMBEDDING, crank_cast(P, compute), false, 1, NULL, NULL,
                              compute == CRANK_F64 ? CRANK_F64 : CRANK_F32);
 }
@@ -337,13 +342,14 @@ static crank_status embedding_rows(crank_context *context, const crank_linear *l
 
 crank_status crank_linear_rows(crank_context *context, const crank_linear *linear, int64_t first, int64_t count, float *rows)
 {
-    const crank_param *weight = linear->weight;
-    if (!weight || !crank_dtype_is_float(weight->view.dtype) || crank_dtype_bits(weight->view.dtype) % 8)
+    const crank_param *weight = linear->quantized ? linear->quantized->codes : linear->weight;
+    if (!weight || !crank_dtype_is_float(weight->view.dtype))
         return crank_fail(context, CRANK_USAGE, "%s: rows of a base weight that is not dense", linear->name);
     if (!weight->view.data) return crank_fail(context, CRANK_USAGE, "%s: the weight has no memory (a dry model)", linear->name);
     if (first < 0 || count < 0 || first > linear->out - count)
         return crank_fail(context, CRANK_USAGE, "%s: rows %lld to %lld of %lld", linear->name, (long long)first,
                           (long long)(first + count), (long long)linear->out);
+    if (linear->quantized) return quantized_rows(context, linear->quantized, first, count, rows);
     if (linear->kind == CRANK_LINEAR_EMBEDDING) return embedding_rows(context, linear, first, count, rows);
     double      *raw = crank_params_device(weight->owner)->host
                            ? NULL

@@ -138,6 +138,10 @@ static crank_status check(crank_context *context, const crank_linears *linears, 
         if (attachment_acts(stack->attachments[i]) && !stack->attachments[i]->map->affine)
             return crank_fail(context, CRANK_USAGE, "%s: the method %s is not affine in x and cannot be merged", linear->name,
                               stack->attachments[i]->map->name);
+    if (linear->quantized)
+        return crank_fail(context, CRANK_USAGE, "%s is held quantised, and what a merge gives is no quantised weight: load the model with dense weights "
+                                                "(model.weights f32 or bf16) and merge there; the result is then dense",
+                          linear->name);
     if (!linear->weight || !crank_dtype_is_float(linear->weight->view.dtype) || crank_dtype_bits(linear->weight->view.dtype) < 16)
         return crank_fail(context, CRANK_USAGE, "%s: merging needs a dense base weight in a float type", linear->name);
     if (!linear->weight->view.data) return crank_fail(context, CRANK_USAGE, "%s: the weight has no memory (a dry model)", linear->name);

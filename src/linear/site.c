@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "linear/quantized.h"
 #include "linear/stack.h"
 
 crank_attachment *site_attachment(const crank_site *site)
@@ -34,7 +35,9 @@ crank_param *crank_site_param(crank_context *context, crank_site *site, const ch
     crank_attachment *attachment = site_attachment(site);
     crank_params     *params = site->linear->owner->params;
     /* A model held in f64 (references, finite differences) has its adapters in f64 as well. */
-    if (dtype == CRANK_F32 && site->linear->weight && site->linear->weight->view.dtype == CRANK_F64) dtype = CRANK_F64;
+    const crank_linear *linear = site->linear;
+    crank_dtype         base = linear->weight ? linear->weight->view.dtype : linear->quantized ? linear->quantized->spec.dense : CRANK_F32;
+    if (dtype == CRANK_F32 && base == CRANK_F64) dtype = CRANK_F64;
     if (!stack_grow(context, &attachment->params, attachment->param_count, &attachment->param_capacity,
                     sizeof *attachment->params, "parameters of an adapter"))
         return NULL;
@@ -82,6 +85,9 @@ crank_status crank_site_train(crank_context *context, crank_site *site, crank_pa
     crank_attachment *attachment = site_attachment(site);
     for (size_t i = 0; i < attachment->trained_count; i++)
         if (attachment->trained[i].param == param) return CRANK_OK;
+    if (param->view.dtype == CRANK_NF4 || param->view.dtype == CRANK_F8E4M3)
+        return crank_fail(context, CRANK_USAGE, "%s is held in %s, which no step can move: train it in a model with model.weights f32 or bf16, or leave it frozen",
+                          param->name, crank_dtype_name(param->view.dtype));
     if (!stack_grow(context, &attachment->trained, attachment->trained_count, &attachment->trained_capacity,
                     sizeof *attachment->trained, "trained parameters"))
         return CRANK_FAILED;

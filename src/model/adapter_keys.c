@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/sha256.h"
+#include "linear/quantized.h"
 #include "linear/stack.h"
 #include "model/adapter.h"
 #include "model/model.h"
@@ -147,6 +148,25 @@ static crank_status hash_row(crank_context *context, sha256 *hash, const crank_p
     return status;
 }
 
+/* The rows that the weight had when it was quantised, so that an adapter of a quantised base is one of the dense base too; of a file that
+ * held no others, the rows that the codes stand for. */
+static crank_status hash_quantized(crank_context *context, sha256 *hash, const crank_linear *linear)
+{
+    size_t       in = (size_t)linear->in;
+    uint16_t    *bits = crank_alloc(context, in, sizeof *bits, "a row of a weight");
+    float       *row = crank_alloc(context, in, sizeof *row, "a row of a weight");
+    crank_status status = bits && row ? CRANK_OK : CRANK_FAILED;
+    for (int end = 0; end < 2 && status == CRANK_OK; end++) {
+        const uint16_t *kept = linear->quantized->edges;
+        if (!kept) status = crank_linear_rows(context, linear, end ? linear->out - 1 : 0, 1, row);
+        if (!kept && status == CRANK_OK) crank_convert(bits, CRANK_BF16, row, CRANK_F32, in);
+        if (status == CRANK_OK) sha256_add(hash, kept ? kept + (size_t)end * in : bits, in * sizeof *bits);
+    }
+    crank_free(bits);
+    crank_free(row);
+    return status;
+}
+
 crank_status adapter_base(crank_context *context, crank_attachment *attachment, char out[65])
 {
     sha256 hash;
@@ -156,6 +176,7 @@ crank_status adapter_base(crank_context *context, crank_attachment *attachment, 
         const int64_t       sizes[2] = { linear->out, linear->in };
         sha256_add(&hash, linear->name, strlen(linear->name) + 1);
         sha256_add(&hash, sizes, sizeof sizes);
+        if (linear->quantized && hash_quantized(context, &hash, linear)) return crank_last_status(context);
         if (!linear->weight) continue;
         const int64_t *dims = linear->weight->view.dims;
         if (hash_row(context, &hash, linear->weight, 0, dims[1]) || hash_row(context, &hash, linear->weight, dims[0] - 1, dims[1]))

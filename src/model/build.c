@@ -1,6 +1,8 @@
 /* build.c - declarations: a family names its tensors here, and each becomes a parameter with a source in the file, a
  * start value, or a line in the table of problems. No memory is taken before all names and shapes are known. */
 #include "model/model.h"
+#include "model/packed.h"
+#include "tensor/nf4.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -96,12 +98,34 @@ static bool source_fits(crank_model *model, const model_weight *weight, int rank
 /* The page of the file can serve as the parameter itself. */
 static bool can_map(const crank_model *model, const model_weight *weight, const crank_view *view)
 {
-    return model->device->host && !model->options.dry && view->dtype == model->options.weights && !weight->transposed &&
+    return model->device->host && !model->options.dry && view->dtype == model->held && !weight->transposed && !weight->quantized &&
            (uintptr_t)view->data % (crank_dtype_bits(view->dtype) / 8) == 0;
 }
 
-crank_param *model_param(crank_model *model, const char *name, int rank, const int64_t *dims, weight_start start,
-                         unsigned flags)
+/* The weight is quantised in the file: its parts are checked and kept. */
+static bool take_packed(crank_model *model, model_weight *weight, const crank_view *codes, const int64_t *dims)
+{
+    if (!(weight->packed = crank_alloc(model->context, 1, sizeof *weight->packed, weight->name))) {
+        fail(model);
+        return false;
+    }
+    return packed_read(model, weight->name, codes, dims[0], dims[1], weight->packed);
+}
+
+/* Where the values come from: a view of the file, one that can be mapped, a quantised weight, or none (fresh). */
+static bool find_source(crank_model *model, model_weight *weight, int rank, const int64_t *dims, unsigned flags, crank_view *view)
+{
+    if (!model->weights || !(weight->source_name = weights_lookup(model, weight->name, view))) {
+        if (model->weights && !(flags & WEIGHT_FRESH)) weights_problem(model, "missing  %s", weight->name);
+        return false;
+    }
+    if (rank == 2 && packed_there(model, weight->name)) return take_packed(model, weight, view, dims);
+    return source_fits(model, weight, rank, dims, view, flags);
+}
+
+/* A parameter of the dense type, or with `spec` one in four or eight bits. */
+static model_weight *declare(crank_model *model, const char *name, int rank, const int64_t *dims, weight_start start, unsigned flags,
+                             const quantized_spec *spec)
 {
     if (model->status != CRANK_OK || !reserve(model, &model->list, model->count, &model->capacity, sizeof *model->list))
         return NULL;
@@ -112,27 +136,37 @@ crank_param *model_param(crank_model *model, const char *name, int rank, const i
                              .spread = flags & WEIGHT_FRESH ? 0.02 : model->spread,
                              .fresh = true};
     crank_view view = {0};
-    bool mapped = false;
-    if (model->weights && (weight->source_name = weights_lookup(model, name, &view))) {
-        weight->fresh = !source_fits(model, weight, rank, dims, &view, flags);
-        mapped = !weight->fresh && can_map(model, weight, &view);
-        if (!weight->fresh && !mapped) weight->source = view;
-    } else if (model->weights && !(flags & WEIGHT_FRESH)) {
-        weights_problem(model, "missing  %s", name);
-    }
+    model->count++; /* what it owns is freed with the model */
+    weight->fresh = !find_source(model, weight, rank, dims, flags, &view);
+    bool mapped = !weight->fresh && !spec && !weight->packed && can_map(model, weight, &view);
+    if (!weight->fresh && !mapped && !weight->packed) weight->source = view;
     if (model->weights && weight->fresh && (flags & WEIGHT_FRESH))
         crank_log(model->context, CRANK_INFO, "%s: `%s` is new: not in the file, or of another shape there",
                   model->where, name);
-    weight->param = mapped
-                        ? crank_params_add_view(model->params, name, CRANK_ROLE_WEIGHT, view)
-                        : crank_params_add(model->params, name, CRANK_ROLE_WEIGHT, model->options.weights, rank, dims);
+    if (spec) {
+        quantized_spec own = *spec;
+        if (weight->packed && own.dtype == CRANK_NF4 && !weight->fresh) own.block = weight->packed->block, own.nested = weight->packed->nested;
+        weight->quantized = quantized_new(model->context, model->params, name, dims[1], dims[0], &own);
+        weight->param = weight->quantized ? weight->quantized->codes : NULL;
+    } else if (mapped)
+        weight->param = crank_params_add_view(model->params, name, CRANK_ROLE_WEIGHT, view);
+    else
+        weight->param = crank_params_add(model->params, name, CRANK_ROLE_WEIGHT, model->held, rank, dims);
     if (!weight->param) {
+        model->count--;
+        crank_free(weight->packed);
         fail(model);
         return NULL;
     }
     weight->param->no_decay = rank == 1;
-    model->count++;
-    return weight->param;
+    return weight;
+}
+
+crank_param *model_param(crank_model *model, const char *name, int rank, const int64_t *dims, weight_start start,
+                         unsigned flags)
+{
+    model_weight *weight = declare(model, name, rank, dims, start, flags, NULL);
+    return weight ? weight->param : NULL;
 }
 
 bool model_file_has(crank_model *model, const char *name)
@@ -168,13 +202,20 @@ crank_linear *model_dense(crank_model *model, const char *name, int64_t in, int6
 {
     crank_param *bias = NULL;
     size_t place = model->count;
-    crank_param *weight =
-        model_param(model, model_name(model, "%s.weight", name), 2, (int64_t[]){out, in}, START_NORMAL, flags);
+    bool quantize = block >= 0 && model->held != model->options.weights;
+    quantized_spec spec = {model->options.weights, model->held, NF4_BLOCK, model->options.double_quantized};
+    model_weight *weight = declare(model, model_name(model, "%s.weight", name), 2, (int64_t[]){out, in}, START_NORMAL, flags, quantize ? &spec : NULL);
+    crank_quantized *quantized = weight ? weight->quantized : NULL;
+    crank_param *param = weight && !quantized ? weight->param : NULL;
     if (!(flags & WEIGHT_NO_BIAS))
         bias = model_param(model, model_name(model, "%s.bias", name), 1, &out, START_ZERO,
                            flags & ~(unsigned)WEIGHT_TRANSPOSED);
-    crank_linear *linear = add_linear(model, name, CRANK_LINEAR_DENSE, in, out, weight, bias, block, reads);
-    if (!linear) return NULL;
+    crank_linear *linear = add_linear(model, name, CRANK_LINEAR_DENSE, in, out, param, bias, block, reads);
+    if (!linear) {
+        quantized_free(quantized);
+        return NULL;
+    }
+    linear->quantized = quantized;
     linear->transposed_file = flags & WEIGHT_TRANSPOSED;
     model->list[place].linear = linear;
     return linear;

@@ -316,10 +316,12 @@ crank_status model_configure(crank_context *context, crank_model *model, const c
     const char *type = json_get_string(context, model->json, "model_type", model->where, &status);
     if (status != CRANK_OK) return status;
     if (!type) return crank_fail(context, CRANK_BAD_DATA, "%s: `model_type` is missing", model->where);
-    const json_t *quantised = json_object_get(model->json, "quantization_config");
-    if (quantised && !json_is_null(quantised))
+    const json_t *quantized = json_object_get(model->json, "quantization_config");
+    const char *method = json_string_value(json_object_get(quantized, "quant_method"));
+    bool four_bits = method && !strcmp(method, "bitsandbytes") && json_is_true(json_object_get(quantized, "load_in_4bit"));
+    if (quantized && !json_is_null(quantized) && !four_bits)
         return crank_fail(context, CRANK_BAD_DATA,
-                          "%s: the weights are quantised (`quantization_config`); load the original ones",
+                          "%s: the weights are quantised (`quantization_config`), and not to bitsandbytes' four bits, which crank reads; load the original ones",
                           model->where);
     const model_class *each = find_class(model, type);
     if (!each) return CRANK_BAD_DATA;

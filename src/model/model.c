@@ -10,9 +10,10 @@ static crank_status check_options(crank_context *context, const crank_model_opti
 {
     crank_dtype types[] = {options->compute, options->weights};
     for (int i = 0; i < 2; i++)
-        if (types[i] != CRANK_F32 && types[i] != CRANK_BF16 && types[i] != CRANK_F64)
-            return crank_fail(context, CRANK_USAGE, "a model's %s type must be f32, bf16 or f64",
-                              i ? "weight" : "compute");
+        if (i && (types[i] == CRANK_NF4 || types[i] == CRANK_F8E4M3)) continue;
+        else if (types[i] != CRANK_F32 && types[i] != CRANK_BF16 && types[i] != CRANK_F64)
+            return crank_fail(context, CRANK_USAGE, "a model's %s type must be f32, bf16 or f64%s",
+                              i ? "weight" : "compute", i ? ", nf4 or f8e4m3" : "");
     return CRANK_OK;
 }
 
@@ -29,6 +30,8 @@ static crank_model *start(crank_context *context, crank_device *device, const cr
     model->context = context;
     model->device = device;
     if (options) model->options = *options;
+    bool quantized = model->options.weights == CRANK_NF4 || model->options.weights == CRANK_F8E4M3;
+    model->held = quantized ? model->options.compute : model->options.weights;
     model->json = json;
     model->where = where;
     model->status = check_options(context, &model->options);
@@ -78,6 +81,17 @@ crank_model *crank_model_load(crank_context *context, crank_device *device, cons
     return finish(model, status);
 }
 
+bool crank_model_quantized(crank_context *context, const char *folder)
+{
+    char   *where = file_join(context, folder, "config.json");
+    json_t *json = where && file_exists(where) ? json_read(context, where) : NULL, *how = json_object_get(json, "quantization_config");
+    const char *method = json_string_value(json_object_get(how, "quant_method"));
+    bool quantized = method && !strcmp(method, "bitsandbytes") && json_is_true(json_object_get(how, "load_in_4bit"));
+    json_decref(json);
+    crank_free(where);
+    return quantized;
+}
+
 crank_model *crank_model_new(crank_context *context, crank_device *device, const char *config_json,
                              const crank_model_options *options)
 {
@@ -97,6 +111,7 @@ void crank_model_free(crank_model *model)
     crank_linears_free(model->linears);
     crank_params_free(model->params);
     crank_weights_close(model->weights);
+    for (size_t i = 0; i < model->count; i++) crank_free(model->list[i].packed);
     for (size_t i = 0; i < model->text_count; i++) crank_free(model->texts[i]);
     free(model->texts);
     free(model->list);

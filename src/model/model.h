@@ -33,6 +33,8 @@ typedef struct model_weight {
     double spread;     /* of a normal start */
     bool transposed;   /* stored [in, out] in files */
     bool fresh;        /* not in the file: begins with `start` */
+    crank_quantized *quantized; /* held so; param is its codes; owned by the linear */
+    struct packed_weight *packed; /* quantised in the file; owned */
     crank_view source; /* in the file, to be copied; data NULL: none */
     const char *source_name;
 } model_weight;
@@ -63,6 +65,7 @@ struct crank_model {
     crank_device *device;
     crank_model_config config;
     crank_model_options options;
+    crank_dtype held; /* type of weights that are not quantised */
     model_task task;
     model_pooling pooling;
     bool pooling_stated; /* by the caller or the folder, not by the architecture */

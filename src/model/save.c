@@ -31,14 +31,16 @@ static crank_status host_values(crank_context *context, const crank_model *model
     if (!(*own = crank_alloc(context, (size_t)crank_view_count(view), size, weight->name))) return CRANK_FAILED;
     view->data = *own;
     if (param) return crank_param_read(context, param, *own, dtype);
-    float *row = crank_alloc(context, (size_t)dims[1], sizeof *row, "a row of a weight");
-    crank_status status = row ? CRANK_OK : CRANK_FAILED;
-    for (int64_t r = 0; r < dims[0] && status == CRANK_OK; r++) {
-        status = crank_linear_rows(context, linear, r, 1, row);
+    int64_t rows = ((int64_t)1 << 22) / dims[1] + 1; /* about 16 MB at once */
+    float *part = crank_alloc(context, (size_t)(rows * dims[1]), sizeof *part, "rows of a weight");
+    crank_status status = part ? CRANK_OK : CRANK_FAILED;
+    for (int64_t r = 0; r < dims[0] && status == CRANK_OK; r += rows) {
+        int64_t count = dims[0] - r < rows ? dims[0] - r : rows;
+        status = crank_linear_rows(context, linear, r, count, part);
         if (status == CRANK_OK)
-            crank_convert((char *)*own + (size_t)(r * dims[1]) * size, dtype, row, CRANK_F32, (size_t)dims[1]);
+            crank_convert((char *)*own + (size_t)(r * dims[1]) * size, dtype, part, CRANK_F32, (size_t)(count * dims[1]));
     }
-    crank_free(row);
+    crank_free(part);
     return status;
 }
 
@@ -132,6 +134,7 @@ static crank_status save_config(crank_context *context, const crank_model *model
     bool old = json_object_get(config, "torch_dtype") != NULL, new = json_object_get(config, "dtype") != NULL;
     if (old || !new) json_object_set_new(config, "torch_dtype", json_string(torch_name(dtype)));
     if (new) json_object_set_new(config, "dtype", json_string(torch_name(dtype)));
+    json_object_del(config, "quantization_config"); /* what is written is dense */
     set_labels(model, config);
     crank_status status = json_write(context, path, config);
     json_decref(config);

@@ -1,5 +1,7 @@
 /* weights.c - tensors of a checkpoint: found by name, mapped or copied, or made; and the table of what does not fit. */
 #include "model/model.h"
+#include "model/packed.h"
+#include "tensor/nf4.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -137,21 +139,56 @@ void weights_transpose(void *to, const void *from, int64_t rows, int64_t columns
                            (const char *)from + (size_t)(c * rows + r) * size, size);
 }
 
+/* Dense values of a weight, whatever it is held in. */
+static crank_status give(crank_context *context, model_weight *weight, const void *values, crank_dtype dtype)
+{
+    if (!weight->quantized) return crank_param_write(context, weight->param, values, dtype);
+    size_t count = (size_t)crank_view_count(&weight->param->view);
+    float *wide = dtype == CRANK_F32 && (uintptr_t)values % sizeof(float) == 0 ? NULL : crank_alloc(context, count, sizeof *wide, weight->name);
+    if (wide) crank_convert(wide, CRANK_F32, values, dtype, count);
+    else if (dtype != CRANK_F32 || (uintptr_t)values % sizeof(float)) return CRANK_FAILED;
+    crank_status status = quantized_fill(context, weight->quantized, wide ? wide : values);
+    crank_free(wide);
+    return status;
+}
+
 static crank_status copy_source(crank_context *context, crank_model *model, model_weight *weight)
 {
     const crank_view *source = &weight->source;
     crank_status status;
     if (!weight->transposed) {
-        status = crank_param_write(context, weight->param, source->data, source->dtype);
+        status = give(context, weight, source->data, source->dtype);
     } else {
         void *turned = crank_alloc(context, crank_view_bytes(source), 1, weight->name);
         if (!turned) return CRANK_FAILED;
         weights_transpose(turned, source->data, source->dims[1], source->dims[0], crank_dtype_bits(source->dtype) / 8);
-        status = crank_param_write(context, weight->param, turned, source->dtype);
+        status = give(context, weight, turned, source->dtype);
         crank_free(turned);
     }
     crank_weights_release(model->weights, weight->source_name);
     weight->source.data = NULL;
+    return status;
+}
+
+/* Codes of the file stay as they are where the weight is held in nf4; else it is made dense. */
+static crank_status copy_packed(crank_context *context, crank_model *model, model_weight *weight)
+{
+    nf4_file     file;
+    crank_status status = packed_open(context, weight->packed, &file);
+    if (status != CRANK_OK) return status;
+    if (weight->quantized && weight->quantized->spec.dtype == CRANK_NF4)
+        status = quantized_take(context, weight->quantized, &file);
+    else {
+        int64_t    n = file.rows * file.columns;
+        nf4_scales scales = {file.scales, file.coded_scales, file.map, file.second, file.offset};
+        float     *values = crank_alloc(context, (size_t)n, sizeof *values, weight->name);
+        status = values ? CRANK_OK : CRANK_FAILED;
+        if (values) nf4_dequantize(file.codes, &scales, file.block, 0, n, values);
+        if (values) status = give(context, weight, values, CRANK_F32);
+        crank_free(values);
+    }
+    packed_close(&file);
+    crank_weights_release(model->weights, weight->source_name);
     return status;
 }
 
@@ -166,9 +203,19 @@ static crank_status make_values(crank_context *context, const crank_model *model
     else
         crank_fill_normal(crank_stream_make(model->options.seed, CRANK_RANDOM_INIT, crank_hash_name(weight->name)), 0,
                           0, (float)weight->spread, values, count);
-    crank_status status = crank_param_write(context, weight->param, values, CRANK_F32);
+    crank_status status = give(context, weight, values, CRANK_F32);
     crank_free(values);
     return status;
+}
+
+/* A checkpoint in four bits that is held dense is told: it takes four times the file's memory. */
+static void tell_opened(crank_context *context, const crank_model *model)
+{
+    size_t opened = 0;
+    for (size_t i = 0; i < model->count; i++) opened += model->list[i].packed && !model->list[i].quantized;
+    if (opened)
+        crank_log(context, CRANK_WARNING, "%s: %zu weights that bitsandbytes quantised to nf4 are made dense (%s)", model->where, opened,
+                  crank_dtype_name(model->held));
 }
 
 crank_status weights_fill(crank_context *context, crank_model *model)
@@ -183,9 +230,12 @@ crank_status weights_fill(crank_context *context, crank_model *model)
         mapped |= weight->param->mapped;
         if (weight->fresh)
             status = make_values(context, model, weight);
+        else if (weight->packed)
+            status = copy_packed(context, model, weight);
         else if (weight->source.data)
             status = copy_source(context, model, weight);
     }
+    if (status == CRANK_OK) tell_opened(context, model);
     if (status != CRANK_OK || mapped) return status;
     crank_weights_close(model->weights);
     model->weights = NULL;

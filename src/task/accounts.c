@@ -103,7 +103,8 @@ static crank_status measure(crank_context *context, crank_model *model, const ac
 
 crank_status accounts_measure(crank_context *context, crank_device *device, const char *config, crank_dtype weights, const account *way, account_bytes *out)
 {
-    crank_model_options options = {.compute = CRANK_F32, .weights = weights, .dry = true, .seed = 1};
+    bool                quantized = weights == CRANK_NF4 || weights == CRANK_F8E4M3; /* all but the layers' linears stays in bf16 */
+    crank_model_options options = {.compute = quantized ? CRANK_BF16 : CRANK_F32, .weights = weights, .double_quantized = true, .dry = true, .seed = 1};
     crank_model        *model = crank_model_new(context, device, config, &options);
     *out = (account_bytes){0};
     if (!model) return crank_last_status(context);

@@ -21,6 +21,20 @@ static bool coupled_windows(const rule_case *about) { return about->recipe->obje
 
 static bool zeroth_inside(const rule_case *about) { return about->recipe->train->inside && about->recipe->optimizer->propose; }
 
+static bool quantized(const rule_case *about)
+{
+    const char *weights = about->recipe->model ? about->recipe->model->weights : NULL;
+    return weights && (!strcmp(weights, "nf4") || !strcmp(weights, "fp8"));
+}
+
+static bool quantized_full(const rule_case *about) { return quantized(about) && !about->recipe->map; }
+
+static bool quantized_needed_dense(const rule_case *about)
+{
+    const crank_map *map = about->recipe->map;
+    return quantized(about) && map && map->needs_base && !strcmp(map->needs_base, "dense");
+}
+
 static const combination_rule table[] = {
     {"next-token", "objective, family",
      "a loss over next tokens, L = -sum_t log p(x_t | x_<t), needs a causal model: an encoder sees x_t itself",
@@ -31,6 +45,11 @@ static const combination_rule table[] = {
     {"inside-clip", "train.inside, train.clip",
      "an update inside the backward pass runs before the global norm sqrt(sum |g|^2) of the later gradients is known", "set train.clip to 0", inside_with_clip},
     {"inside-trials", "train.inside, optimiser", "an optimiser without gradients has no backward pass", "set train.inside to false", zeroth_inside},
+    {"quantized-full", "model.weights, lowrank.method", "a weight of four or eight bits takes no step: w - rate u rounds back to w",
+     "set lowrank.method to a method that leaves the base alone (lora), or model.weights to f32 or bf16", quantized_full},
+    {"quantized-base", "model.weights, lowrank.method",
+     "the method takes its factors from the base weight, follows its norms or writes into it, and a weight of four or eight bits has neither its values nor room for a change",
+     "set model.weights to f32 or bf16, or lowrank.method to one that reads only x and y (lora, lora-ga, eva, bone, hydra, randlora ...)", quantized_needed_dense},
     {"coupled", "objective, train.accumulate", "the loss couples the rows of a batch: it is no sum over micro-batches", "set train.accumulate to 1", coupled_windows},
 };
 

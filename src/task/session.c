@@ -19,7 +19,7 @@ const char *session_base(const task_recipe *recipe) { return recipe->model->path
 static crank_status open_model(crank_context *context, const task_recipe *recipe, session *s)
 {
     const model_section *section = recipe->model;
-    crank_model_options  options = {.labels = section->labels, .seed = (uint64_t)recipe->train->seed,
+    crank_model_options  options = {.labels = section->labels, .seed = (uint64_t)recipe->train->seed, .double_quantized = section->double_quantization,
                                     .pooling = strcmp(section->pooling, "auto") ? section->pooling : NULL};
     crank_status status = task_precision(context, section, s->device, &options.compute, &options.weights);
     if (status != CRANK_OK) return status;
@@ -27,6 +27,7 @@ static crank_status open_model(crank_context *context, const task_recipe *recipe
     if (!recipe->map && options.weights == CRANK_BF16 && !strcmp(section->weights, "auto")) options.weights = CRANK_F32;
     if (section->path) {
         char *folder = hub_resolve(context, section->path);
+        if (folder && recipe->map && !recipe->map->needs_base && !strcmp(section->weights, "auto") && crank_model_quantized(context, folder)) options.weights = CRANK_NF4;
         s->model = folder ? crank_model_load(context, s->device, folder, &options) : NULL;
         crank_free(folder);
     } else {

@@ -1,7 +1,7 @@
 /* 8-bit optimiser states: facts about the code map, and steps of block-wise Adam. */
 #include "check.h"
 
-#include "device/dynamic_map.h"
+#include "tensor/dynamic_map.h"
 
 static void signed_map_has_its_known_values(void **state)
 {

@@ -59,6 +59,7 @@ enum { CASES = sizeof cases / sizeof *cases };
 /* Operations without a reverse: the reverse ones themselves, what changes state, and generation over a cache. */
 static const char *const without_gradient[] = {
     "top_k",
+    "dequantize",
     "eigh",
     "unary_backward",
     "softmax_backward",

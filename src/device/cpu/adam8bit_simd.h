@@ -1,6 +1,6 @@
 /* adam8bit_simd.h - vectorised block-wise 8-bit Adam, one pass: decode, update, largest magnitude, encode.
  *
- * The code map (device/dynamic_map.h) needs no table. With h = |code - 127| (signed) or code + 1 (unsigned), h = 2^e f,
+ * The code map (tensor/dynamic_map.h) needs no table. With h = |code - 127| (signed) or code + 1 (unsigned), h = 2^e f,
  * 1 <= f < 2, the decade is i = e or e - 1, and
  *
  *     value = T[i] (0.9 f - 0.8) + U[i]          T = 10^(i-6), U = T 0.45 / means of the decade
@@ -9,7 +9,7 @@
  * place within it is a rounded linear function of x. A tie, or a rounding error next to one, may take the other
  * neighbour. */
 #include "device/cpu/rounding_simd.h"
-#include "device/dynamic_map.h"
+#include "tensor/dynamic_map.h"
 
 /* Tables of eight, by decade: 0..6, and 7 for the value 1. */
 typedef struct code_tables {

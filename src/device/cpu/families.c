@@ -24,6 +24,8 @@ const cpu_family cpu_families[] = {
     {CPU_AVX512, segment_avx512_find},
     {CPU_AVX512, select_avx512_find},
     {CPU_AVX512, sparse_avx512_find},
+    {CPU_AVX512, dequantize_avx512_find},
+    {CPU_AVX2, dequantize_avx2_find},
     {CPU_AVX2, sparse_avx2_find},
     {CPU_AVX2, segment_avx2_find},
     {CPU_AVX2, select_avx2_find},

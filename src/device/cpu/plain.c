@@ -34,6 +34,7 @@ static const plain_entry entries[] = {
     {"softmax", plain_softmax, NULL},
     {"softmax_backward", plain_softmax_backward, NULL},
     {"matmul", plain_matmul, NULL},
+    {"dequantize", plain_dequantize, NULL},
     {"rmsnorm", plain_rmsnorm, NULL},
     {"rmsnorm_backward", plain_rmsnorm_backward, NULL},
     {"layernorm", plain_layernorm, NULL},

@@ -5,7 +5,7 @@
  * they are worth; values that are not finite are rounded to nearest. */
 #include "device/cpu/plain.h"
 #include "device/cpu/update_step.h"
-#include "device/dynamic_map.h"
+#include "tensor/dynamic_map.h"
 
 /* w[offset], element i of the parameter, becomes `value`. */
 static void put_weight(const crank_view *w, int64_t offset, double value, const update_step *s, uint64_t i)

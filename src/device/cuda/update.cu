@@ -4,7 +4,7 @@
 #include "base/philox.h"
 #include "device/cuda/spans.cuh"
 extern "C" {
-#include "device/dynamic_map.h"
+#include "tensor/dynamic_map.h"
 }
 
 /* Stochastic rounding of a bf16 parameter: element i uses the high 16 bits of draw step * 2^34 + i of (seed, ROUNDING, index). */

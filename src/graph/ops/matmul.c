@@ -77,9 +77,11 @@ static void gradient_matmul(crank_graph *graph, crank_node *node, crank_tensor *
     if (!op_wants(a) && !op_wants(b)) return;
     crank_tensor *dc = crank_cast(dy[0], a->dtype);
     if (op_wants(a)) /* dA = dc B^T, or its transpose B dc^T */
-        dx[0] = ta ? product_for(a, b, tb, dc, true, matmul->alpha) : product_for(a, dc, false, b, !tb, matmul->alpha);
+        dx[0] = ta ? product_for(a, op_again(b), tb, dc, true, matmul->alpha)
+                   : product_for(a, dc, false, op_again(b), !tb, matmul->alpha);
     if (op_wants(b)) /* dB = A^T dc, or its transpose dc^T A */
-        dx[1] = tb ? product_for(b, dc, true, a, ta, matmul->alpha) : product_for(b, a, !ta, dc, false, matmul->alpha);
+        dx[1] = tb ? product_for(b, dc, true, op_again(a), ta, matmul->alpha)
+                   : product_for(b, op_again(a), !ta, dc, false, matmul->alpha);
 }
 
 static double matmul_flops(const crank_node *node)

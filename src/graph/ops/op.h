@@ -92,5 +92,7 @@ bool op_is_fill(const crank_tensor *x, double *value);
 crank_tensor *op_times(crank_tensor *a, crank_tensor *b);
 /* The `gradient` of an operation that is itself a reverse: refuses, instead of giving a wrong zero. */
 void op_no_second(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx);
+/* While a reverse pass is recorded: a quantised weight made dense once more, so that it is not kept from the forward pass; x else. */
+crank_tensor *op_again(crank_tensor *x);
 bool op_wants(const crank_tensor *x); /* x is there and needs a gradient */
 #endif

@@ -3,8 +3,8 @@
  * 256 ascending values in [-1, 1] (signed) or [0, 1]. In decade i = 0..6 stand q means of neighbours on an even grid of
  * q + 1 points from 0.1 to 1, scaled by 10^(i-6): q = 2^i and their negatives when signed, q = 2^(i+1) otherwise; and 0
  * and 1. A block of 256 states is stored as codes of state / amax. */
-#ifndef CRANK_DEVICE_DYNAMIC_MAP_H
-#define CRANK_DEVICE_DYNAMIC_MAP_H
+#ifndef CRANK_TENSOR_DYNAMIC_MAP_H
+#define CRANK_TENSOR_DYNAMIC_MAP_H
 
 #include <stdbool.h>
 #include <stdint.h>

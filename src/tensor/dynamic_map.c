@@ -1,5 +1,5 @@
 /* dynamic_map.c - builds and searches the code map of 8-bit optimiser states. */
-#include "device/dynamic_map.h"
+#include "tensor/dynamic_map.h"
 
 #include <math.h>
 
