@@ -3,13 +3,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "cli/cli.h"
 #include "lab/lab.h"
+#include "lab/report.h"
 
 typedef struct options {
     bool        all;
     int64_t     seeds;
-    const char *scale, *method;
+    const char *scale, *method, *results, *rates, *html, *markdown;
 } options;
 
 static const crank_option option_table[] = {
@@ -17,6 +19,10 @@ static const crank_option option_table[] = {
     CRANK_INT(options, seeds, 0, 0, 1000, "seeds; 0: what the experiment says for run (three, or more), one for tune"),
     CRANK_CHOICE(options, scale, "cpu", "cpu|gpu", "cpu: at most three minutes on two cores; gpu: the larger setting"),
     CRANK_STRING(options, method, NULL, "tune: only methods whose name holds this text"),
+    CRANK_STRING(options, results, NULL, "run: folder in which NAME.json keeps each result; report: where they are (bench/lab)"),
+    CRANK_STRING(options, rates, "recipes/lab", "report: folder with what tune found"),
+    CRANK_STRING(options, html, "lab.html", "report: the page to write"),
+    CRANK_STRING(options, markdown, NULL, "report: a page of Markdown to write, too"),
     CRANK_END
 };
 
@@ -55,20 +61,36 @@ static crank_status unknown(cli_call *cli, const char *name)
                       closest ? closest : "", closest ? "`?" : "");
 }
 
+/* RESULTS/NAME.json, for reports. */
+static crank_status keep(cli_call *cli, const char *folder, const lab *found)
+{
+    char        *json = lab_json(found), *name = crank_format(cli->context, "%s.json", found->experiment->name), *path = name ? file_join(cli->context, folder, name) : NULL;
+    json_t      *value = json ? json_parse(cli->context, json, strlen(json), found->experiment->name) : NULL;
+    crank_status status = value && path ? file_make_folder(cli->context, folder) : crank_last_status(cli->context);
+    if (status == CRANK_OK) status = json_write(cli->context, path, value);
+    json_decref(value);
+    crank_free(json), crank_free(name), crank_free(path);
+    return status;
+}
+
 /* *shown: whether the threshold holds. */
 static crank_status run_one(cli_call *cli, const lab_experiment *experiment, bool *shown)
 {
-    lab          found;
-    lab_how      how = how_of(cli);
-    crank_status status = lab_run(cli->context, experiment, &how, &found);
+    const options *options_of = cli->options;
+    lab            found;
+    lab_how        how = how_of(cli);
+    crank_status   status = lab_run(cli->context, experiment, &how, &found);
     if (how.progress) fputs("\r\033[K", stderr);
     if (status != CRANK_OK) return status;
     char *text = cli->common.json ? lab_json(&found) : lab_text(&found);
     *shown = found.shown;
     if (text) puts(text);
+    fflush(stdout);
+    status = text ? CRANK_OK : CRANK_FAILED;
+    if (status == CRANK_OK && options_of->results) status = keep(cli, options_of->results, &found);
     crank_free(text);
     lab_free(&found);
-    return text ? CRANK_OK : CRANK_FAILED;
+    return status;
 }
 
 static crank_status run_action(cli_call *cli)
@@ -87,6 +109,7 @@ static crank_status run_action(cli_call *cli)
     }
     int failed = 0;
     for (size_t i = 0; lab_at(i); i++) {
+        if (crank_stop_requested(cli->context)) return crank_fail(cli->context, CRANK_STOPPED, "stopped before %s; --results keeps what was done", lab_at(i)->name);
         crank_status status = run_one(cli, lab_at(i), &shown);
         if (status != CRANK_OK) return status;
         failed += !shown;
@@ -110,20 +133,42 @@ static crank_status tune(cli_call *cli)
     return CRANK_OK;
 }
 
+static crank_status report(cli_call *cli)
+{
+    const options *o = cli->options;
+    lab_report     r;
+    if (cli->word_count != 1) return crank_fail(cli->context, CRANK_USAGE, "usage: crank lab report [--results DIR] [--html FILE] [--markdown FILE]");
+    const char  *folder = o->results ? o->results : "bench/lab";
+    crank_status status = file_is_folder(folder) ? lab_report_read(cli->context, folder, o->rates, &r)
+                                                 : crank_fail(cli->context, CRANK_USAGE, "%s: there is no folder of results; crank lab run --all --results DIR makes one", folder);
+    if (status != CRANK_OK) return status;
+    char *page = lab_report_html(cli->context, &r), *text = o->markdown ? lab_report_markdown(cli->context, &r) : NULL;
+    status = page && (text || !o->markdown) ? file_write_text(cli->context, o->html, page) : CRANK_FAILED;
+    if (status == CRANK_OK && text) status = file_write_text(cli->context, o->markdown, text);
+    if (status == CRANK_OK && cli->common.json)
+        printf("{\"result\": \"%s\", \"experiments\": %zu, \"kept\": %zu, \"shown\": %zu, \"reproduced\": %zu}\n", o->html, r.count, r.kept, r.shown, r.reproduced);
+    else if (status == CRANK_OK) printf("%s: %zu of %zu experiments, %zu thresholds hold, %zu claims reproduced\n", o->html, r.kept, r.count, r.shown, r.reproduced);
+    crank_free(page), crank_free(text);
+    lab_report_free(&r);
+    return status;
+}
+
 static crank_status run(cli_call *cli)
 {
-    static const char *const actions[] = {"list", "run", "tune"};
+    static const char *const actions[] = {"list", "run", "tune", "report"};
     if (!strcmp(cli->words[0], "list")) return list(cli);
     if (!strcmp(cli->words[0], "run")) return run_action(cli);
     if (!strcmp(cli->words[0], "tune")) return tune(cli);
+    if (!strcmp(cli->words[0], "report")) return report(cli);
     const char *closest = crank_closest(cli->words[0], actions, sizeof actions / sizeof *actions);
-    return crank_fail(cli->context, CRANK_USAGE, "crank lab has no action `%s`%s%s%s: there are list, run and tune", cli->words[0], closest ? "; did you mean `" : "", closest ? closest : "",
+    return crank_fail(cli->context, CRANK_USAGE, "crank lab has no action `%s`%s%s%s: there are list, run, tune and report", cli->words[0], closest ? "; did you mean `" : "", closest ? closest : "",
                       closest ? "`?" : "");
 }
 
 const cli_verb verb_lab = {
     .name = "lab",
-    .usage = "list | run NAME [--scale cpu|gpu] [--seeds N] [--json] | run --all | tune NAME [--method TEXT] [--seeds N]",
+    .usage = "list | run NAME [--scale cpu|gpu] [--seeds N] [--json] [--results DIR] | run --all | tune NAME [--method TEXT] [--seeds N] | "
+             "report [--results DIR] [--html FILE] [--markdown FILE]",
     .summary = "experiments that show what each method's paper claims, against its baselines",
     .details = "Each experiment compares methods at tuned rates over several seeds and holds the result against a threshold that stood before the first run. "
                "Exit status: 0 when the threshold holds, 4 when it does not.",
