@@ -1,6 +1,6 @@
 """Training steps on one GPU: crank beside PyTorch + PEFT on the same card in one run.
 
-usage: gpu_train.py [--crank PATH] [--rows lora-1b,lora-8b,dora-1b,full-1b,full-350m] [--modes eager,compile] [--steps N] [--set section.key=value]
+usage: gpu_train.py [--crank PATH] [--rows lora-1b,lora-8b,lora-8b-nf4,dora-1b,full-1b,full-350m] [--modes eager,compile] [--steps N] [--set section.key=value]
 Random weights in bf16, full packed batches. A row's tokens/s are those of the median step; memory is the plan's, what the driver counts
 beyond context and libraries, and PyTorch's peak of allocated memory. --profile adds crank's roofline table.
 """
@@ -13,6 +13,7 @@ SHAPES = {  # hidden, layers, heads, key heads, intermediate, vocabulary, tied
     "8b": (4096, 32, 32, 8, 14336, 128256, False),
 }
 ROWS = {"lora-1b": ("1b", 8, 2048, "lora"), "lora-8b": ("8b", 2, 2048, "lora"), "dora-1b": ("1b", 8, 2048, "dora"),
+        "lora-8b-nf4": ("8b", 2, 2048, "lora-nf4"),
         "full-1b": ("1b", 8, 2048, "full"), "full-350m": ("350m", 16, 1024, "full")}
 p = argparse.ArgumentParser()
 p.add_argument("--crank", default="build/crank"); p.add_argument("--rows", default="lora-1b"); p.add_argument("--modes", default="compile")
@@ -46,7 +47,9 @@ def crank(row):
              f"data.train={text_file(batch * seq * steps)}", "data.document=file", f"data.context={seq}", "data.overflow=split", f"train.batch={batch}",
              f"train.steps={steps}", "train.lr=1e-4", "train.save_every=1000000", "train.keep=last", "train.resume=false", "output.report=false",
              "output.tensorboard=false", f"output.path={work}/{row}", *a.set]
+    method, _, weights = method.partition("-")
     words += ["lowrank.method=none"] if method == "full" else [f"lowrank.method={method}", "lowrank.rank=16", "lowrank.alpha=32"]
+    words += [f"model.weights={weights}"] if weights else []
     done = subprocess.run([*words, "--json", *(["--profile"] if a.profile else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         return {"error": done.stderr[-1500:]}
@@ -57,6 +60,7 @@ def crank(row):
 
 def peer(row, mode):
     shape, batch, seq, method = ROWS[row]
+    method = method.partition("-")[0]  # beside a quantised base stands PyTorch's bf16 base
     done = subprocess.run([a.python, os.path.join(here, "torch_gpu.py"), shape_file(shape), str(batch), str(seq), "--method", method, "--steps", str(a.steps),
                            *(["--compile"] if mode == "compile" else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr[-800:]}

@@ -90,6 +90,35 @@ static void unary_functions_and_gates(void **state)
         }
 }
 
+/* Codes of every kind with their scales; counts are even, so that codes fill bytes. */
+static void quantised_weights_become_dense(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][2] = {{1, 2}, {3, 30}, {16, 64}, {5, 200}, {130, 4096}, {257, 48}};
+    EACH_TYPE(t)
+        for (int s = 0; s < 6; s++)
+            for (int kind = 0; kind < 5; kind++) { /* f8e4m3; nf4 with plain, coded and wide scales; gaps between rows */
+                int                         mark = p.b.count;
+                int64_t                     rows = shapes[s][0], columns = shapes[s][1], block = kind == 3 ? 96 : 64, blocks = (rows * columns + block - 1) / block;
+                crank_dequantize_attributes attributes = {block};
+                crank_view                  w = crank_view_make(NULL, kind ? CRANK_NF4 : CRANK_F8E4M3, DIMS(rows, columns)), in[5];
+                crank_view y = fresh_rows(&p.b, TYPE(t), kind == 4 ? 8 : 0, DIMS(rows, columns));
+                w.data = bench_memory(&p.b, crank_view_bytes(&w));
+                for (size_t i = 0; i < crank_view_bytes(&w); i++) ((uint8_t *)w.data)[i] = (uint8_t)chosen(&p, 0, kind ? 255 : 0x7e);
+                for (int k = 0; k < 5; k++) in[k] = ABSENT;
+                in[0] = w;
+                in[1] = drawn(&p.b, CRANK_F32, 0.1, 2, DIMS(kind ? blocks : rows));
+                if (kind >= 2) {
+                    in[1] = crank_view_make(bench_memory(&p.b, (size_t)blocks), CRANK_U8, DIMS(blocks));
+                    for (int64_t i = 0; i < blocks; i++) ((uint8_t *)in[1].data)[i] = (uint8_t)chosen(&p, 0, 255);
+                    in[2] = drawn(&p.b, CRANK_F32, -1, 1, DIMS(256)), in[3] = drawn(&p.b, CRANK_F32, 0.1, 2, DIMS((blocks + 255) / 256));
+                    in[4] = drawn(&p.b, CRANK_F32, 0.5, 2, DIMS(1));
+                }
+                compare(&p, "dequantize", in, 5, &y, 1, &attributes, 0);
+                pair_forget(&p, mark);
+            }
+}
+
 static void dropout_drops_the_same_elements(void **state)
 {
     (void)state;
@@ -383,7 +412,7 @@ int main(void)
         cmocka_unit_test(copies_cast_and_turn),
         cmocka_unit_test(elementwise_operations_broadcast),
         cmocka_unit_test(unary_functions_and_gates),
-        cmocka_unit_test(dropout_drops_the_same_elements),
+        cmocka_unit_test(quantised_weights_become_dense), cmocka_unit_test(dropout_drops_the_same_elements),
         cmocka_unit_test(reductions_over_any_axes),
         cmocka_unit_test(elements_are_placed),
         cmocka_unit_test(rows_are_normalised),

@@ -34,7 +34,7 @@ static crank_status infer_dequantize(crank_graph *graph, crank_node *node)
     return CRANK_OK;
 }
 
-const crank_op op_dequantize = {.name = "dequantize", .infer = infer_dequantize, .attributes_size = sizeof(dequantize_attributes), .cheap = true};
+const crank_op op_dequantize = {.name = "dequantize", .infer = infer_dequantize, .attributes_size = sizeof(dequantize_attributes)};
 
 crank_tensor *crank_dequantize(crank_tensor *w, crank_tensor *scales, crank_tensor *map, crank_tensor *second, crank_tensor *offset, int64_t block,
                                crank_dtype dtype)
