@@ -1,7 +1,7 @@
 /* tree.h - gradient-boosted regression trees for ranking, regression and classification: fit, predict, importance, load, save.
  *
- * Options are named as LightGBM names them; its aliases and XGBoost's names are accepted by crank_trees_option. Models are written
- * and read in LightGBM's text format. A fitted model is the same, bit for bit, for any number of threads. */
+ * Options are named as LightGBM names them; its aliases and XGBoost's names are accepted by crank_trees_option. Models are read and
+ * written as LightGBM and XGBoost do. A fitted model is the same, bit for bit, for any number of threads. */
 #ifndef CRANK_TREE_H
 #define CRANK_TREE_H
 
@@ -75,6 +75,17 @@ CRANK_API crank_status crank_trees_predict(crank_context *context, const crank_t
 /* Raw score of one dense row [columns] -> out [outputs] */
 CRANK_API void crank_trees_score(const crank_trees *trees, const float *row, double *out);
 
+/* Shapley values (path-dependent TreeSHAP): what each column adds to the raw score of a row, and last the expected score. They sum to
+ * the raw score. out [rows, outputs, columns + 1] */
+CRANK_API crank_status crank_trees_contributions(crank_context *context, const crank_trees *trees, const crank_tree_data *data, double *out);
+
+/* Cross-validation: queries (rows where there are none) are dealt to folds by options->seed; each is held out once. out [folds] */
+typedef struct crank_tree_fold {
+    int64_t rows, queries, trees; /* held out; trees kept */
+    double  measure;              /* of the rows held out: NDCG@eval_at, or the loss */
+} crank_tree_fold;
+CRANK_API crank_status crank_trees_cv(crank_context *context, const crank_tree_options *options, const crank_tree_data *data, int64_t folds, crank_tree_fold *out);
+
 /* Gain and number of splits of each column: [columns] each; either may be NULL. */
 CRANK_API void crank_trees_importance(const crank_trees *trees, double *gain, double *splits);
 
@@ -85,8 +96,9 @@ CRANK_API const char *crank_trees_column(const crank_trees *trees, int64_t colum
 CRANK_API const char *crank_trees_objective(const crank_trees *trees);
 CRANK_API double      crank_trees_best(const crank_trees *trees); /* the validation measure at the end; NaN: none */
 
-/* Reads a model file in LightGBM's text format, version 3 or 4; writes version 4. Numbers keep all their digits: a model that is
- * written and read again gives the same scores, bit for bit. */
+/* Reads LightGBM's text (version 3 or 4), XGBoost's JSON or UBJSON, and crank's own file, told apart by their first bytes. Writes what
+ * the name ends in: .json XGBoost's JSON (numbers become float32), .trees the own file (all bits), .c a C file that scores without crank
+ * (all bits), anything else LightGBM's text of version 4 (all digits; the constant goes into the first trees). */
 CRANK_API crank_trees *crank_trees_load(crank_context *context, const char *path);
 CRANK_API crank_status crank_trees_save(crank_context *context, const crank_trees *trees, const char *path);
 

@@ -1,4 +1,4 @@
-/* rank.c - crank rank: rankers of feature vectors: fit, predict, explain. Boosted trees are in rank_tree.c; the others in rank_net.c. */
+/* rank.c - crank rank: rankers of feature vectors: fit, predict, explain, cv, export. Boosted trees are in rank_tree.c; the others in rank_net.c. */
 #include <string.h>
 
 #include "cli/rank.h"
@@ -11,6 +11,8 @@ static const crank_option option_table[] = {
     CRANK_STRING(rank_flags, tag, "crank", "predict: name of the run in a TREC file"),
     CRANK_BOOL(rank_flags, trec, false, "predict: write a TREC run (query Q0 document rank score tag)"),
     CRANK_BOOL(rank_flags, raw, false, "predict: sums of leaves, not through the objective's link"),
+    CRANK_BOOL(rank_flags, shap, false, "explain: what each column adds to the scores of DATA (Shapley values); --out writes those of every row"),
+    CRANK_INT(rank_flags, folds, 5, 2, 1000000, "cv: parts of the queries, each held out once"),
     CRANK_END
 };
 
@@ -31,9 +33,10 @@ static crank_status run(cli_call *cli)
     if (status == CRANK_OK) {
         if (strcmp(action, "fit") == 0) status = fits_trees(cli) ? rank_tree_verb_fit(cli, tree, data) : rank_net_verb_fit(cli);
         else if (strcmp(action, "predict") == 0) status = is_net(cli) ? rank_net_verb_predict(cli, data) : rank_tree_verb_predict(cli, data);
-        else if (strcmp(action, "explain") == 0) status = is_net(cli) ? rank_net_verb_explain(cli) : rank_tree_verb_explain(cli);
+        else if (strcmp(action, "explain") == 0) status = is_net(cli) ? rank_net_verb_explain(cli) : rank_tree_verb_explain(cli, data);
+        else if (strcmp(action, "cv") == 0) status = rank_tree_verb_cv(cli, tree, data);
         else if (strcmp(action, "export") == 0) status = rank_tree_verb_export(cli);
-        else status = crank_fail(cli->context, CRANK_USAGE, "crank rank has no action `%s`; there are fit, predict, explain and export", action);
+        else status = crank_fail(cli->context, CRANK_USAGE, "crank rank has no action `%s`; there are fit, predict, explain, cv and export", action);
     }
     crank_options_free(tree);
     crank_options_free(data);
@@ -42,13 +45,13 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_rank = {
     .name = "rank",
-    .usage = "fit DATA --out MODEL [--valid DATA] [model=tree|linear|mlp|attention|coordinate-ascent] [SECTION.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL | export MODEL --out FILE",
+    .usage = "fit DATA --out MODEL [--valid DATA] [model=tree|linear|mlp|attention|coordinate-ascent] [SECTION.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL [DATA --shap] | cv DATA | export MODEL --out FILE",
     .summary = "rankers of feature vectors: learn to rank, score, tell which columns matter",
     .details = "DATA is SVMlight/LETOR, CSV, TSV (gzip or not) or crank's binary form; queries come from qid:, a column or a .query file.\n"
                "data.KEY are the reader's keys (label, query, ignore, ...). model=tree, the default, takes tree.KEY, LightGBM's parameters (its aliases and\n"
-               "XGBoost's names too). Its models are read from LightGBM's text and XGBoost's JSON and UBJSON, and written as the name ends: .json is\n"
-               "XGBoost's, anything else LightGBM's text (a model of XGBoost wants data.absent=missing for SVMlight). The other\n"
-               "models take fit.KEY, loss.objective=NAME and loss.KEY (lambdarank unless said; crank help objectives), optim.method=NAME and optim.KEY, and write a safetensors file.",
+               "XGBoost's names too). Models of LightGBM (text), XGBoost (JSON, UBJSON) and crank are read; they are written as the name ends: .json is\n"
+               "XGBoost's, .trees crank's own (no parsing, all bits), .c (export) C source, anything else LightGBM's text. A model of XGBoost wants\n"
+               "data.absent=missing for SVMlight, as XGBoost takes what is not written. The other models take fit.KEY, loss.objective=NAME and loss.KEY (lambdarank unless said; crank help objectives), optim.method=NAME and optim.KEY, and write a safetensors file.",
     .letters = "o=out",
     .options = option_table,
     .options_size = sizeof(rank_flags),

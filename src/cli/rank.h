@@ -8,7 +8,8 @@
 
 typedef struct rank_flags {
     const char *out, *valid, *init, *tag;
-    bool        trec, raw;
+    bool        trec, raw, shap;
+    int64_t     folds;
 } rank_flags;
 
 /* One section of words "PREFIX.key=value". */
@@ -22,15 +23,16 @@ const char  *rank_word(const cli_call *cli, int first, const char *name);
 /* Sets every word behind `first`; "model" and what `skip` names ("loss.", "optim.") is left to the caller. */
 crank_status rank_read_words(cli_call *cli, int first, const rank_section *sections, int count, const char *const *skip);
 
-/* Scores [rows, outputs] as lines, or as a TREC run with --trec, to --out or standard output. */
+/* Scores [rows, outputs] as lines (--json: objects), or as a TREC run with --trec, to --out or standard output. */
 crank_status rank_write_scores(cli_call *cli, const letor_set *set, const double *scores, int64_t outputs);
 
-/* Trees: rank_tree.c, rank_tree_explain.c. */
+/* Trees: rank_tree.c, rank_tree_explain.c, rank_tree_cv.c. */
 crank_status rank_tree_words(cli_call *cli, int first, crank_tree_options *tree, letor_options *data); /* tree.KEY (unless NULL) and data.KEY */
 crank_status rank_tree_data(crank_context *context, const letor_set *set, const char *path, crank_tree_data *out); /* shares the set's arrays */
 crank_status rank_tree_verb_fit(cli_call *cli, crank_tree_options *tree, letor_options *data);
 crank_status rank_tree_verb_predict(cli_call *cli, letor_options *data);
-crank_status rank_tree_verb_explain(cli_call *cli);
+crank_status rank_tree_verb_explain(cli_call *cli, letor_options *data);
+crank_status rank_tree_verb_cv(cli_call *cli, crank_tree_options *tree, letor_options *data);
 crank_status rank_tree_verb_export(cli_call *cli);
 
 /* The rankers that are no trees: rank_net.c. */

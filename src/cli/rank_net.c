@@ -122,7 +122,6 @@ crank_status rank_net_verb_predict(cli_call *cli, letor_options *data)
     const rank_flags  *o = cli->options;
     const rank_section section = {"data", letor_option_table, data};
     crank_status       status = rank_read_words(cli, 3, &section, 1, NULL);
-    if (status == CRANK_OK && cli->common.json) status = crank_fail(cli->context, CRANK_USAGE, "crank rank predict writes one score a line: leave --json out");
     rank_net  *net = status == CRANK_OK ? rank_net_load(cli->context, cli->words[1]) : NULL;
     letor_set *set = net ? letor_read(cli->context, cli->words[2], data) : NULL;
     double    *scores = set ? crank_alloc(cli->context, (size_t)set->rows + 1, sizeof *scores, "scores") : NULL;

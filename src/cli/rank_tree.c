@@ -101,7 +101,6 @@ crank_status rank_tree_verb_predict(cli_call *cli, letor_options *data)
     status = scores ? rank_tree_data(cli->context, set, cli->words[2], &rows) : crank_last_status(cli->context);
     if (status == CRANK_OK && o->trec && (!set->offsets || crank_trees_outputs(trees) != 1))
         status = crank_fail(cli->context, CRANK_USAGE, "--trec needs data with queries and a model of one output");
-    if (status == CRANK_OK && cli->common.json) status = crank_fail(cli->context, CRANK_USAGE, "crank rank predict writes one score a line: leave --json out");
     double start = clock_seconds();
     if (status == CRANK_OK) status = crank_trees_predict(cli->context, trees, &rows, o->raw, scores);
     if (status == CRANK_OK) crank_log(cli->context, CRANK_DEBUG, "scores: %.6f s, %lld rows", clock_seconds() - start, (long long)rows.rows);

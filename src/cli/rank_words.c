@@ -1,9 +1,11 @@
 /* rank_words.c - words of `crank rank`: SECTION.KEY=VALUE into option tables; and scores as lines or as a TREC run. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/number.h"
 #include "base/text.h"
 #include "cli/rank.h"
@@ -110,12 +112,41 @@ static crank_status write_text(cli_call *cli, text_buffer *text)
     return status;
 }
 
+/* One object a line: query and document where there are any, row in the file, score (a list where there are several). */
+static void put_json(text_buffer *text, const letor_set *set, const double *scores, int64_t outputs)
+{
+    char number[NUMBER_SIZE];
+    for (int64_t i = 0, q = 0; i < set->rows; i++) {
+        while (set->offsets && i >= set->offsets[q + 1]) q++;
+        text_putc(text, '{');
+        if (set->offsets && set->query_names) {
+            text_puts(text, "\"query\":");
+            json_put_string(text, set->query_names[q], strlen(set->query_names[q]));
+            text_putc(text, ',');
+        } else if (set->offsets)
+            text_printf(text, "\"query\":\"%lld\",", (long long)q + 1);
+        if (set->document_names && *set->document_names[i]) {
+            text_puts(text, "\"document\":");
+            json_put_string(text, set->document_names[i], strlen(set->document_names[i]));
+            text_putc(text, ',');
+        }
+        text_printf(text, outputs > 1 ? "\"row\":%lld,\"scores\":[" : "\"row\":%lld,\"score\":", (long long)i + 1);
+        for (int64_t k = 0; k < outputs; k++) {
+            number_print(scores[i * outputs + k], number);
+            if (k) text_putc(text, ',');
+            text_puts(text, isfinite(scores[i * outputs + k]) ? number : "null");
+        }
+        text_puts(text, outputs > 1 ? "]}\n" : "}\n");
+    }
+}
+
 crank_status rank_write_scores(cli_call *cli, const letor_set *set, const double *scores, int64_t outputs)
 {
     const rank_flags *o = cli->options;
     text_buffer       text = {0};
     crank_status      status = CRANK_OK;
     if (o->trec) status = put_run(cli, &text, set, scores);
+    else if (cli->common.json) put_json(&text, set, scores, outputs);
     else put_scores(&text, scores, set->rows, outputs);
     if (status == CRANK_OK) status = write_text(cli, &text);
     text_clear(&text);

@@ -99,4 +99,8 @@ crank_trees *trees_read_lightgbm(crank_context *context, const char *path, char 
 char        *trees_write_lightgbm(crank_context *context, const crank_trees *trees);
 crank_trees *trees_read_xgboost(crank_context *context, const char *path, const json_t *root);
 char        *trees_write_xgboost(crank_context *context, const crank_trees *trees);
+char        *trees_write_c(crank_context *context, const crank_trees *trees);
+bool         trees_is_binary(const void *bytes, size_t length);
+crank_trees *trees_read_binary(crank_context *context, const char *path, const void *bytes, size_t length);
+crank_status trees_write_binary(crank_context *context, const crank_trees *trees, const char *path);
 #endif

@@ -1,6 +1,7 @@
 """LightGBM's models and their scores, for tests/tree.
 
-usage: gbdt.py OUT_FOLDER              trains a small model with missing and categorical values; writes model and scores of 10,000 rows
+usage: gbdt.py OUT_FOLDER              trains a small model with missing and categorical values; writes model, scores of 10,000 rows, and
+                               pred_contrib of the first 200 (lightgbm.shap)
        gbdt.py --check MODEL SCORES    LightGBM reads a model that crank wrote: its scores of the same rows against crank's
 Rows come from a linear congruential generator that the C test runs as well: 8 columns, column 3 missing in one row of five, column 5
 categorical (0 to 19, at times unseen 25 or missing).
@@ -40,5 +41,6 @@ def main():
     model = lgb.train({"objective": "regression", "num_leaves": 15, "verbose": -1, "min_data_per_group": 20, "deterministic": True, "num_threads": 1}, data, 20)
     model.save_model(sys.argv[1] + "/lightgbm.txt")
     model.predict(rows(10000, 2).astype(np.float64)).tofile(sys.argv[1] + "/lightgbm.scores")
+    model.predict(rows(200, 2).astype(np.float64), pred_contrib=True).tofile(sys.argv[1] + "/lightgbm.shap")
 
 if __name__ == "__main__": main()

@@ -1,7 +1,7 @@
 """XGBoost's models and their scores, for tests/tree.
 
 usage: xgboost_models.py OUT_FOLDER        trains small models with missing and categorical values; writes models and float32 scores:
-                                           xgboost.json (regression, margins of 10,000 rows), xgboost-binary.ubj (probabilities of 2,000),
+                                           xgboost.json (regression, margins of 10,000 rows, pred_contribs of 200), xgboost-binary.ubj (probabilities of 2,000),
                                            xgboost-vector.json (three classes, a vector in each leaf: probabilities of 2,000)
        xgboost_models.py --score MODEL OUT [ROWS]  XGBoost reads a model that crank wrote: its scores of ROWS (2000) rows;
                                            so exported.scores was made from exported.json (crank rank export lightgbm.txt)
@@ -30,6 +30,7 @@ common = {"tree_method": "hist", "max_bin": 64, "nthread": 1, "eta": .3}
 model = xgb.train({**common, "objective": "reg:squarederror", "max_depth": 4}, matrix(x, y), 15)
 model.save_model(out + ".json")
 model.predict(matrix(rows(10000, 2)), output_margin=True).astype(np.float32).tofile(out + ".scores")
+model.predict(matrix(rows(200, 2)), pred_contribs=True).astype(np.float32).tofile(out + ".shap")
 model = xgb.train({**common, "objective": "binary:logistic", "grow_policy": "lossguide", "max_leaves": 20, "max_depth": 0, "max_cat_to_onehot": 30}, matrix(x, y > .5), 8)
 model.save_model(out + "-binary.ubj")
 model.predict(matrix(rows(2000, 2))).astype(np.float32).tofile(out + "-binary.scores")

@@ -1,7 +1,10 @@
-/* Model files of XGBoost: its models score here as there, ours there as here (scores and files made by tests/oracle/xgboost_models.py);
+/* Model files. Own ones and C source keep every bit. XGBoost's: its models score here as there, ours there as here (scores and files made by tests/oracle/xgboost_models.py);
  * broken files are refused or can be used. */
 #include "random_trees.h"
 
+#include <dlfcn.h>
+
+#include "base/crc32c.h"
 #include "base/file.h"
 #include "tree/ubjson.h"
 
@@ -99,6 +102,113 @@ static void random_models_survive_xgboosts_format(void **state)
     free(x);
 }
 
+/* Random models, each its own file: the same scores after it, bit for bit. */
+static void own_files_keep_every_bit(void **state)
+{
+    crank_context *context = *state;
+    float         *x = make_rows(500, 8);
+    char           path[96];
+    snprintf(path, sizeof path, "/tmp/crank_model_%ld.trees", (long)getpid());
+    for (int outputs = 1; outputs < 4; outputs++) {
+        crank_trees *trees = random_trees(context, 60 + (uint64_t)outputs, 6 * outputs, outputs, 1, 60, 50);
+        double       a[1500], b[1500], gain[2][8];
+        trees->average = outputs == 2;
+        trees->sigmoid = 0.7;
+        assert_ok(context, crank_trees_save(context, trees, path));
+        crank_trees *again = load(context, path);
+        walked_scores(trees, x, 500, a);
+        walked_scores(again, x, 500, b);
+        assert_memory_equal(a, b, (size_t)(500 * outputs) * sizeof *a);
+        crank_trees_importance(trees, gain[0], NULL);
+        crank_trees_importance(again, gain[1], NULL);
+        assert_memory_equal(gain[0], gain[1], sizeof gain[0]);
+        assert_true(again->sigmoid == 0.7 && again->average == trees->average && strcmp(again->objective, trees->objective) == 0);
+        crank_trees_free(again);
+        crank_trees_free(trees);
+    }
+    crank_trees *named = load(context, golden("tree/lightgbm.txt")), *again;
+    assert_ok(context, crank_trees_save(context, named, path));
+    again = load(context, path);
+    assert_string_equal(crank_trees_column(again, 3), crank_trees_column(named, 3));
+    compare(context, again, 2000, true, false, "tree/exported.scores");
+    crank_trees_free(named);
+    crank_trees_free(again);
+    unlink(path);
+    free(x);
+}
+
+/* The compiled source scores as crank does. */
+static void c_source_keeps_every_bit(void **state)
+{
+    crank_context *context = *state;
+    char           path[96], library[96], command[300];
+    if (system("cc --version > /dev/null 2>&1")) skip();
+    snprintf(path, sizeof path, "/tmp/crank_model_%ld.c", (long)getpid());
+    snprintf(library, sizeof library, "/tmp/crank_model_%ld.so", (long)getpid());
+    snprintf(command, sizeof command, "cc -std=c99 -Wall -Werror -O1 -fPIC -shared -o %s %s -lm", library, path);
+    float *x = make_rows(500, 8);
+    for (int which = 0; which < 2; which++) {
+        crank_trees *trees = random_trees(context, 70, 12, which ? 3 : 1, 1, 60, 50);
+        double       expected[1500], got[3];
+        trees->average = which;
+        strcpy(trees->objective, which ? "multiclass" : "binary");
+        crank_tree_data data = {.rows = 500, .columns = 8, .dense = x};
+        assert_ok(context, crank_trees_predict(context, trees, &data, false, expected));
+        assert_ok(context, crank_trees_save(context, trees, path));
+        assert_int_equal(system(command), 0);
+        void *handle = dlopen(library, RTLD_NOW);
+        if (!handle) fail_msg("%s", dlerror());
+        void (*predict)(const float *, double *) = NULL;
+        *(void **)&predict = dlsym(handle, "crank_model_predict");
+        assert_non_null(predict);
+        for (int i = 0; i < 500; i++) {
+            predict(x + i * 8, got);
+            assert_memory_equal(got, expected + i * trees->outputs, (size_t)trees->outputs * sizeof *got);
+        }
+        dlclose(handle);
+        crank_trees_free(trees);
+    }
+    unlink(path);
+    unlink(library);
+    free(x);
+}
+
+/* Any byte changed is seen by the checksum; with the checksum made right again, counts, children and sets are checked. */
+static void broken_own_files_are_refused_or_can_be_used(void **state)
+{
+    crank_context *context = *state;
+    crank_trees   *trees = random_trees(context, 61, 6, 2, 1, 30, 50);
+    char           path[96];
+    size_t         length;
+    float         *x = make_rows(50, 3);
+    double         scores[100];
+    uint64_t       random = 11;
+    int            refused = 0;
+    crank_tree_data data = {.rows = 50, .columns = 8, .dense = x};
+    snprintf(path, sizeof path, "/tmp/crank_broken_%ld.trees", (long)getpid());
+    assert_ok(context, crank_trees_save(context, trees, path));
+    uint8_t *bytes = (uint8_t *)file_read(context, path, &length), *copy = malloc(length);
+    for (int trial = 0; trial < 1500; trial++) {
+        size_t size = trial < 100 ? sizeof(uint64_t) * 13 + (length - 104) * (size_t)trial / 100 : length;
+        memcpy(copy, bytes, length);
+        for (int k = 0; trial >= 100 && k < 2; k++) copy[16 + next_random(&random) % (trial % 2 ? 88 : length - 16)] = (uint8_t)(next_random(&random) % (trial % 3 ? 256 : 4));
+        if (trial < 100) memcpy(copy + 16, &(uint64_t){size}, 8);
+        uint32_t sum = crc32c(copy + 16, size - 16) + (trial % 10 == 9);
+        memcpy(copy + 12, &sum, 4);
+        crank_trees *again = trees_read_binary(context, path, copy, size);
+        if (again && again->outputs <= 2) assert_ok(context, crank_trees_predict(context, again, &data, true, scores));
+        refused += !again;
+        assert_true(!again || trial % 10 != 9);
+        crank_trees_free(again);
+    }
+    assert_true(refused > 200);
+    unlink(path);
+    crank_free(bytes);
+    free(copy);
+    free(x);
+    crank_trees_free(trees);
+}
+
 static void refuse(crank_context *context, const char *text, const char *because)
 {
     json_t *root = json_parse(context, text, strlen(text), "m.json");
@@ -188,7 +298,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(models_of_xgboost_give_its_scores), TEST(exported_models_give_the_same_scores_in_xgboost), TEST(random_models_survive_xgboosts_format),
-        TEST(what_xgboost_has_and_crank_not_is_refused_with_the_reason), TEST(broken_models_are_refused_or_can_be_used), TEST(binary_json_is_read_as_it_is_defined),
+        TEST(what_xgboost_has_and_crank_not_is_refused_with_the_reason), TEST(broken_models_are_refused_or_can_be_used), TEST(binary_json_is_read_as_it_is_defined), TEST(own_files_keep_every_bit),
+        TEST(c_source_keeps_every_bit), TEST(broken_own_files_are_refused_or_can_be_used),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
