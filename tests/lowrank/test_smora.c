@@ -72,6 +72,44 @@ static void outputs_follow_the_equation(void **state)
     }
 }
 
+/* Blocks of two ranks with softmax gates are a mixture of three LoRAs of rank 2, each with alpha / 2, the best two by softmax, their weights
+ * over the sum of the two. */
+static void blocks_with_softmax_gates_are_moe_lora(void **state)
+{
+    (void)state;
+    enum { EXPERTS = 3, RANK = 2, TOTAL = EXPERTS * RANK };
+    world         w;
+    crank_linear *linear = setup(&w, CRANK_F64, "rank=6 active=4 partition=2 gate=softmax alpha=3 mu=0");
+    world_randomise(&w, "proj.smora.B", 0.5);
+    double *A = world_values(&w, "proj.smora.A"), *B = world_values(&w, "proj.smora.B"), *T = world_values(&w, "proj.smora.router"), *W = world_values(&w, "proj.weight"), y[N * OUT];
+    product(x, false, W, true, N, IN, OUT, y);
+    for (int n = 0; n < N; n++) {
+        double p[EXPERTS], sum = 0;
+        int    least = 0;
+        for (int e = 0; e < EXPERTS; e++) {
+            double z = 0;
+            for (int i = 0; i < IN; i++) z += T[e * IN + i] * x[n * IN + i];
+            sum += p[e] = exp(z);
+        }
+        for (int e = 0; e < EXPERTS; e++) p[e] /= sum;
+        for (int e = 1; e < EXPERTS; e++)
+            if (p[e] < p[least]) least = e;
+        for (int e = 0; e < EXPERTS; e++) {
+            double expert[OUT] = { 0 };
+            for (int k = e * RANK; k < (e + 1) * RANK; k++) {
+                double u = 0;
+                for (int i = 0; i < IN; i++) u += A[k * IN + i] * x[n * IN + i];
+                for (int o = 0; o < OUT; o++) expert[o] += 3.0 / RANK * B[o * TOTAL + k] * u;
+            }
+            for (int o = 0; e != least && o < OUT; o++) y[n * OUT + o] += p[e] / (1 - p[least]) * expert[o];
+        }
+    }
+    double *own = outputs(&w, linear, x, CRANK_F64, false);
+    assert_near(own, y, N * OUT, 1e-12);
+    free(A), free(B), free(T), free(W), free(own);
+    world_close(&w);
+}
+
 static void gradients_equal_finite_differences(void **state)
 {
     (void)state;
@@ -201,7 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_starts_as_the_base_and_cannot_be_merged), cmocka_unit_test(outputs_follow_the_equation),
-        cmocka_unit_test(gradients_equal_finite_differences),         cmocka_unit_test(with_equal_scores_and_all_ranks_it_is_lora),
+        cmocka_unit_test(blocks_with_softmax_gates_are_moe_lora), cmocka_unit_test(gradients_equal_finite_differences),         cmocka_unit_test(with_equal_scores_and_all_ranks_it_is_lora),
         cmocka_unit_test(the_bias_evens_the_load_by_mu),              cmocka_unit_test(impossible_sizes_are_told),
         cmocka_unit_test(filler_rows_do_not_count),
         cmocka_unit_test(the_entropy_of_the_load_is_told),
