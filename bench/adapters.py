@@ -1,8 +1,8 @@
 """Training step of every low-rank method on the CPU, beside crank's own LoRA and beside PEFT where it has the method.
 
-usage: adapters.py --crank build/crank [--python PYTHON] [--threads 2] [--methods lora,dora,..] [--pairs 3] [--steps 6] [--no-peer] [--profile]
+usage: adapters.py --crank build/crank [--python PYTHON] [--threads 2] [--methods lora,dora,..] [--pairs 3] [--steps 6] [--precision f32|bf16] [--no-peer] [--profile]
 
-A Llama shape of 15M parameters, B=4, T=256, f32, the method on all linears (crank's `all-linear`). Runs alternate: LoRA, the method, LoRA,
+A Llama shape of 15M parameters, B=4, T=256, the method on all linears (crank's `all-linear`). Runs alternate: LoRA, the method, LoRA,
 the method, ..; the ratio of a pair is the method's median step over that of the LoRA run before it. PEFT runs eager, in pairs with crank's
 run of the same method. Peak is the resident memory of the process. Prints a row a method; the median of the pairs and their range.
 """
@@ -15,6 +15,7 @@ p.add_argument("--threads", type=int, default=2)
 p.add_argument("--methods", default="")
 p.add_argument("--pairs", type=int, default=3)
 p.add_argument("--steps", type=int, default=6)
+p.add_argument("--precision", default="f32", choices=["f32", "bf16"])
 p.add_argument("--no-peer", action="store_true")
 p.add_argument("--profile", action="store_true", help="print crank's roofline table of each method")
 a = p.parse_args()
@@ -64,7 +65,7 @@ STATS = ("import resource,subprocess,sys; r=subprocess.run(sys.argv[1:]); "
 
 def crank(method, options, profile=False):
     """Seconds of the median step, peak resident MiB."""
-    command = [a.crank, "train", f"model.config={work}/llama.json", "model.device=cpu", "model.compute=f32", f"lowrank.method={method}",
+    command = [a.crank, "train", f"model.config={work}/llama.json", "model.device=cpu", f"model.compute={a.precision}", f"lowrank.method={method}",
                *(f"lowrank.{o}" for o in options.split()), f"train.steps={a.steps}", "train.lr=1e-4", "train.batch=4", f"train.threads={a.threads}",
                f"data.tokenizer={tokenizers}/gpt2.json", f"data.train={work}/text.txt", "data.context=256", f"output.path={work}/out",
                "train.resume=false", "output.report=false", "--json", "-q", *(["--profile"] if profile else [])]
@@ -78,7 +79,7 @@ def crank(method, options, profile=False):
     return result["median_step_seconds"], int(re.search(r"PEAK (\d+)", r.stderr).group(1)) / 1024
 
 def peer(method, rank):
-    r = subprocess.run([a.python, os.path.join(here, "torch_cpu.py"), "15m", "4", "256", "--method", method, "--rank", str(rank), "--threads", str(a.threads),
+    r = subprocess.run([a.python, os.path.join(here, "torch_cpu.py"), "15m", "4", "256", "--method", method, "--rank", str(rank), *(["--bf16"] if a.precision == "bf16" else []), "--threads", str(a.threads),
                         "--steps", str(a.steps)], capture_output=True, text=True)
     found = re.search(r"step ([\d.]+) ms.*peak resident ([\d,]+) MiB", r.stdout)
     if r.returncode or not found:
