@@ -77,6 +77,7 @@ const crank_option output_options[] = {
     CRANK_CHOICE(output_section, dtype, "f32", "f32|bf16|f16", "type of the weights of a model trained in full"),
     CRANK_BOOL(output_section, tensorboard, true, "write TensorBoard event files"),
     CRANK_BOOL(output_section, report, true, "write report.html at the end"),
+    CRANK_INT(output_section, intruders, 0, 0, 1000, "every evaluation counts intruder dimensions among so many leading singular vectors of each trained map; 0: not"),
     CRANK_END
 };
 

@@ -50,6 +50,7 @@ typedef struct memory_section {
 typedef struct output_section {
     const char *path, *dtype;
     bool        tensorboard, report;
+    int64_t     intruders; /* leading singular vectors that every evaluation looks at; 0: none */
 } output_section;
 
 extern const crank_option model_options[], train_options[], lowrank_options[], optim_options[], memory_options[], output_options[];

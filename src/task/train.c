@@ -17,6 +17,7 @@
 #include "task/machine.h"
 #include "task/report.h"
 #include "task/session.h"
+#include "task/spectra_watch.h"
 
 enum { SKIPS_IN_A_ROW = 10, LOST = 64, TIMES = 512, WARM_STEPS = 3 };
 
@@ -38,6 +39,7 @@ typedef struct run {
     int64_t             timed;
     int64_t             lost[LOST]; /* steps behind the last checkpoint that are left out, rising */
     int                 lost_count;
+    spectra_watch      *spectra; /* output.intruders, or NULL */
 } run;
 
 /* Of the processes that share a run the first writes what it leaves. */
@@ -107,6 +109,8 @@ static crank_status open_run(run *r)
     r->checkpoint_folder = in_output(r, "checkpoint");
     crank_status status = r->checkpoint_folder ? session_open(context, r->recipe, resumes ? r->checkpoint_folder : NULL, &r->session) : CRANK_FAILED;
     if (status != CRANK_OK) return status;
+    if (r->recipe->output->intruders && !r->how->dry && writes(r) && !(r->spectra = spectra_watch_open(context, r->session.model, r->recipe->output->intruders)))
+        return crank_last_status(context);
     r->eval_every = train->eval_every ? train->eval_every : (r->session.total + 9) / 10;
     r->save_every = train->save_every ? train->save_every : r->eval_every;
     r->recipe_text = crank_recipe_text(context, r->recipe->file);
@@ -134,6 +138,7 @@ static crank_status open_run(run *r)
 
 static void close_run(run *r)
 {
+    spectra_watch_close(r->spectra);
     if (r->line) progress_close(r->line);
     close_logs(r);
     session_close(&r->session);
@@ -157,6 +162,17 @@ static crank_status save_checkpoint(run *r)
     return checkpoint_write(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
 }
 
+static crank_status log_spectra(run *r)
+{
+    spectra_seen seen;
+    crank_status status = spectra_watch_measure(r->context, r->spectra, &seen);
+    if (status != CRANK_OK) return status;
+    const metric metrics[] = {{"spectra/intruders", seen.intruders}, {"spectra/cosine", seen.cosine}, {"spectra/energy", seen.energy}, {"spectra/change", seen.change}};
+    crank_log(r->context, CRANK_INFO, "step %lld: %.0f intruder dimensions, mean cosine %.3f, weights changed by %.2g of their norm", (long long)r->state.step, seen.intruders, seen.cosine,
+              seen.change);
+    return log_metrics(r, r->state.step, metrics, 4);
+}
+
 /* The first process evaluates, and all go on from its figures. */
 static crank_status evaluate_now(run *r, evaluation *out)
 {
@@ -166,7 +182,8 @@ static crank_status evaluate_now(run *r, evaluation *out)
     metric metrics[] = {{"eval/loss", out->loss}, {"eval/perplexity", exp(out->loss)}, {"eval/accuracy", out->accuracy}};
     size_t count = out->classified ? 3 : 2;
     if (out->classified) metrics[1] = metrics[2], count = 2;
-    return log_metrics(r, r->state.step, metrics, count);
+    status = log_metrics(r, r->state.step, metrics, count);
+    return status == CRANK_OK && r->spectra ? log_spectra(r) : status;
 }
 
 /* An evaluation that is due: keeps the best values; *stop is set when patience is over. */

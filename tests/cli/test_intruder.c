@@ -132,6 +132,28 @@ static void a_sweep_tells_the_task_and_what_was_forgotten(void **state)
     child_free(&r);
 }
 
+/* output.intruders tells at every evaluation what crank inspect intruder tells at the end. */
+static void training_counts_what_inspect_counts(void **state)
+{
+    (void)state;
+    const char *base = base_model();
+    for (int full = 0; full < 2; full++) {
+        char more[512];
+        snprintf(more, sizeof more, "data.eval=%s train.eval_every=2 train.keep=last output.intruders=4%s", runs_path("text.txt"), full ? "" : " lowrank.rank=2 train.lr=1e-1");
+        train_on(base, full ? "none" : "lora", more, "run");
+        char *log = runs_read(runs_path("run/metrics.jsonl"), NULL), *last = NULL;
+        int   count = 0;
+        for (char *at = log; (at = strstr(at, "\"spectra/intruders\":")); at++) last = at, count++;
+        assert_int_equal(count, 3); /* before, and steps 2 and 4 */
+        child_result r = must("inspect", "intruder", base, runs_path(full ? "run/model" : "run/adapter"), "--json --top 4");
+        double       total = 0;
+        for (const char *at = r.out; (at = strstr(at, "\"intruders\":")); at++) total += json_number_of(at, "intruders");
+        assert_true(json_number_of(last, "spectra/intruders") == total);
+        child_free(&r);
+        free(log);
+    }
+}
+
 static void what_does_not_fit_is_told(void **state)
 {
     (void)state;
@@ -169,6 +191,7 @@ int main(void)
         cmocka_unit_test(every_output_is_written),
         cmocka_unit_test(a_repaired_adapter_is_the_repaired_model),
         cmocka_unit_test(a_sweep_tells_the_task_and_what_was_forgotten),
+        cmocka_unit_test(training_counts_what_inspect_counts),
         cmocka_unit_test(what_does_not_fit_is_told),
     };
     return cmocka_run_group_tests(tests, runs_setup, runs_teardown);
