@@ -1,7 +1,7 @@
 /* verbs.c - the list of verbs. */
 #include "cli/cli.h"
 
-extern const cli_verb verb_adapter, verb_compare, verb_compress, verb_data, verb_demo, verb_doctor, verb_eval, verb_generate, verb_help, verb_inspect, verb_metrics, verb_lab, verb_pull, verb_rank, verb_tokenizer, verb_train;
+extern const cli_verb verb_adapter, verb_compare, verb_compress, verb_continual, verb_data, verb_demo, verb_doctor, verb_eval, verb_generate, verb_help, verb_inspect, verb_metrics, verb_lab, verb_pull, verb_rank, verb_tokenizer, verb_train;
 
 const cli_verb *const cli_verbs[] = {
     &verb_train,
@@ -10,6 +10,7 @@ const cli_verb *const cli_verbs[] = {
     &verb_adapter,
     &verb_compare,
     &verb_compress,
+    &verb_continual,
     &verb_inspect,
     &verb_metrics,
     &verb_rank,
