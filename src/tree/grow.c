@@ -303,6 +303,7 @@ bool grower_grow(grower *g, const float *gradient, const float *hessian, int64_t
     for (int32_t i = 0; i < g->pool_made; i++) g->free_slot[g->free_count++] = i;
     if (n < 1 || g->mapper->features == 0 || !quantise(crank_threads(g->context), gradient, hessian, g->rows, n, &g->levels)) return false;
     share_blocks(g);
+    for (int32_t k = 0; k < g->mapper->features; k++) g->found[0][k].gain = g->found[1][k].gain = 0; /* blocks without a wanted feature are not scanned */
     packed sum = 0;
     for (int64_t i = 0; i < n; i++) sum += g->levels.row[g->rows[i]];
     g->leaf[0] = (grow_leaf){.count = n, .sum = sum, .slot = -1, .parent = -1, .low = -INFINITY, .high = INFINITY};
