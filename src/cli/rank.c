@@ -9,6 +9,7 @@ static const crank_option option_table[] = {
     CRANK_STRING(rank_flags, valid, NULL, "fit: data held out, for NDCG and early stopping"),
     CRANK_STRING(rank_flags, init, NULL, "fit: learning goes on from this model"),
     CRANK_STRING(rank_flags, tag, "crank", "predict: name of the run in a TREC file"),
+    CRANK_STRING(rank_flags, html, NULL, "fit: a page with the curve of validation and the columns by gain (trees)"),
     CRANK_BOOL(rank_flags, trec, false, "predict: write a TREC run (query Q0 document rank score tag)"),
     CRANK_BOOL(rank_flags, raw, false, "predict: sums of leaves, not through the objective's link"),
     CRANK_BOOL(rank_flags, shap, false, "explain: what each column adds to the scores of DATA (Shapley values); --out writes those of every row"),

@@ -7,7 +7,7 @@
 #include "data/letor.h"
 
 typedef struct rank_flags {
-    const char *out, *valid, *init, *tag;
+    const char *out, *valid, *init, *tag, *html;
     bool        trec, raw, shap;
     int64_t     folds;
 } rank_flags;
@@ -26,7 +26,7 @@ crank_status rank_read_words(cli_call *cli, int first, const rank_section *secti
 /* Scores [rows, outputs] as lines (--json: objects), or as a TREC run with --trec, to --out or standard output. */
 crank_status rank_write_scores(cli_call *cli, const letor_set *set, const double *scores, int64_t outputs);
 
-/* Trees: rank_tree.c, rank_tree_explain.c, rank_tree_cv.c. */
+/* Trees: rank_tree*.c. */
 crank_status rank_tree_words(cli_call *cli, int first, crank_tree_options *tree, letor_options *data); /* tree.KEY (unless NULL) and data.KEY */
 crank_status rank_tree_data(crank_context *context, const letor_set *set, const char *path, crank_tree_data *out); /* shares the set's arrays */
 crank_status rank_tree_verb_fit(cli_call *cli, crank_tree_options *tree, letor_options *data);
@@ -34,6 +34,8 @@ crank_status rank_tree_verb_predict(cli_call *cli, letor_options *data);
 crank_status rank_tree_verb_explain(cli_call *cli, letor_options *data);
 crank_status rank_tree_verb_cv(cli_call *cli, crank_tree_options *tree, letor_options *data);
 crank_status rank_tree_verb_export(cli_call *cli);
+/* A page of the fitted model; valid may be NULL. measures [count]: of validation after each tree, NaN: none */
+crank_status rank_tree_page(cli_call *cli, const char *path, const crank_trees *trees, const crank_tree_data *train, const crank_tree_data *valid, const double *measures, size_t count);
 
 /* The rankers that are no trees: rank_net.c. */
 crank_status rank_net_verb_fit(cli_call *cli);

@@ -29,12 +29,15 @@ crank_status rank_tree_data(crank_context *context, const letor_set *set, const 
 typedef struct watch {
     progress *line;
     cli_call *cli;
+    double   *measures;    /* [num_iterations]: of validation, NaN: none */
+    size_t    count;
 } watch;
 
 static void on_tree(void *user, int64_t iteration, double measure)
 {
     watch *w = user;
     progress_update(w->line, iteration, 0, measure);
+    w->measures[w->count++] = measure;
 }
 
 static crank_status print_fit(cli_call *cli, const crank_trees *trees, const char *out)
@@ -60,13 +63,17 @@ static crank_status fit_sets(cli_call *cli, const crank_tree_options *tree, cons
     if (status == CRANK_OK && valid) status = rank_tree_data(cli->context, valid, o->valid, &held);
     if (status != CRANK_OK) return status;
     progress_options how = {.descriptor = 2, .silent = cli->common.quiet, .label = "trees", .last = tree->num_iterations};
-    watch            w = {.line = progress_open(cli->context, &how), .cli = cli};
-    if (!w.line) return CRANK_FAILED;
+    watch            w = {.cli = cli, .measures = crank_alloc(cli->context, (size_t)tree->num_iterations, sizeof *w.measures, "measures of validation")};
+    if (!w.measures || !(w.line = progress_open(cli->context, &how))) {
+        crank_free(w.measures);
+        return CRANK_FAILED;
+    }
     crank_trees *trees = crank_trees_fit(cli->context, tree, &rows, valid ? &held : NULL, init, on_tree, &w);
     progress_close(w.line);
-    if (!trees) return crank_last_status(cli->context);
-    status = crank_trees_save(cli->context, trees, o->out);
+    status = trees ? crank_trees_save(cli->context, trees, o->out) : crank_last_status(cli->context);
+    if (status == CRANK_OK && o->html) status = rank_tree_page(cli, o->html, trees, &rows, valid ? &held : NULL, w.measures, w.count);
     if (status == CRANK_OK) status = print_fit(cli, trees, o->out);
+    crank_free(w.measures);
     crank_trees_free(trees);
     return status;
 }
