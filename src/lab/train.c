@@ -198,6 +198,13 @@ static void record_updates(trainer *t, lab_batch *batch, crank_tensor **gradient
     crank_linears_after_step(graph, t->net->linears);
 }
 
+static bool refreshes(const trainer *t)
+{
+    for (int i = 0; i < t->count; i++)
+        if (t->units[i].refresh && t->units[i].active && t->optimizer->refresh) return true;
+    return false;
+}
+
 static crank_status record_step(trainer *t)
 {
     crank_tensor **gradients = crank_alloc(t->net->context, 2 * (size_t)t->count, sizeof *gradients, "gradients");
@@ -205,6 +212,8 @@ static crank_status record_step(trainer *t)
     crank_status status = lab_batch_record(t->net, t->how->data, t->how->batch, true, &t->batch);
     if (status == CRANK_OK) crank_check_finite(t->batch.numerator);
     if (status == CRANK_OK) status = record_gradients(t, &t->batch, false, gradients);
+    for (int i = 0; status == CRANK_OK && i < t->count; i++)
+        if (gradients[i] && t->units[i].refresh && t->optimizer->refresh) t->optimizer->refresh(t->batch.graph, &t->units[i], gradients[i]);
     if (status == CRANK_OK) record_updates(t, &t->batch, gradients, gradients + t->count);
     if (status == CRANK_OK) status = crank_graph_status(t->batch.graph);
     if (status == CRANK_OK) status = crank_plan(t->batch.graph, NULL, &t->plan);
@@ -249,16 +258,19 @@ static crank_status probe(trainer *t, const int64_t *order)
 
 /* ---- steps ---- */
 
+static void drop_graph(trainer *t)
+{
+    crank_graph_free(t->batch.graph);
+    t->batch = (lab_batch){0};
+}
+
 static crank_status period(trainer *t, int64_t step)
 {
     bool         changed = false, here = false;
     crank_status status = crank_linears_period(t->net->context, t->net->linears, step, &changed);
     if (status == CRANK_OK && t->optimizer->period)
         status = t->optimizer->period(t->net->context, t->units, t->count, t->model_state, step, &here);
-    if (status == CRANK_OK && (changed || here)) {
-        crank_graph_free(t->batch.graph);
-        t->batch = (lab_batch){0};
-    }
+    if (status == CRANK_OK && (changed || here)) drop_graph(t);
     return status;
 }
 
@@ -278,6 +290,8 @@ static crank_status one_step(trainer *t, const crank_schedule *schedule, int64_t
     const int64_t      *order = samples(t, step);
     crank_status        status = period(t, step);
     if (status == CRANK_OK) status = probe(t, order);
+    bool fresh = refreshes(t); /* the graph of a refresh holds for one step */
+    if (fresh) drop_graph(t);
     if (status == CRANK_OK && !t->batch.graph) status = record_step(t);
     float scalars[CRANK_SCALARS] = {[CRANK_SCALAR_RATE] = (float)(how->rate * crank_schedule_factor(schedule, step)),
                                     [CRANK_SCALAR_STEP] = (float)step,
@@ -289,6 +303,8 @@ static crank_status one_step(trainer *t, const crank_schedule *schedule, int64_t
     if (status == CRANK_OK) status = crank_write(crank_step_counter(t->batch.graph), &step);
     if (status == CRANK_OK) status = crank_run(t->batch.graph);
     if (status == CRANK_OK && how->curve) how->curve[step - 1] = crank_read_scalar(t->batch.numerator) / (double)how->batch;
+    if (fresh) drop_graph(t);
+    for (int i = 0; i < t->count; i++) t->units[i].refresh = false;
     if (status == CRANK_OK && crank_stop_requested(t->net->context)) status = crank_fail(t->net->context, CRANK_STOPPED, "stopped");
     return status;
 }

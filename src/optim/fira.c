@@ -1,7 +1,7 @@
 /* fira.c - GaLore with the rest of the gradient added back, scaled as the inner optimiser scaled its part (Chen et al. 2024,
  * arXiv:2410.01623).
  *
- * P orthonormal from the leading r singular vectors of G, refreshed every T steps (subspace.h); left case, R = P^T G:
+ * P orthonormal, near the leading r singular vectors of G, refreshed every T steps (subspace.h); left case, R = P^T G:
  *     N        = Adam's (or RMSProp's) direction along R
  *     phi_j    = |N_j| / (|R_j| + 1e-8)                          for each column j (right case: each row); `matrix`: one for all
  *     S        = (G - a P R) diag(phi)
@@ -23,7 +23,7 @@
 #include "optim/subspace.h"
 
 typedef struct {
-    int64_t     rank, gap;
+    int64_t     rank, gap, passes;
     double      scale, growth, beta1, beta2, epsilon;
     const char *mode, *scaling, *moments, *side, *refresh, *targets;
     bool        stagger;
@@ -53,7 +53,8 @@ static const crank_option option_table[] = {
     CRANK_FLOAT(options, beta2, 0.999, 0, 0.9999999, "decay of the second moment (rmsprop: 0.9 is usual)"),
     CRANK_FLOAT(options, epsilon, 1e-6, 0, 1, "added to the root of the second moment"),
     CRANK_CHOICE(options, side, "std", "std|reverse|left|right", "which side is projected: the shorter (std), the longer, or a fixed one"),
-    CRANK_CHOICE(options, refresh, "svd", SUBSPACE_REFRESHES, "how the basis is found"),
+    CRANK_CHOICE(options, refresh, "warm", SUBSPACE_REFRESHES, "how the basis is found: by subspace iteration inside of the step, or on the host: exactly (svd), .."),
+    CRANK_INT(options, passes, 1, 1, 16, "refresh: warm: passes of the iteration; the first refresh makes 3 at least"),
     CRANK_BOOL(options, stagger, false, "refresh each matrix at its own step of the gap, after a first refresh of all"),
     CRANK_CHOICE(options, targets, "layers", "layers|matrices", "matrices inside of the model's layers, or all"),
     CRANK_END
@@ -80,6 +81,7 @@ static crank_status attach(crank_context *context, crank_unit *unit)
     if (status != CRANK_OK) return status;
     if (unit->param->view.rank != 2 || (unit->block < 0 && is(opt->targets, "layers"))) return inner_attach(context, &model->others, unit, NULL, &st->inner);
     status = subspace_attach(context, unit, opt->side, opt->rank, &st->space);
+    if (status == CRANK_OK && subspace_is_warm(opt->refresh)) status = subspace_warm_attach(context, unit, &st->space);
     if (status != CRANK_OK) return status;
     subspace_dims(&st->space, dims);
     st->norm = crank_unit_param(context, unit, "norm", optim_wide(unit), 1, &one);
@@ -185,15 +187,26 @@ static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 static crank_status period(crank_context *context, crank_unit *units, int count, void *model_of_units, int64_t step, bool *changed)
 {
     model_state *model = model_of_units;
+    crank_status status = CRANK_OK;
     (void)changed;
+    for (int i = 0; status == CRANK_OK && i < count; i++)
+        if (!units[i].param->moved) status = subspace_warm_hear(context, &((state *)units[i].state)->space, &model->tally);
     subspace_tell(context, "fira", &model->tally);
     model->step = model->tally.step = step;
     for (int i = 0; i < count; i++) {
         const options *opt = units[i].options;
-        const state   *st = units[i].state;
-        if (!units[i].param->moved && st->space.r) units[i].probe = !step || subspace_last_refresh(opt->gap, opt->stagger, units[i].index, step) == step;
+        state         *st = units[i].state;
+        if (units[i].param->moved || !st->space.r) continue;
+        bool due = !step || subspace_last_refresh(opt->gap, opt->stagger, units[i].index, step) == step, warm = subspace_is_warm(opt->refresh);
+        units[i].probe = due && !warm;
+        if (warm) subspace_warm_ask(&units[i], &st->space, due, step <= 1);
     }
-    return CRANK_OK;
+    return status;
+}
+
+static void refresh(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
+{
+    subspace_warm(graph, &((state *)unit->state)->space, ((const options *)unit->options)->passes, gradient, NULL, NULL);
 }
 
 static crank_status observe(crank_context *context, crank_unit *unit, const float *gradient)
@@ -229,5 +242,6 @@ const crank_optimizer crank_optimizer_fira = {
     .update           = update,
     .period           = period,
     .observe          = observe,
+    .refresh          = refresh,
     .release          = release,
 };

@@ -7,7 +7,7 @@
  * Weights stay dense and full; state is r-dimensional along one side. Sums over micro-batches are kept projected, which is exact since
  * the projection is linear. Applies to matrices inside of the model's layers (`targets: matrices`: to all); vectors and all else go
  * to the inner optimiser at the same rate, without `scale`. The basis is refreshed from the gradient of a step's first micro-batch,
- * before the step.
+ * before it is projected: by operations of the step itself (refresh: warm), or on the host by one of the decompositions.
  *
  * compat: official puts AdamW's epsilon, 1e-6, before the correction of the moments, as the published code does. */
 #include <string.h>
@@ -16,7 +16,7 @@
 #include "optim/subspace.h"
 
 typedef struct {
-    int64_t     rank, gap;
+    int64_t     rank, gap, passes;
     double      scale;
     const char *side, *refresh, *on_refresh, *targets, *inner, *inner_options, *compat;
     bool        stagger;
@@ -39,7 +39,8 @@ static const crank_option option_table[] = {
     CRANK_INT(options, gap, 200, 1, 1e9, "steps T between refreshes of the subspace"),
     CRANK_FLOAT(options, scale, 0.25, 0, 1e6, "the step of a projected matrix is multiplied by it"),
     CRANK_CHOICE(options, side, "std", SUBSPACE_SIDES, "which side is projected: the shorter (std), the longer, or a fixed one"),
-    CRANK_CHOICE(options, refresh, "svd", SUBSPACE_REFRESHES, "how the basis is found"),
+    CRANK_CHOICE(options, refresh, "warm", SUBSPACE_REFRESHES, "how the basis is found: by subspace iteration inside of the step, or on the host: exactly (svd), .."),
+    CRANK_INT(options, passes, 1, 1, 16, "refresh: warm: passes of the iteration; the first refresh makes 3 at least"),
     CRANK_CHOICE(options, on_refresh, "keep", "keep|reset|rotate", "what becomes of the inner optimiser's state when the basis changes"),
     CRANK_BOOL(options, stagger, false, "refresh each matrix at its own step of the gap, after a first refresh of all"),
     CRANK_CHOICE(options, targets, "layers", "layers|matrices", "matrices inside of the model's layers, or all"),
@@ -68,6 +69,7 @@ static crank_status attach(crank_context *context, crank_unit *unit)
     if (unit->param->view.rank != 2 || (unit->block < 0 && strcmp(opt->targets, "layers") == 0))
         return inner_attach(context, &model->inner, unit, NULL, &st->inner);
     status = subspace_attach(context, unit, opt->side, opt->rank, &st->space);
+    if (status == CRANK_OK && subspace_is_warm(opt->refresh)) status = subspace_warm_attach(context, unit, &st->space);
     if (status != CRANK_OK) return status;
     if (strcmp(opt->on_refresh, "reset") == 0) {
         if (unit->clock)
@@ -100,22 +102,35 @@ static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 
 /* ---- refreshes ---- */
 
+static void refresh(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
+{
+    const options *opt = unit->options;
+    state         *st = unit->state;
+    bool           rotates = strcmp(opt->on_refresh, "rotate") == 0;
+    subspace_warm(graph, &st->space, opt->passes, gradient, rotates ? inner_state(&st->inner, "m") : NULL, rotates ? inner_state(&st->inner, "v") : NULL);
+}
+
 static crank_status period(crank_context *context, crank_unit *units, int count, void *model_of_units, int64_t step, bool *changed)
 {
     model_state *model = model_of_units;
+    crank_status status = CRANK_OK;
     (void)changed;
+    for (int i = 0; status == CRANK_OK && i < count; i++)
+        if (!units[i].param->moved) status = subspace_warm_hear(context, &((state *)units[i].state)->space, &model->tally);
     subspace_tell(context, "galore", &model->tally);
     model->step = model->tally.step = step;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; status == CRANK_OK && i < count; i++) {
         const options *opt = units[i].options;
         state         *st = units[i].state;
         if (units[i].param->moved || !st->space.r) continue;
         int64_t last = step ? subspace_last_refresh(opt->gap, opt->stagger, units[i].index, step) : 0;
-        units[i].probe = last == step;
-        crank_status status = optim_clock_write(context, st->clock, step - last + 1);
-        if (status != CRANK_OK) return status;
+        bool    due = last == step, warm = subspace_is_warm(opt->refresh);
+        units[i].probe = due && !warm;
+        if (warm) subspace_warm_ask(&units[i], &st->space, due, step <= 1);
+        if (due && warm && step && st->clock) status = inner_reset(context, &st->inner);
+        if (status == CRANK_OK) status = optim_clock_write(context, st->clock, step - last + 1);
     }
-    return CRANK_OK;
+    return status;
 }
 
 static crank_status observe(crank_context *context, crank_unit *unit, const float *gradient)
@@ -159,5 +174,6 @@ const crank_optimizer crank_optimizer_galore = {
     .update           = update,
     .period           = period,
     .observe          = observe,
+    .refresh          = refresh,
     .release          = release,
 };

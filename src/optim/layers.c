@@ -23,6 +23,7 @@ crank_status layers_attach(crank_context *context, crank_unit *unit)
     if (drops(opt) && unit->block >= opt->layers) return CRANK_OK; /* it uses the slot that it is bound to */
     if (!opt->rank || unit->param->view.rank != 2) return inner_attach(context, &model->inner, unit, NULL, &st->inner);
     status = subspace_attach(context, unit, opt->side ? opt->side : "std", opt->rank, &st->space);
+    if (status == CRANK_OK && subspace_is_warm(opt->refresh)) status = subspace_warm_attach(context, unit, &st->space);
     if (status != CRANK_OK) return status;
     subspace_dims(&st->space, dims);
     crank_param *delta = inner_delta(context, unit, 2, dims);
@@ -175,7 +176,9 @@ static crank_status set_units(crank_context *context, crank_unit *units, int cou
         st->use = owner ? owner->state : NULL;
         if (!st->use || !st->use->space.r) continue;
         int64_t awake = model->count[slot] + since;
-        units[i].probe = step == 0 || awake % opt->gap == 0 || (since == 0 && model->fresh[slot] && is(opt->on_wake, "refresh"));
+        bool due = step == 0 || awake % opt->gap == 0 || (since == 0 && model->fresh[slot] && is(opt->on_wake, "refresh")), warm = subspace_is_warm(opt->refresh);
+        units[i].probe = due && !warm;
+        if (warm) subspace_warm_ask(&units[i], &st->use->space, due, awake == 0);
     }
     return CRANK_OK;
 }
@@ -200,6 +203,8 @@ crank_status layers_period(crank_context *context, crank_unit *units, int count,
     const layers_options *opt = units[0].options;
     crank_status          status = make_room(context, units, count, model);
     int64_t               since = step ? (step - 1) % opt->interval : 0;
+    for (int i = 0; status == CRANK_OK && i < count; i++)
+        if (!units[i].param->moved) status = subspace_warm_hear(context, &((layers_unit *)units[i].state)->space, &model->tally);
     subspace_tell(context, units[0].optimizer->name, &model->tally);
     model->step = model->tally.step = step;
     if (status == CRANK_OK && step) status = bind_period(context, model, opt, units[0].seed, (step - 1) / opt->interval);
@@ -215,6 +220,12 @@ crank_status layers_period(crank_context *context, crank_unit *units, int count,
     for (int l = 0; status == CRANK_OK && step && l < model->layers; l++)
         if (model->bound[l] >= 0) status = optim_clock_write(context, model->clocks[model->bound[l]], model->count[model->bound[l]] + since + 1);
     return status;
+}
+
+void layers_refresh(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
+{
+    const layers_unit *use = ((layers_unit *)unit->state)->use;
+    if (use && use->space.r) subspace_warm(graph, &use->space, 1, gradient, NULL, NULL);
 }
 
 crank_status layers_observe(crank_context *context, crank_unit *unit, const float *gradient)

@@ -50,6 +50,7 @@ crank_status  layers_attach(crank_context *context, crank_unit *unit);
 crank_tensor *layers_accumulate(crank_graph *graph, crank_unit *unit, crank_tensor *gradient);
 void          layers_update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient);
 crank_status  layers_period(crank_context *context, crank_unit *units, int count, void *model, int64_t step, bool *changed);
+void          layers_refresh(crank_graph *graph, crank_unit *unit, crank_tensor *gradient);
 crank_status  layers_observe(crank_context *context, crank_unit *unit, const float *gradient);
 void          layers_release(crank_unit *unit);
 
@@ -63,6 +64,6 @@ int layers_awake(const layers_options *options, const double *weights, int layer
         .name = label, .paper = source, .summary = line, .options = table, .options_size = sizeof(layers_options),                 \
         .state_size = sizeof(layers_unit), .model_state_size = sizeof(layers_model), .attach = layers_attach,                       \
         .accumulate = layers_accumulate, .update = layers_update, .period = layers_period, .observe = layers_observe,               \
-        .release = layers_release,                                                                                                  \
+        .refresh = layers_refresh, .release = layers_release,                                                                       \
     }
 #endif

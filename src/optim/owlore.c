@@ -20,7 +20,7 @@ static const crank_option option_table[] = {
     CRANK_INT(layers_options, gap, 100, 1, 1e9, "a layer's steps between refreshes of its subspace"),
     CRANK_FLOAT(layers_options, scale, 1, 0, 1e6, "the step of a projected matrix is multiplied by it"),
     CRANK_CHOICE(layers_options, side, "std", SUBSPACE_SIDES, "which side is projected: the shorter (std), the longer, or a fixed one"),
-    CRANK_CHOICE(layers_options, refresh, "svd", SUBSPACE_REFRESHES, "how the basis is found"),
+    CRANK_CHOICE(layers_options, refresh, "warm", SUBSPACE_REFRESHES, "how the basis is found"),
     CRANK_CHOICE(layers_options, on_wake, "keep", "keep|refresh", "the basis of a layer that wakes: as it was, or a new one"),
     CRANK_BOOL(layers_options, embeddings, true, "embedding, head and what else stands outside of the layers trains"),
     CRANK_STRING(layers_options, inner, "adamw", "the optimiser of what is awake"),

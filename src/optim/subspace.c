@@ -1,8 +1,7 @@
 /* subspace.c - bases of gradient subspaces: made, recorded, refreshed.
  *
  * A basis holds r leading singular vectors of the gradient G = U diag(s) V^T, in the order of s; the largest entry of
- * each is positive (with both sides: of the left one of a pair), so that runs on different machines agree. For optimisers that keep what they stored
- * along the basis over a refresh, "warm" turns the new basis to lie nearest to the old one. */
+ * each is positive (with both sides: of the left one of a pair), so that runs on different machines agree. */
 #include "optim/subspace.h"
 
 #include <math.h>
@@ -32,47 +31,55 @@ void subspace_dims(const subspace *space, int64_t dims[2])
     dims[1] = space->right ? space->r : space->n;
 }
 
-/* The factors of a gradient G = alpha dY^T X that a product has just made: dY [tokens, m], X [tokens, n]. False: it is none, or is
- * computed in 16 bits, where dY P would be rounded once more. */
+/* The factors of a gradient G = alpha dY^T X that a product has just made: dY [tokens, m], X [tokens, n]. False: it is none. */
 static bool product_of(const crank_tensor *G, crank_tensor **dY, crank_tensor **X, double *alpha)
 {
     const crank_node *node = G->node;
     if (!node || node->op != &op_matmul || node->inputs[2] || node->inputs[3] || G->rank != 2 || G->base) return false;
     const crank_matmul_attributes *a = &((const matmul_attributes *)node->attributes)->matmul;
     *dY = node->inputs[0], *X = node->inputs[1], *alpha = a->alpha;
-    return a->trans_a && !a->trans_b && (*dY)->rank == 2 && (*X)->rank == 2 && (*dY)->dtype == G->dtype && (*X)->dtype == G->dtype;
+    return a->trans_a && !a->trans_b && (*dY)->rank == 2 && (*X)->rank == 2 && (*dY)->dtype == (*X)->dtype;
 }
+
+crank_dtype subspace_product_type(const crank_graph *graph, const subspace *space)
+{
+    crank_dtype wide = (space->left ? space->left : space->right)->view.dtype, compute = crank_graph_compute(graph);
+    return crank_dtype_bits(compute) < 32 && wide == CRANK_F32 ? compute : wide;
+}
+
+static crank_tensor *basis(crank_graph *graph, crank_param *param, crank_dtype type) { return crank_cast(crank_use(graph, param), type); }
 
 /* P^T dY^T X = (dY P)^T X and dY^T X P^T = dY^T (X P^T): the gradient itself is not formed where that costs less. */
 static crank_tensor *down_from_factors(crank_graph *graph, const subspace *space, crank_tensor *G)
 {
     crank_tensor *dY, *X;
     double        alpha, m = (double)space->m, n = (double)space->n, r = (double)space->r;
-    crank_dtype   type = (space->left ? space->left : space->right)->view.dtype;
-    if (crank_graph_status(graph) != CRANK_OK || !product_of(G, &dY, &X, &alpha) || dY->dtype != type) return NULL;
+    if (crank_graph_status(graph) != CRANK_OK || !product_of(G, &dY, &X, &alpha) || dY->dtype != subspace_product_type(graph, space)) return NULL;
     double tokens = (double)dY->dims[0], formed = tokens * m * n + m * n * r, direct = tokens * r * (m + n);
     if (space->left && space->right) formed += r * r * n, direct = tokens * r * (m + n + r);
     if (direct >= formed) return NULL;
-    if (space->left) dY = crank_matmul(dY, false, crank_use(graph, space->left), false);
-    if (space->right) X = crank_matmul(X, false, crank_use(graph, space->right), true);
-    return crank_matmul_full(dY, true, X, false, alpha, NULL, NULL, CRANK_DTYPES);
+    if (space->left) dY = crank_matmul(dY, false, basis(graph, space->left, dY->dtype), false);
+    if (space->right) X = crank_matmul(X, false, basis(graph, space->right, X->dtype), true);
+    return crank_matmul_full(dY, true, X, false, alpha, NULL, NULL, (space->left ? space->left : space->right)->view.dtype);
 }
 
 crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_tensor *G)
 {
+    crank_dtype   wide = (space->left ? space->left : space->right)->view.dtype, type = subspace_product_type(graph, space);
     crank_tensor *R = down_from_factors(graph, space, G);
     if (R) return R;
-    R = crank_cast(G, (space->left ? space->left : space->right)->view.dtype);
-    if (space->left) R = crank_matmul(crank_use(graph, space->left), true, R, false);
-    if (space->right) R = crank_matmul(R, false, crank_use(graph, space->right), true);
+    R = crank_cast(G, type);
+    if (space->left) R = crank_matmul_full(basis(graph, space->left, type), true, R, false, 1, NULL, NULL, space->right ? type : wide);
+    if (space->right) R = crank_matmul_full(R, false, basis(graph, space->right, type), true, 1, NULL, NULL, wide);
     return R;
 }
 
 crank_tensor *subspace_up(crank_graph *graph, const subspace *space, crank_tensor *N, double scale)
 {
-    crank_tensor *step = N;
-    if (space->left) step = crank_matmul_full(crank_use(graph, space->left), false, step, false, space->right ? 1 : scale, NULL, NULL, CRANK_DTYPES);
-    if (space->right) step = crank_matmul_full(step, false, crank_use(graph, space->right), false, scale, NULL, NULL, CRANK_DTYPES);
+    crank_dtype   wide = N->dtype, type = subspace_product_type(graph, space);
+    crank_tensor *step = crank_cast(N, type);
+    if (space->left) step = crank_matmul_full(basis(graph, space->left, type), false, step, false, space->right ? 1 : scale, NULL, NULL, space->right ? type : wide);
+    if (space->right) step = crank_matmul_full(step, false, basis(graph, space->right, type), false, scale, NULL, NULL, wide);
     return step;
 }
 
@@ -170,26 +177,6 @@ static crank_status by_sketch(crank_context *context, const subspace *space, cra
     return status;
 }
 
-/* One step of subspace iteration from the basis in b; the basis works in float, as the gradient does. */
-static crank_status by_warm_step(crank_context *context, const subspace *space, crank_matrix G, bases *b)
-{
-    crank_status status = CRANK_OK;
-    for (int side = 0; status == CRANK_OK && side < 2; side++) {
-        double *basis = side ? b->vt : b->u;
-        int64_t k = side ? space->n : space->m, r = space->r;
-        if (!basis) continue;
-        float *q = crank_alloc(context, (size_t)(k * r), sizeof *q, "a basis");
-        if (!q) return CRANK_FAILED;
-        for (int64_t i = 0; i < k; i++)
-            for (int64_t j = 0; j < r; j++) q[i * r + j] = (float)(side ? basis[j * k + i] : basis[i * r + j]);
-        status = crank_subspace_refine(context, G, side ? CRANK_RIGHT : CRANK_LEFT, 1, true, crank_matrix_f32(q, k, r), NULL);
-        for (int64_t i = 0; status == CRANK_OK && i < k; i++)
-            for (int64_t j = 0; j < r; j++) *(side ? &basis[j * k + i] : &basis[i * r + j]) = q[i * r + j];
-        crank_free(q);
-    }
-    return status;
-}
-
 /* Orthonormal columns of a Gaussian matrix, or r of the k unit vectors in ascending order. */
 static crank_status by_draw(crank_context *context, const subspace *space, bool coordinates, crank_stream stream, uint64_t first, bases *b)
 {
@@ -216,13 +203,11 @@ static crank_status by_draw(crank_context *context, const subspace *space, bool 
     return status;
 }
 
-static crank_status find(crank_context *context, const subspace *space, const char *refresh, crank_matrix G, bool first_time, crank_stream stream,
-                         uint64_t first, bases *b)
+static crank_status find(crank_context *context, const subspace *space, const char *refresh, crank_matrix G, crank_stream stream, uint64_t first, bases *b)
 {
     if (strcmp(refresh, "gram") == 0) return by_gram(context, space, G, b);
-    if (strcmp(refresh, "warm") == 0 && !first_time) return by_warm_step(context, space, G, b);
     bool exact = strcmp(refresh, "svd") == 0;
-    if (exact || strcmp(refresh, "random") == 0 || strcmp(refresh, "warm") == 0) {
+    if (exact || strcmp(refresh, "random") == 0) {
         crank_status status = exact ? by_svd(context, space, G, b) : by_sketch(context, space, G, stream, first, b);
         if (status == CRANK_OK && !b->u) turn_rows(space, b->vt);
         return status;
@@ -307,7 +292,7 @@ crank_status subspace_refresh(crank_context *context, const subspace *space, con
     status = make(context, space, &fresh);
     if (status == CRANK_OK && fresh.u) memcpy(fresh.u, old.u, (size_t)(space->m * space->r) * sizeof *old.u);
     if (status == CRANK_OK && fresh.vt) memcpy(fresh.vt, old.vt, (size_t)(space->r * space->n) * sizeof *old.vt);
-    if (status == CRANK_OK) status = find(context, space, finite ? refresh : "orthonormal", G, first_time, stream, first, &fresh);
+    if (status == CRANK_OK) status = find(context, space, finite ? refresh : "orthonormal", G, stream, first, &fresh);
     if (status == CRANK_OK && finite) status = captured_energy(context, space, gradient, &fresh, &news->energy);
     if (status == CRANK_OK && overlap && !first_time) status = overlaps(context, space, &fresh, &old, news);
     if (status == CRANK_OK && fresh.u) status = crank_param_write(context, space->left, fresh.u, CRANK_F64);

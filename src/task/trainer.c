@@ -301,8 +301,10 @@ crank_status trainer_step(crank_context *context, task_trainer *trainer, int64_t
     scalars[CRANK_SCALAR_DENOMINATOR] = (float)result->denominator;
     scalars[CRANK_SCALAR_PROGRESS] = (float)((double)step / (double)(trainer->schedule.total > 0 ? trainer->schedule.total : 1));
     double denominator = 0; /* of the micro-batches so far */
+    bool   refreshes = trainer_refreshes(trainer);
     for (int i = 0; i < count; i++) {
         variant kind = count == 1 ? VARIANT_ONLY : i == 0 ? VARIANT_FIRST : i < count - 1 ? VARIANT_MORE : VARIANT_LAST;
+        if (refreshes && i == 0) kind = count == 1 ? VARIANT_REFRESH : VARIANT_REFRESH_FIRST;
         shaped *shape = trainer_prepared(context, trainer, window[i], kind);
         int64_t draw = step * trainer->recipe->train->accumulate + i; /* every micro-batch has dropout masks of its own */
         if (!shape) return crank_last_status(context);
@@ -310,6 +312,7 @@ crank_status trainer_step(crank_context *context, task_trainer *trainer, int64_t
         if (status == CRANK_OK) status = trainer_run(context, trainer, shape, window[i], scalars, &result->numerator, &denominator);
         if (status != CRANK_OK) return status;
         if (shape->norm) result->norm = crank_read_scalar(shape->norm);
+        if (refreshes && i == 0) trainer_drop_passing(trainer, true);
     }
     if (trainer->recipe->objective->list) result->denominator = denominator;
     result->loss = result->denominator > 0 ? result->numerator / result->denominator : 0;
@@ -372,12 +375,13 @@ static bool variant_used(const task_trainer *trainer, variant kind)
     int64_t accumulate = trainer->recipe->train->accumulate;
     if (kind == VARIANT_EVALUATE) return true;
     if (kind == VARIANT_APPLY) return shared && trainer->unit_count;
-    if (shared && (kind == VARIANT_ONLY || kind == VARIANT_LAST)) return false;
+    if (shared && (kind == VARIANT_ONLY || kind == VARIANT_LAST || kind == VARIANT_REFRESH || kind == VARIANT_REFRESH_FIRST)) return false;
     if (kind == VARIANT_CALIBRATE) return false; /* before the run */
     if (kind == VARIANT_REFERENCE) return trainer->recipe->objective->fields & CRANK_FIELD_REFERENCE;
     if (!trainer->unit_count || trainer->recipe->optimizer->propose) return false;
     for (int i = 0; kind == VARIANT_PROBE && i < trainer->unit_count; i++)
-        if (trainer->units[i].probe) return true;
+        if (trainer->units[i].probe || (shared && trainer->units[i].refresh)) return true;
+    if (kind == VARIANT_REFRESH || kind == VARIANT_REFRESH_FIRST) return trainer_refreshes(trainer) && (accumulate > 1) == (kind == VARIANT_REFRESH_FIRST);
     if (kind == VARIANT_PROBE || (kind == VARIANT_MORE && accumulate < 3)) return false;
     return accumulate > 1 ? kind != VARIANT_ONLY : kind == VARIANT_ONLY;
 }
@@ -404,6 +408,7 @@ crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t
         if (summary.flops > memory->flops) memory->flops = summary.flops;
         if (summary.recomputed_blocks > memory->recomputed_blocks) memory->recomputed_blocks = summary.recomputed_blocks;
     }
+    trainer_drop_passing(trainer, false);
     count_params(trainer, memory);
     return CRANK_OK;
 }

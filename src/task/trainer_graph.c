@@ -71,7 +71,7 @@ static int record_targets(const task_trainer *trainer, shaped *shape, crank_tens
         targets[0] = shape->list_scores;
         seeds[0] = shape->list_gradient = crank_input(graph, "gradient of the scores", CRANK_F32, targets[0]->rank, targets[0]->dims);
     }
-    if (shape->kind != VARIANT_ONLY && shape->kind != VARIANT_LAST) return 1;
+    if (shape->kind != VARIANT_ONLY && shape->kind != VARIANT_LAST && shape->kind != VARIANT_REFRESH) return 1;
     crank_tensor *penalty = crank_linears_penalty(graph, crank_model_linears(trainer->model));
     if (!penalty) return 1;
     crank_tensor *denominator = crank_cast(crank_step_scalar(graph, CRANK_SCALAR_DENOMINATOR), penalty->dtype);
@@ -177,7 +177,10 @@ static void record_updates(task_trainer *trainer, shaped *shape, crank_tensor **
 }
 
 /* The units that take part: sleeping ones have no gradient. */
-static bool takes_part(const crank_unit *unit, variant kind) { return unit->active && (kind != VARIANT_PROBE || unit->probe); }
+static bool takes_part(const task_trainer *trainer, const crank_unit *unit, variant kind)
+{
+    return unit->active && (kind != VARIANT_PROBE || unit->probe || (trainer_shared(trainer) && unit->refresh));
+}
 
 /* The gradients of the units that take part, by unit; false: message in the graph. */
 static bool record_gradients(const task_trainer *trainer, shaped *shape, crank_tensor **gradients)
@@ -188,7 +191,7 @@ static bool record_gradients(const task_trainer *trainer, shaped *shape, crank_t
     bool           good = leaves && yielded && unit_of;
     if (!good) crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording a step");
     for (int i = 0; good && i < trainer->unit_count; i++)
-        if (takes_part(&trainer->units[i], shape->kind)) {
+        if (takes_part(trainer, &trainer->units[i], shape->kind)) {
             leaves[count] = crank_use(shape->graph, trainer->units[i].param);
             unit_of[count++] = i;
         }
@@ -233,15 +236,18 @@ static void record_training(task_trainer *trainer, shaped *shape)
     }
     if (shape->kind != VARIANT_PROBE && shape->numerator) crank_check_finite(shape->numerator);
     bool good = record_gradients(trainer, shape, gradients);
+    bool refreshes = shape->kind == VARIANT_REFRESH || shape->kind == VARIANT_REFRESH_FIRST || shape->kind == VARIANT_PROBE;
+    for (int i = 0; good && refreshes && i < trainer->unit_count; i++)
+        if (gradients[i] && trainer->units[i].refresh) trainer->units[i].optimizer->refresh(shape->graph, &trainer->units[i], gradients[i]);
     if (shape->kind == VARIANT_PROBE) {
         shape->probes = gradients;
         for (int i = 0; good && i < trainer->unit_count; i++)
-            if (gradients[i]) gradients[i] = crank_keep(crank_contiguous(gradients[i]));
+            gradients[i] = gradients[i] && trainer->units[i].probe ? crank_keep(crank_contiguous(gradients[i])) : NULL;
         return;
     }
     for (int i = 0; good && i < trainer->unit_count; i++)
         if (gradients[i]) gradients[i] = accumulated(trainer, shape, i, gradients[i]);
-    if (good && (shape->kind == VARIANT_FIRST || shape->kind == VARIANT_MORE)) {
+    if (good && (shape->kind == VARIANT_FIRST || shape->kind == VARIANT_MORE || shape->kind == VARIANT_REFRESH_FIRST)) {
         for (int i = 0; i < trainer->unit_count; i++)
             if (gradients[i]) crank_assign(buffer_of(trainer, shape, i, gradients[i]), gradients[i], shape->kind == VARIANT_MORE);
     } else if (good) {
@@ -352,21 +358,28 @@ void trainer_drop_graphs(task_trainer *trainer)
     }
 }
 
-/* ---- probing ---- */
+/* ---- probing and refreshing ---- */
 
-/* Graphs of a probe hold for one set of units and are rare: they go after their run. */
-static void drop_probes(task_trainer *trainer)
+bool trainer_refreshes(const task_trainer *trainer)
+{
+    for (int i = 0; i < trainer->unit_count; i++)
+        if (trainer->units[i].refresh && trainer->units[i].active && trainer->units[i].optimizer->refresh) return true;
+    return false;
+}
+
+void trainer_drop_passing(task_trainer *trainer, bool asked)
 {
     shaped **link = &trainer->graphs;
     while (*link) {
         shaped *shape = *link;
-        if (shape->kind != VARIANT_PROBE) {
+        if (shape->kind != VARIANT_PROBE && shape->kind != VARIANT_REFRESH && shape->kind != VARIANT_REFRESH_FIRST) {
             link = &shape->next;
             continue;
         }
         *link = shape->next;
         shape_free(shape);
     }
+    for (int i = 0; asked && i < trainer->unit_count; i++) trainer->units[i].refresh = false;
 }
 
 static crank_status hand_over(crank_context *context, crank_unit *unit, const crank_tensor *gradient)
@@ -385,7 +398,7 @@ static crank_status hand_over(crank_context *context, crank_unit *unit, const cr
 
 crank_status trainer_probe(crank_context *context, task_trainer *trainer, const data_batch *batch, int64_t draw)
 {
-    bool wanted = false;
+    bool shared = trainer_shared(trainer), wanted = shared && trainer_refreshes(trainer);
     for (int i = 0; i < trainer->unit_count; i++) {
         trainer->units[i].probe &= trainer->units[i].active && trainer->units[i].optimizer->observe;
         wanted |= trainer->units[i].probe;
@@ -400,6 +413,6 @@ crank_status trainer_probe(crank_context *context, task_trainer *trainer, const 
         if (status == CRANK_OK && shape->probes[i]) status = hand_over(context, &trainer->units[i], shape->probes[i]);
         trainer->units[i].probe = false;
     }
-    drop_probes(trainer);
+    if (wanted) trainer_drop_passing(trainer, shared);
     return status;
 }

@@ -11,10 +11,12 @@ typedef enum variant {
     VARIANT_FIRST, /* stores gradients in the buffers */
     VARIANT_MORE,  /* adds to the buffers */
     VARIANT_LAST,  /* adds the buffers to its own gradients and updates */
+    VARIANT_REFRESH,       /* as ONLY and FIRST, with `refresh` of the units that ask for it: goes after its run, */
+    VARIANT_REFRESH_FIRST, /* since these units and what they record change from refresh to refresh */
     VARIANT_APPLY, /* no batch: the buffers, summed over processes, update */
     VARIANT_EVALUATE,
     VARIANT_REFERENCE, /* log-probabilities of the targets with all methods off */
-    VARIANT_PROBE, /* keeps the gradients of units that are probed; changes nothing */
+    VARIANT_PROBE, /* keeps the gradients of units that are probed; with several processes it refreshes, in all of them from one batch */
     VARIANT_CALIBRATE, /* keeps what the watched linears read and give, and the gradients there; changes nothing */
     VARIANTS
 } variant;
@@ -74,7 +76,12 @@ void trainer_drop_graphs(task_trainer *trainer);
  * and returns the scalars as they are afterwards. */
 crank_status trainer_run(crank_context *context, task_trainer *trainer, shaped *shape, const data_batch *batch, float *scalars,
                          double *numerator, double *denominator);
-/* Gradients over one batch for the units whose `probe` is set, handed to the optimiser's `observe`; draw: as of the batch's step. */
+/* Some unit records `refresh` in the coming step. */
+bool trainer_refreshes(const task_trainer *trainer);
+/* Graphs that hold for one step go; with `asked`, nobody asks for a refresh any more. */
+void trainer_drop_passing(task_trainer *trainer, bool asked);
+/* Gradients over one batch for the units whose `probe` is set, handed to the optimiser's `observe`, and the refreshes of a shared step;
+ * draw: as of the batch's step. */
 crank_status trainer_probe(crank_context *context, task_trainer *trainer, const data_batch *batch, int64_t draw);
 /* A step of an optimiser without gradients: rounds of trial points, each with one forward pass over the window. */
 crank_status trainer_zeroth_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,

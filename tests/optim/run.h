@@ -51,6 +51,7 @@ static inline void runner_record(runner *r)
     r->graph = crank_graph_new(r->context, r->device);
     if (wide) crank_graph_set_compute(r->graph, CRANK_F64);
     r->gradient = crank_input(r->graph, "g", wide ? CRANK_F64 : CRANK_F32, view->rank, view->dims);
+    if (r->unit.refresh) r->unit.optimizer->refresh(r->graph, &r->unit, r->gradient);
     crank_tensor *kept = r->unit.optimizer->accumulate ? r->unit.optimizer->accumulate(r->graph, &r->unit, r->gradient) : NULL;
     r->unit.optimizer->update(r->graph, &r->unit, kept ? kept : r->gradient);
     assert_ok(r->context, crank_graph_status(r->graph));
@@ -82,11 +83,15 @@ static inline void runner_period(runner *r, const void *gradient, int step)
 static inline void runner_step(runner *r, const void *gradient, double rate, int step, double clip, bool skip)
 {
     runner_period(r, gradient, step);
+    bool refresh = r->unit.refresh;
+    if (refresh) crank_graph_free(r->graph), r->graph = NULL;
     if (!r->graph) runner_record(r);
     float scalars[CRANK_SCALARS] = { (float)rate, (float)step, (float)clip, skip, 1 };
     assert_ok(r->context, crank_write(r->gradient, gradient));
     assert_ok(r->context, crank_write(crank_step_scalars(r->graph), scalars));
     assert_ok(r->context, crank_run(r->graph));
+    if (refresh) crank_graph_free(r->graph), r->graph = NULL;
+    r->unit.refresh = false;
 }
 
 static inline void runner_read(const runner *r, const char *name, void *out, crank_dtype type)

@@ -71,6 +71,7 @@ static void the_gradient_is_not_formed(void **state)
         void                  *options = crank_options_new(context, galore->options, galore->options_size);
         assert_ok(context, crank_options_set(context, galore->options, options, "rank", "4", "test"));
         assert_ok(context, crank_options_set(context, galore->options, options, "side", sides[k], "test"));
+        assert_ok(context, crank_options_set(context, galore->options, options, "refresh", "svd", "test"));
         crank_unit unit = { .optimizer = galore, .param = param, .options = options, .state = st, .model = model, .rate_factor = 1 };
         assert_ok(context, galore->attach(context, &unit));
         static float       x[TOKENS * IN], dy[TOKENS * OUT], seen[OUT * IN], out[2][OUT * IN];
