@@ -5,7 +5,7 @@
 
 static const double grid[] = {2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 0};
 
-#define GALORE(more) .optimizer = "galore", .optimizer_options = "gap=200 scale=0.25 " more
+#define GALORE(more) .optimizer = "galore", .optimizer_options = "gap=200 scale=0.25 refresh=svd " more
 static const lab_method methods[] = {
     {.name = "Adam", .rate = 1.6e-2},
     {.name = "GaLore r=32", GALORE("rank=32"), .rate = 3.2e-2},

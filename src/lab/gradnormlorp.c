@@ -6,7 +6,7 @@ static const lab_chars_settings settings = {.steps = 400, .adapt = true};
 static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 0};
 
 /* gradients of the factors projected to rank 4, every 50 steps */
-#define PROJECTED "rank=8", .optimizer = "galore", .optimizer_options = "rank=4 gap=50 scale=1"
+#define PROJECTED "rank=8", .optimizer = "galore", .optimizer_options = "rank=4 gap=50 scale=1 refresh=svd"
 static const lab_method methods[] = {
     {.name = "LoRA r=8", .map = "lora", .map_options = "rank=8 alpha=8", .rate = 8e-3},
     {.name = "DoRA r=8", .map = "dora", .map_options = "rank=8 alpha=8", .rate = 8e-3},

@@ -17,7 +17,7 @@ static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 0};
 
 enum { BLOCKS = 4, BY_SCORES = 1, BY_REVERSE = 2, BY_NOTHING = 3 };
 
-#define OWLORE "layers=1 interval=20 rank=32 gap=20 scale=1 state=drop "
+#define OWLORE "layers=1 interval=20 rank=32 gap=20 scale=1 refresh=svd state=drop "
 static const lab_method methods[] = {
     {.name = "full Adam", .rate = 4e-3, .number = BY_NOTHING},
     {.name = "LISA 1 of 4", .optimizer = "lisa", .optimizer_options = "layers=1 interval=20", .rate = 4e-3, .number = BY_NOTHING},

@@ -33,7 +33,8 @@ crank_status subspace_attach(crank_context *context, crank_unit *unit, const cha
 void subspace_dims(const subspace *space, int64_t dims[2]);
 /* Products with a basis are computed in the graph's type where that has 16 bits; what they give is in the type of the basis. */
 crank_dtype subspace_product_type(const crank_graph *graph, const subspace *space);
-/* R of G [m,n], and back: [m,n], times `scale`. Where G has just been made as a product dY^T X in that type, R comes from its factors and G, if nobody else reads it, is never formed. */
+/* R of G [m,n], and back: [m,n], times `scale`. Where G has just been made as a product dY^T X in that type, R comes from its
+ * factors and G, if nobody else reads it, is never formed. */
 crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_tensor *G);
 crank_tensor *subspace_up(crank_graph *graph, const subspace *space, crank_tensor *N, double scale);
 

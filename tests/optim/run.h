@@ -14,6 +14,7 @@ typedef struct runner {
     crank_unit     unit;
     crank_graph   *graph;
     crank_tensor  *gradient;
+    crank_dtype    compute; /* of products; 0: the parameter's */
 } runner;
 
 static inline runner runner_open(const char *method, const char *settings, crank_dtype type, int rank, const int64_t *dims,
@@ -49,7 +50,7 @@ static inline void runner_record(runner *r)
     const crank_view *view = &r->param->view;
     bool              wide = view->dtype == CRANK_F64;
     r->graph = crank_graph_new(r->context, r->device);
-    if (wide) crank_graph_set_compute(r->graph, CRANK_F64);
+    if (wide || r->compute) crank_graph_set_compute(r->graph, wide ? CRANK_F64 : r->compute);
     r->gradient = crank_input(r->graph, "g", wide ? CRANK_F64 : CRANK_F32, view->rank, view->dims);
     if (r->unit.refresh) r->unit.optimizer->refresh(r->graph, &r->unit, r->gradient);
     crank_tensor *kept = r->unit.optimizer->accumulate ? r->unit.optimizer->accumulate(r->graph, &r->unit, r->gradient) : NULL;

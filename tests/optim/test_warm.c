@@ -85,6 +85,35 @@ static void bases_are_orthonormal_and_hold_nearly_the_best_energy(void **state)
     }
 }
 
+/* Products in 16 bits, up to square bases. */
+static void bases_of_16_bit_products_are_orthonormal_in_f32(void **state)
+{
+    (void)state;
+    for (int rank = 8; rank <= M; rank += 20) {
+        float  w[M * N] = { 0 }, g[M * N], P[M * M];
+        char   settings[32];
+        snprintf(settings, sizeof settings, "rank=%d gap=1", rank);
+        runner r = runner_open("galore", settings, CRANK_F32, 2, wide_dims, w, 0);
+        r.compute = CRANK_BF16;
+        if (!r.device->bf16) {
+            runner_close(&r);
+            skip();
+        }
+        for (int t = 1; t <= 3; t++) {
+            gradient(g, t - 1, M, (uint32_t)t);
+            runner_step(&r, g, 0.01, t, 1, false);
+            runner_read(&r, "w.galore.left", P, CRANK_F32);
+            for (int a = 0; a < rank; a++)
+                for (int b = 0; b < rank; b++) {
+                    double dot = 0;
+                    for (int i = 0; i < M; i++) dot += (double)P[i * rank + a] * P[i * rank + b];
+                    if (!(fabs(dot - (a == b)) < 1e-5)) fail_msg("rank %d, step %d: P^T P is %g away from 1", rank, t, fabs(dot - (a == b)));
+                }
+        }
+        runner_close(&r);
+    }
+}
+
 /* Gradients of low rank, of one column, of none, huge and tiny ones. */
 static void a_poor_gradient_leaves_an_orthonormal_basis(void **state)
 {
@@ -263,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bases_are_orthonormal_and_hold_nearly_the_best_energy),
+        cmocka_unit_test(bases_of_16_bit_products_are_orthonormal_in_f32),
         cmocka_unit_test(a_poor_gradient_leaves_an_orthonormal_basis),
         cmocka_unit_test(a_gradient_that_is_not_finite_leaves_the_start),
         cmocka_unit_test(bases_turn_little_between_refreshes),
