@@ -14,11 +14,14 @@ static run_words compare_words(const char *base, const char *out, const char *mo
     return w;
 }
 
+/* The list of methods; json_decref. */
 static json_t *result_of(const child_result *r)
 {
     json_t *root = json_loads(r->out, 0, NULL);
     if (r->code || !root) fail_msg("%d %s", r->code, r->err);
-    return json_object_get(root, "methods");
+    json_t *methods = json_incref(json_object_get(root, "methods"));
+    json_decref(root);
+    return methods;
 }
 
 static double field(const json_t *methods, size_t i, const char *key) { return json_number_value(json_object_get(json_array_get(methods, i), key)); }
@@ -50,6 +53,7 @@ static void methods_are_tried_alike_and_compared_in_pairs(void **state)
     char *page = runs_read(runs_path("compare/compare.html"), NULL);
     assert_non_null(strstr(page, "every rate that was tried"));
     free(page);
+    json_decref(methods);
     child_free(&r);
 }
 
@@ -62,6 +66,7 @@ static void ranks_are_matched_to_the_first_method(void **state)
     double       wanted = field(methods, 0, "trainable");
     assert_true(field(methods, 2, "rank") > 1);
     assert_true(fabs(field(methods, 2, "trainable") / wanted - 1) < 0.25);
+    json_decref(methods);
     child_free(&r);
 }
 
@@ -98,6 +103,7 @@ static void a_stopped_comparison_goes_on_and_ends_the_same(void **state)
         assert_true(field(a, i, "quality") == field(b, i, "quality"));
         assert_true(field(a, i, "rate") == field(b, i, "rate"));
     }
+    json_decref(a), json_decref(b);
     child_free(&r), child_free(&s);
 }
 
