@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/rank.h"
+#include "tree/shared.h"
 
 /* "tree.key=value" and "data.key=value" from the words behind `first`. */
 crank_status rank_tree_words(cli_call *cli, int first, crank_tree_options *tree, letor_options *data)
@@ -62,17 +63,21 @@ static crank_status fit_sets(cli_call *cli, const crank_tree_options *tree, cons
     crank_status    status = rank_tree_data(cli->context, train, cli->words[1], &rows);
     if (status == CRANK_OK && valid) status = rank_tree_data(cli->context, valid, o->valid, &held);
     if (status != CRANK_OK) return status;
-    progress_options how = {.descriptor = 2, .silent = cli->common.quiet, .label = "trees", .last = tree->num_iterations};
+    dist_group group;
+    if ((status = dist_open(cli->context, &group)) != CRANK_OK) return status;
+    progress_options how = {.descriptor = 2, .silent = cli->common.quiet || group.rank > 0, .label = "trees", .last = tree->num_iterations};
     watch            w = {.cli = cli, .measures = crank_alloc(cli->context, (size_t)tree->num_iterations, sizeof *w.measures, "measures of validation")};
     if (!w.measures || !(w.line = progress_open(cli->context, &how))) {
         crank_free(w.measures);
         return CRANK_FAILED;
     }
-    crank_trees *trees = crank_trees_fit(cli->context, tree, &rows, valid ? &held : NULL, init, on_tree, &w);
+    crank_trees *trees = trees_fit_shared(cli->context, &group, tree, &rows, valid ? &held : NULL, init, on_tree, &w);
     progress_close(w.line);
-    status = trees ? crank_trees_save(cli->context, trees, o->out) : crank_last_status(cli->context);
-    if (status == CRANK_OK && o->html) status = rank_tree_page(cli, o->html, trees, &rows, valid ? &held : NULL, w.measures, w.count);
-    if (status == CRANK_OK) status = print_fit(cli, trees, o->out);
+    bool first = group.rank == 0; /* it alone writes */
+    status = !trees ? crank_last_status(cli->context) : first ? crank_trees_save(cli->context, trees, o->out) : CRANK_OK;
+    if (status == CRANK_OK && first && o->html) status = rank_tree_page(cli, o->html, trees, &rows, valid ? &held : NULL, w.measures, w.count);
+    if (status == CRANK_OK && first) status = print_fit(cli, trees, o->out);
+    if (status == CRANK_OK) status = dist_close(cli->context, &group);
     crank_free(w.measures);
     crank_trees_free(trees);
     return status;

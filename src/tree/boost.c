@@ -6,9 +6,11 @@
 #include "tree/objective.h"
 #include "tree/sample.h"
 #include "tree/score.h"
+#include "tree/shared.h"
 
 typedef struct booster {
     crank_context            *context;
+    const dist_group         *group;         /* NULL: one process */
     const crank_tree_options *options;
     const crank_tree_data    *train, *valid;
     crank_trees  *trees;
@@ -123,7 +125,7 @@ static bool booster_open(booster *b, const crank_trees *init)
     b->g = crank_alloc(b->context, (size_t)b->train->rows + 1, sizeof *b->g, "gradients");
     b->h = crank_alloc(b->context, (size_t)b->train->rows + 1, sizeof *b->h, "gradients");
     if (!b->g || !b->h || !sample_open(b->context, b->options, b->train->rows, &b->sample)) return false;
-    if (!grower_open(b->context, b->options, b->mapper, &b->matrix, b->monotone, &b->grower)) return false;
+    if (!grower_open(b->context, b->options, b->mapper, &b->matrix, b->monotone, b->group, &b->grower)) return false;
     if (!b->valid) return true;
     return matrix_fill(b->context, b->mapper, b->valid, false, &b->valid_matrix) == CRANK_OK && start_scores(b, b->valid, &b->valid_scores) &&
            measure_open(b->context, b->options, b->valid, &b->measure);
@@ -196,11 +198,19 @@ static bool judge(booster *b, int64_t it, crank_trees_progress *progress, void *
     return b->options->early_stopping_round > 0 && b->trees->count - b->best_count >= b->options->early_stopping_round;
 }
 
+/* Asked to stop: process 0 decides for all. */
+static bool stops(booster *b, bool *good)
+{
+    uint8_t stop = crank_stop_requested(b->context);
+    if (b->group && b->group->size > 1) *good = dist_broadcast(b->context, b->group, &stop, 1) == CRANK_OK;
+    return stop;
+}
+
 static bool boost(booster *b, crank_trees_progress *progress, void *user)
 {
-    bool more = true, bagging = b->sample.taken != NULL;
+    bool more = true, bagging = b->sample.taken != NULL, good = true;
     for (int64_t it = 0, idle = 0; it < b->options->num_iterations; it++) {
-        if (crank_stop_requested(b->context)) break; /* the trees so far are a model */
+        if (stops(b, &good) || !good) break; /* the trees so far are a model */
         if (!iterate(b, it, &more)) return false;
         if (more) idle = 0;
         else if (!bagging || ++idle >= 10) {
@@ -212,6 +222,7 @@ static bool boost(booster *b, crank_trees_progress *progress, void *user)
             break;
         }
     }
+    if (!good) return false;
     if (!b->trees->count)
         crank_log(b->context, CRANK_WARNING, "no split is possible: fewer rows than twice tree.min_data_in_leaf (%lld), or labels that are all alike", (long long)b->options->min_data_in_leaf);
     while (b->options->early_stopping_round > 0 && !isnan(b->best) && b->trees->count > b->best_count) tree_free(&b->trees->trees[--b->trees->count]);
@@ -219,10 +230,10 @@ static bool boost(booster *b, crank_trees_progress *progress, void *user)
     return true;
 }
 
-crank_trees *crank_trees_fit(crank_context *context, const crank_tree_options *options, const crank_tree_data *train, const crank_tree_data *valid, const crank_trees *init,
-                             crank_trees_progress *progress, void *user)
+crank_trees *trees_fit_shared(crank_context *context, const dist_group *group, const crank_tree_options *options, const crank_tree_data *train, const crank_tree_data *valid,
+                              const crank_trees *init, crank_trees_progress *progress, void *user)
 {
-    booster b = {.context = context, .options = options, .train = train, .valid = valid, .best = NAN};
+    booster b = {.context = context, .group = group, .options = options, .train = train, .valid = valid, .best = NAN};
     double  start = clock_seconds();
     bool    good = booster_open(&b, init);
     double  ready = clock_seconds();
@@ -234,4 +245,10 @@ crank_trees *crank_trees_fit(crank_context *context, const crank_tree_options *o
     if (good) return b.trees;
     crank_trees_free(b.trees);
     return NULL;
+}
+
+crank_trees *crank_trees_fit(crank_context *context, const crank_tree_options *options, const crank_tree_data *train, const crank_tree_data *valid, const crank_trees *init,
+                             crank_trees_progress *progress, void *user)
+{
+    return trees_fit_shared(context, NULL, options, train, valid, init, progress, user);
 }

@@ -2,10 +2,13 @@
  *
  * The histogram of the child with fewer rows is summed, its sibling's is their parent's minus it. One parallel region a split: each
  * thread owns blocks of features, sums their histograms, subtracts, and scans both children; the winner is chosen in the order of
- * features afterwards, so the number of threads changes nothing. */
+ * features afterwards, so the number of threads changes nothing. Several processes hold the same rows and take blocks of features in the
+ * same way: they exchange only their best splits. */
 #include "tree/grow.h"
 
 #include <stdlib.h>
+
+enum { SPLIT_WORDS = 7 + MOST_BINS / 32 }; /* doubles that hold a split */
 
 static scan_numbers *best_scan(void)
 {
@@ -14,10 +17,10 @@ static scan_numbers *best_scan(void)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? scan_numbers_avx2 : scan_numbers_plain;
 }
 
-bool grower_open(crank_context *context, const crank_tree_options *o, const bin_mapper *mapper, const bin_matrix *matrix, const int8_t *monotone, grower *g)
+bool grower_open(crank_context *context, const crank_tree_options *o, const bin_mapper *mapper, const bin_matrix *matrix, const int8_t *monotone, const dist_group *group, grower *g)
 {
     size_t leaves = (size_t)o->num_leaves, features = (size_t)mapper->features + 1, blocks = (size_t)mapper->blocks + 1;
-    *g = (grower){.context = context, .options = o, .mapper = mapper, .matrix = matrix, .monotone = monotone, .threads = crank_threads(context)};
+    *g = (grower){.context = context, .options = o, .mapper = mapper, .matrix = matrix, .monotone = monotone, .group = group && group->size > 1 ? group : NULL, .threads = crank_threads(context)};
     if (g->threads > mapper->blocks) g->threads = mapper->blocks > 0 ? mapper->blocks : 1;
     double  bytes = (double)mapper->entries * sizeof(packed);
     int64_t most = (int64_t)((double)o->histogram_pool_size * 0x1p20 / (bytes > 1 ? bytes : 1));
@@ -38,6 +41,7 @@ bool grower_open(crank_context *context, const crank_tree_options *o, const bin_
     if (!g->levels.row || !g->rows || !g->spare || !g->leaf || !g->node || !g->goes_left || !g->pool || !g->free_slot || !g->found[0] || !g->found[1] || !g->wanted ||
         !g->blocks_of || !g->block_count)
         return false;
+    if (g->group && !(g->exchange = crank_alloc(context, (size_t)g->group->size, 2 * SPLIT_WORDS * sizeof *g->exchange, "splits of processes"))) return false;
     memset(g->wanted, 1, features);
     return true;
 }
@@ -45,14 +49,24 @@ bool grower_open(crank_context *context, const crank_tree_options *o, const bin_
 void grower_close(grower *g)
 {
     for (int32_t i = 0; g->pool && i < g->pool_made; i++) crank_free(g->pool[i]);
-    void *arrays[] = {g->levels.row, g->rows, g->spare, g->leaf, g->node, g->goes_left, g->pool, g->free_slot, g->found[0], g->found[1], g->wanted, g->blocks_of, g->block_count, g->counts};
+    void *arrays[] = {g->levels.row, g->rows, g->spare, g->leaf, g->node, g->goes_left, g->pool, g->free_slot, g->found[0], g->found[1], g->wanted, g->blocks_of, g->block_count, g->counts, g->exchange};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) crank_free(arrays[i]);
 }
 
-/* Blocks with a wanted feature, shared out so that each thread has about the same number of features. */
+static int least_loaded(const int64_t *load, int count)
+{
+    int least = 0;
+    for (int t = 1; t < count; t++)
+        if (load[t] < load[least]) least = t;
+    return least;
+}
+
+/* Blocks with a wanted feature, shared out so that each process, and each of its threads, has about the same number of features. */
 static void share_blocks(grower *g)
 {
-    int64_t load[1024] = {0};
+    enum { MOST = 1024 };
+    int64_t load[MOST] = {0}, process_load[MOST] = {0};
+    int     processes = g->group ? g->group->size : 1;
     for (int t = 0; t < g->threads; t++) g->block_count[t] = 0;
     for (int32_t k = 0; k < g->mapper->blocks; k++) {
         const bin_block *block = &g->mapper->block[k];
@@ -61,11 +75,13 @@ static void share_blocks(grower *g)
             int32_t f = g->mapper->feature_of[block->first + s];
             wanted |= f >= 0 && g->wanted[f];
         }
-        int least = 0;
-        for (int t = 1; t < g->threads && t < 1024; t++)
-            if (load[t] < load[least]) least = t;
         if (!wanted) continue;
-        load[least] += block->width * (block->room + 64);
+        int64_t work = block->width * (block->room + 64);
+        int     process = least_loaded(process_load, processes < MOST ? processes : MOST);
+        process_load[process] += work;
+        if (g->group && process != g->group->rank) continue;
+        int least = least_loaded(load, g->threads < MOST ? g->threads : MOST);
+        load[least] += work;
         g->blocks_of[least * g->mapper->blocks + g->block_count[least]++] = k;
     }
 }
@@ -143,6 +159,35 @@ static void choose(const grower *g, const split *found, grow_leaf *leaf)
         if (found[k].gain > leaf->best.gain) leaf->best = found[k];
 }
 
+/* The best splits of one or two leaves over all processes, each of which knows those of its features: sums of words that only their
+ * owner sets. The larger gain wins, of equal ones the lower feature, as in one process. */
+static bool agree(grower *g, grow_leaf *const *leaves, int count)
+{
+    if (!g->group) return true;
+    size_t  words = (size_t)g->group->size * 2 * SPLIT_WORDS;
+    memset(g->exchange, 0, words * sizeof *g->exchange);
+    for (int l = 0; l < count; l++) {
+        double      *w = g->exchange + (g->group->rank * 2 + l) * SPLIT_WORDS;
+        const split *s = &leaves[l]->best;
+        double       head[] = {s->gain, s->feature, s->bin, s->default_left, (double)(int32_t)(s->left >> 32), (double)(uint32_t)s->left, s->categorical};
+        memcpy(w, head, sizeof head);
+        for (int i = 0; i < MOST_BINS / 32; i++) w[7 + i] = s->set[i];
+    }
+    if (dist_sum_f64(g->context, g->group, g->exchange, words) != CRANK_OK) return false;
+    for (int l = 0; l < count; l++) {
+        split *best = &leaves[l]->best;
+        *best = (split){.gain = 0};
+        for (int r = 0; r < g->group->size; r++) {
+            const double *w = g->exchange + (r * 2 + l) * SPLIT_WORDS;
+            if (!(w[0] > best->gain || (w[0] == best->gain && w[0] > 0 && (int32_t)w[1] < best->feature))) continue;
+            *best = (split){.gain = w[0], .feature = (int32_t)w[1], .bin = (int32_t)w[2], .default_left = w[3] != 0, .categorical = w[6] != 0,
+                            .left = (int64_t)((uint64_t)(int64_t)w[4] << 32) + (int64_t)w[5]};
+            for (int i = 0; i < MOST_BINS / 32; i++) best->set[i] = (uint32_t)w[7 + i];
+        }
+    }
+    return true;
+}
+
 static bool may_split(const grower *g, const grow_leaf *leaf)
 {
     const crank_tree_options *o = g->options;
@@ -186,7 +231,7 @@ static bool study(grower *g, grow_leaf *small, grow_leaf *large)
     if (large) large->best = (split){.gain = 0};
     if (scan_small) choose(g, g->found[0], small);
     if (scan_large) choose(g, g->found[1], large);
-    return true;
+    return agree(g, (grow_leaf *const[]){small, large}, large ? 2 : 1);
 }
 
 /* Again, with exact rows of every bin: the estimate let through a side that is too small. */
@@ -211,7 +256,7 @@ static bool study_exactly(grower *g, grow_leaf *leaf)
         }
     }
     choose(g, g->found[0], leaf);
-    return true;
+    return agree(g, &leaf, 1);
 }
 
 /* ---- splits ---- */

@@ -2,6 +2,7 @@
 #ifndef CRANK_TREE_GROW_H
 #define CRANK_TREE_GROW_H
 
+#include "dist/dist.h"
 #include "tree/scan.h"
 
 typedef struct grow_leaf {
@@ -27,6 +28,8 @@ typedef struct grower {
     const bin_mapper         *mapper;
     const bin_matrix         *matrix;
     const int8_t             *monotone;   /* [features], or NULL */
+    const dist_group         *group;      /* processes that hold the same rows and scan a part of the features each; NULL: one */
+    double   *exchange;                   /* [processes, 2, SPLIT_WORDS] */
     int       threads;
     quantised levels;
     int32_t  *rows, *spare;               /* [matrix rows]: rows in the order of leaves */
@@ -44,7 +47,7 @@ typedef struct grower {
     uint32_t *counts;                     /* [entries]: exact rows of bins, or NULL until needed */
 } grower;
 
-bool grower_open(crank_context *context, const crank_tree_options *options, const bin_mapper *mapper, const bin_matrix *matrix, const int8_t *monotone, grower *g);
+bool grower_open(crank_context *context, const crank_tree_options *options, const bin_mapper *mapper, const bin_matrix *matrix, const int8_t *monotone, const dist_group *group, grower *g);
 void grower_close(grower *g);
 /* Grows a tree on g->rows[0..n). Rows end up in the order of leaves. False with an empty message: nothing to split; else an error. */
 bool grower_grow(grower *g, const float *gradient, const float *hessian, int64_t n);

@@ -52,6 +52,16 @@ check full lowrank.method=none optim.method=adamw
 check smora lowrank.method=smora lowrank.rank=8 lowrank.active=2 lowrank.mu=0.01
 check galore lowrank.method=none optim.method=galore optim.rank=4
 
+# Trees learned by two processes are the same file as by one.
+awk 'BEGIN { draw = 7; for (i = 0; i < 2000; i++) { line = ""; for (j = 0; j < 40; j++) { draw = (draw * 1103515 + 12345) % 2147483; v[j] = draw % 1000; line = line " " j ":" v[j] }
+             print int((v[2] + v[7]) / 700) " qid:" int(i / 10) line } }' > "$folder/rank.svm"
+for words in "tree.num_leaves=31" "tree.objective=regression tree.feature_fraction=0.3 tree.bagging_fraction=0.7 tree.bagging_freq=1 data.categorical=4,5"; do
+    "$crank" rank fit "$folder/rank.svm" --out "$folder/one.txt" --quiet tree.num_iterations=20 tree.min_data_in_leaf=30 $words > "$folder/one.log" 2>&1 &&
+        mpirun --allow-run-as-root --oversubscribe --mca mpi_yield_when_idle 1 --mca btl_vader_single_copy_mechanism none -n 2 \
+            "$crank" rank fit "$folder/rank.svm" --out "$folder/two.txt" --quiet tree.num_iterations=20 tree.min_data_in_leaf=30 $words > "$folder/two.log" 2>&1 &&
+        cmp "$folder/one.txt" "$folder/two.txt" || { echo "FAILED: trees, $words"; tail -5 "$folder/one.log" "$folder/two.log"; failed=1; }
+done
+
 # A run of two processes ends at its checkpoint, and one process goes on to the end with the same losses.
 train 2 other lowrank.method=lora train.accumulate=1 train.save_every=3 train.schedule=constant train.warmup_share=0 train.steps=3 &&
     train 1 other lowrank.method=lora train.accumulate=2 train.save_every=3 train.schedule=constant train.warmup_share=0 &&
