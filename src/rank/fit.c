@@ -1,7 +1,6 @@
 /* fit.c - epochs over the lists with any list objective, and early stopping by a measure on lists held out.
  *
- * Every epoch is a permutation of the lists, `batch` of them a step. The weights with the best validation measure are kept (the first of
- * equal ones); without validation data, or with patience 0, the last ones. */
+ * Every epoch is a permutation of the lists, `batch` of them a step. */
 #include <math.h>
 #include <string.h>
 
@@ -16,17 +15,10 @@ typedef struct fitter {
     rank_feeder      feeder;
     int64_t         *order, *picked;  /* permutation of places, lists of a batch */
     int64_t         *lists, list_count; /* that are trained on */
-    float           *scores, *d1, *valid_scores, *best;
+    float           *scores, *d1;
+    rank_keeper      keeper;
     int64_t          steps, all_steps;
 } fitter;
-
-static double rate_at(const fitter *f)
-{
-    const rank_options *o = f->how->options;
-    crank_schedule      s = {.total = f->all_steps, .warmup = o->warmup, .kind = !strcmp(o->schedule, "linear") ? CRANK_SCHEDULE_LINEAR
-                                                                              : !strcmp(o->schedule, "cosine") ? CRANK_SCHEDULE_COSINE : CRANK_SCHEDULE_CONSTANT};
-    return o->rate * crank_schedule_factor(&s, f->steps);
-}
 
 static crank_status one_batch(fitter *f, const int64_t *places, int64_t count, double *numerator, double *denominator)
 {
@@ -40,7 +32,7 @@ static crank_status one_batch(fitter *f, const int64_t *places, int64_t count, d
     if (status == CRANK_OK) status = f->how->objective->run(f->context, &lists, f->how->objective_options, &result);
     if (status == CRANK_OK && !isfinite(result.numerator))
         status = crank_fail(f->context, CRANK_FAILED, "step %lld: the loss is not finite; a lower fit.rate or features=zscore helps", (long long)f->steps);
-    if (status == CRANK_OK) status = rank_trainer_backward(f->trainer, f->d1, result.denominator, rate_at(f));
+    if (status == CRANK_OK) status = rank_trainer_backward(f->trainer, f->d1, result.denominator, rank_rate(f->how->options, f->steps, f->all_steps));
     *numerator += result.numerator;
     *denominator += result.denominator;
     return status;
@@ -62,37 +54,16 @@ static crank_status epoch(fitter *f, int64_t number, double *loss)
     return status;
 }
 
-static crank_status validate(fitter *f, double *value)
-{
-    *value = NAN;
-    if (!f->valid) return CRANK_OK;
-    crank_status status = rank_net_scores(f->net, f->valid, f->valid_scores);
-    return status == CRANK_OK ? rank_measure(f->context, f->how->options->measure, f->valid, f->valid_scores, value) : status;
-}
-
 static crank_status run_epochs(fitter *f)
 {
-    const rank_options *o = f->how->options;
-    crank_status        status = CRANK_OK;
-    bool                keeps = f->valid && o->patience > 0;
-    f->how->best = NAN;
-    f->how->epochs = 0;
-    for (int64_t e = 1; status == CRANK_OK && e <= o->epochs && !crank_stop_requested(f->context); e++) {
-        double loss = 0, value = NAN;
+    crank_status status = CRANK_OK;
+    bool         stop = false;
+    for (int64_t e = 1; status == CRANK_OK && !stop && e <= f->how->options->epochs && !crank_stop_requested(f->context); e++) {
+        double loss = 0;
         status = epoch(f, e, &loss);
-        if (status == CRANK_OK) status = validate(f, &value);
-        if (status != CRANK_OK) break;
-        if (f->how->progress) f->how->progress(f->how->user, e, loss, value);
-        if (!keeps || isnan(f->how->best) || value > f->how->best) {
-            f->how->best = value;
-            f->how->epochs = e;
-            if (keeps) status = rank_net_get(f->net, f->best);
-        } else if (e - f->how->epochs >= o->patience) {
-            crank_log(f->context, CRANK_INFO, "%s of the validation data has not improved for %lld epochs: those of epoch %lld are kept", o->measure, (long long)o->patience, (long long)f->how->epochs);
-            break;
-        }
+        if (status == CRANK_OK) status = rank_keeper_judge(&f->keeper, e, loss, &stop);
     }
-    return status == CRANK_OK && keeps && f->how->epochs ? rank_net_set(f->net, f->best) : status;
+    return status == CRANK_OK ? rank_keeper_end(&f->keeper) : status;
 }
 
 static crank_status open(fitter *f)
@@ -112,57 +83,18 @@ static crank_status open(fitter *f)
     f->picked = crank_alloc(f->context, (size_t)o->batch + 1, sizeof *f->picked, "lists of a batch");
     f->scores = crank_alloc(f->context, (size_t)f->feeder.row_room + 1, sizeof *f->scores, "scores");
     f->d1 = crank_alloc(f->context, (size_t)f->feeder.row_room + 1, sizeof *f->d1, "gradients of scores");
-    f->valid_scores = crank_alloc(f->context, f->valid ? (size_t)f->valid->rows + 1 : 1, sizeof *f->valid_scores, "scores");
-    f->best = crank_alloc(f->context, rank_net_size(f->net) + 1, sizeof *f->best, "the best weights");
-    return f->order && f->picked && f->scores && f->d1 && f->valid_scores && f->best ? CRANK_OK : CRANK_FAILED;
+    return f->order && f->picked && f->scores && f->d1 ? rank_keeper_open(&f->keeper, f->net, f->how, f->valid) : CRANK_FAILED;
 }
 
 static void close(fitter *f)
 {
     rank_trainer_free(f->trainer);
     rank_feeder_close(&f->feeder);
-    crank_free(f->order), crank_free(f->picked), crank_free(f->lists), crank_free(f->scores), crank_free(f->d1), crank_free(f->valid_scores), crank_free(f->best);
+    crank_free(f->order), crank_free(f->picked), crank_free(f->lists), crank_free(f->scores), crank_free(f->d1);
+    rank_keeper_close(&f->keeper);
 }
 
 /* ---- held-out lists ---- */
-
-/* Copies of some lists of a set: rows dense or compressed as they are in it. */
-static letor_set *take_lists(crank_context *context, const letor_set *set, const int64_t *lists, int64_t count)
-{
-    letor_set *part = crank_alloc(context, 1, sizeof *part, "lists held out");
-    int64_t    rows = 0, values = 0, n = 0, v = 0;
-    if (!part) return NULL;
-    for (int64_t l = 0; l < count; l++) {
-        rows += set->offsets[lists[l] + 1] - set->offsets[lists[l]];
-        if (set->starts) values += set->starts[set->offsets[lists[l] + 1]] - set->starts[set->offsets[lists[l]]];
-    }
-    part->rows = rows, part->columns = set->columns, part->queries = count, part->absent_missing = set->absent_missing;
-    part->offsets = crank_alloc(context, (size_t)count + 1, sizeof *part->offsets, "lists held out");
-    part->labels = crank_alloc(context, (size_t)rows + 1, sizeof *part->labels, "lists held out");
-    if (set->dense) part->dense = crank_alloc(context, (size_t)rows + 1, (size_t)set->columns * sizeof *part->dense, "lists held out");
-    else {
-        part->starts = crank_alloc(context, (size_t)rows + 1, sizeof *part->starts, "lists held out");
-        part->indices = crank_alloc(context, (size_t)values + 1, sizeof *part->indices, "lists held out");
-        part->values = crank_alloc(context, (size_t)values + 1, sizeof *part->values, "lists held out");
-    }
-    if (!part->offsets || !part->labels || (set->dense ? !part->dense : !part->starts || !part->indices || !part->values)) {
-        letor_free(part);
-        return NULL;
-    }
-    for (int64_t l = 0; l < count; l++) {
-        for (int64_t i = set->offsets[lists[l]]; i < set->offsets[lists[l] + 1]; i++, n++) {
-            part->labels[n] = set->labels[i];
-            if (set->dense) memcpy(part->dense + n * set->columns, set->dense + i * set->columns, (size_t)set->columns * sizeof *part->dense);
-            for (int64_t k = set->dense ? 0 : set->starts[i]; !set->dense && k < set->starts[i + 1]; k++, v++) {
-                part->indices[v] = set->indices[k];
-                part->values[v] = set->values[k];
-            }
-            if (part->starts) part->starts[n + 1] = v;
-        }
-        part->offsets[l + 1] = (int32_t)n;
-    }
-    return part;
-}
 
 /* f->lists: what is trained on. *held: a copy of the others, or NULL. */
 static crank_status split(fitter *f, letor_set **held)
@@ -174,7 +106,7 @@ static crank_status split(fitter *f, letor_set **held)
     crank_permutation(crank_stream_make((uint64_t)o->seed, CRANK_RANDOM_SHUFFLE, 0), f->lists, queries);
     f->list_count = queries - count;
     if (!count) return CRANK_OK;
-    *held = take_lists(f->context, f->train, f->lists + f->list_count, count);
+    *held = rank_take(f->context, f->train, f->lists + f->list_count, count, NULL);
     f->valid = *held;
     return *held ? CRANK_OK : CRANK_FAILED;
 }

@@ -188,6 +188,7 @@ void rank_net_free(rank_net *net)
 const rank_options *rank_net_options(const rank_net *net) { return net->options; }
 const rank_scaler  *rank_net_scaler(const rank_net *net) { return &net->scaler; }
 crank_params       *rank_net_params(const rank_net *net) { return net->params; }
+crank_context      *rank_net_context(const rank_net *net) { return net->context; }
 
 /* ---- forward ---- */
 

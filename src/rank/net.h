@@ -58,6 +58,21 @@ crank_status  rank_graphs_write(rank_net *net, rank_graphs *graphs, rank_graph *
 crank_status  rank_graphs_read(rank_graphs *graphs, const rank_graph *graph, const rank_batch *batch, float *scores);
 void          rank_graphs_free(rank_graphs *graphs);
 
+/* ---- what fits share ---- */
+
+typedef struct rank_keeper {
+    rank_net        *net;
+    rank_fit        *how;
+    const letor_set *valid;
+    float           *scores, *best;
+    bool             keeps;
+} rank_keeper;
+crank_status rank_keeper_open(rank_keeper *keeper, rank_net *net, rank_fit *how, const letor_set *valid);
+crank_status rank_keeper_judge(rank_keeper *keeper, int64_t epoch, double loss, bool *stop); /* after an epoch */
+crank_status rank_keeper_end(rank_keeper *keeper);                                           /* the best weights come back */
+void         rank_keeper_close(rank_keeper *keeper);
+double       rank_rate(const rank_options *options, int64_t step, int64_t steps);
+
 rank_net *rank_ascent_fit(crank_context *context, rank_fit *how, const letor_set *train, const letor_set *valid);
 /* The mean of the options' measure over the lists of a set; scores [rows]. */
 crank_status rank_measure(crank_context *context, const char *measure, const letor_set *set, const float *scores, double *value);

@@ -63,6 +63,7 @@ void      rank_net_free(rank_net *net);
 const rank_options *rank_net_options(const rank_net *net);
 const rank_scaler  *rank_net_scaler(const rank_net *net);
 crank_params       *rank_net_params(const rank_net *net);
+crank_context      *rank_net_context(const rank_net *net);
 /* Scores of a batch, or of all rows of a set: [rows] */
 crank_status rank_net_forward(rank_net *net, const rank_batch *batch, float *scores);
 crank_status rank_net_scores(rank_net *net, const letor_set *set, float *scores);
@@ -92,6 +93,8 @@ typedef struct rank_feeder {
 crank_status rank_feeder_open(crank_context *context, const letor_set *set, const rank_scaler *scaler, int64_t most_lists, rank_feeder *feeder);
 void         rank_feeder_close(rank_feeder *feeder);
 rank_batch   rank_feed(rank_feeder *feeder, const int64_t *lists, int64_t count);
+/* A copy of some lists (NULL: the first `count`), of their rows those with keep[row] (NULL: all): values, labels, weights. letor_free. */
+letor_set   *rank_take(crank_context *context, const letor_set *set, const int64_t *lists, int64_t count, const bool *keep);
 
 /* ---- fitting ---- */
 
@@ -105,6 +108,8 @@ typedef struct rank_fit {
     const void                 *optimizer_options;
     rank_progress              *progress; /* may be NULL */
     void                       *user;
+    crank_status              (*judge)(void *user, const float *scores, double *value); /* NULL: options->measure of validation labels */
+    void                       *judge_user;
     double                      best;      /* out: the measure on validation data of the weights that are kept; NaN: none */
     int64_t                     epochs;    /* out: epochs that made them */
 } rank_fit;

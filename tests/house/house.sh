@@ -26,7 +26,7 @@ done >>"$found"
 find src include -type f \( -name '*.c' -o -name '*.h' -o -name '*.cu' \) | xargs awk '
     BEGIN {
         n = split("base:0 tensor:10 device:10 dist:10 linalg:20 data:20 graph:30 linear:40 loss:40 metric:40 text:40 vector:40 " \
-                  "lowrank:45 optim:45 tree:45 rl:45 nn:50 model:60 task:70 rank:70 serve:80 lab:80 cli:90", rooms, " ")
+                  "lowrank:45 optim:45 tree:45 click:45 rl:45 nn:50 model:60 task:70 rank:70 serve:80 lab:80 cli:90", rooms, " ")
         for (i = 1; i <= n; i++) { split(rooms[i], pair, ":"); floor[pair[1]] = pair[2] }
         n = split("base:base option:base random:base recipe:base tensor:tensor device:device operations:device tokenizer:data " \
                   "graph:graph ops:graph linear:linear loss:loss optim:optim model:model adapter:model plugin:task linalg:linalg metric:metric tree:tree", headers, " ")
