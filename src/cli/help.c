@@ -2,7 +2,7 @@
 #include "cli/help.h"
 #include "crank/tree.h"
 #include "data/letor.h"
-#include "rank/rank.h"
+#include "rank/unbiased.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -171,6 +171,8 @@ static crank_status run(cli_call *cli)
         puts("\ntree.KEY=VALUE:");
         status = print_table(cli, crank_trees_options());
         if (status == CRANK_OK) puts("\nfit.KEY=VALUE (model=linear, mlp, attention, coordinate-ascent):"), status = print_table(cli, rank_option_table);
+        if (status == CRANK_OK) puts("\nclicks.KEY=VALUE (fit --clicks, propensity):"), status = print_table(cli, unbiased_option_table);
+        if (status == CRANK_OK) puts("\nuser.KEY=VALUE (simulate):"), status = print_table(cli, click_simulator_table);
         if (status == CRANK_OK) puts("\ndata.KEY=VALUE:"), status = print_table(cli, letor_option_table);
     }
     for (const help_section *section = help_sections; section->name && status == CRANK_OK; section++) {

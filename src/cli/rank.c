@@ -7,7 +7,12 @@
 static const crank_option option_table[] = {
     CRANK_STRING(rank_flags, out, NULL, "fit, export: where the model goes; predict: where the scores go (default: standard output)"),
     CRANK_STRING(rank_flags, valid, NULL, "fit: data held out, for NDCG and early stopping"),
-    CRANK_STRING(rank_flags, init, NULL, "fit: learning goes on from this model"),
+    CRANK_STRING(rank_flags, init, NULL, "fit: learning goes on from this model; simulate: the ranker (no trees) whose order users see"),
+    CRANK_STRING(rank_flags, clicks, NULL, "fit: a click log, joined with DATA by query and document, to learn from instead of labels"),
+    CRANK_STRING(rank_flags, propensity, NULL, "fit: examination by place, as crank rank propensity writes it"),
+    CRANK_CHOICE(rank_flags, relevance, "none", "none|rate|ipw|pbm|ubm|cascade|dcm|sdbn", "fit: labels are estimated from --clicks first; any model then learns from them"),
+    CRANK_INT(rank_flags, rounds, 1, 1, 1000000, "simulate: sessions of each query"),
+    CRANK_BOOL(rank_flags, shuffled, false, "simulate: items in random order"),
     CRANK_STRING(rank_flags, tag, "crank", "predict: name of the run in a TREC file"),
     CRANK_STRING(rank_flags, html, NULL, "fit: a page with the curve of validation and the columns by gain (trees)"),
     CRANK_BOOL(rank_flags, trec, false, "predict: write a TREC run (query Q0 document rank score tag)"),
@@ -37,7 +42,9 @@ static crank_status run(cli_call *cli)
         else if (strcmp(action, "explain") == 0) status = is_net(cli) ? rank_net_verb_explain(cli) : rank_tree_verb_explain(cli, data);
         else if (strcmp(action, "cv") == 0) status = rank_tree_verb_cv(cli, tree, data);
         else if (strcmp(action, "export") == 0) status = rank_tree_verb_export(cli);
-        else status = crank_fail(cli->context, CRANK_USAGE, "crank rank has no action `%s`; there are fit, predict, explain, cv and export", action);
+        else if (strcmp(action, "propensity") == 0) status = rank_clicks_verb_propensity(cli);
+        else if (strcmp(action, "simulate") == 0) status = rank_clicks_verb_simulate(cli, data);
+        else status = crank_fail(cli->context, CRANK_USAGE, "crank rank has no action `%s`; there are fit, predict, explain, cv, export, propensity and simulate", action);
     }
     crank_options_free(tree);
     crank_options_free(data);
@@ -46,13 +53,15 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_rank = {
     .name = "rank",
-    .usage = "fit DATA --out MODEL [--valid DATA] [model=tree|linear|mlp|attention|coordinate-ascent] [SECTION.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL [DATA --shap] | cv DATA | export MODEL --out FILE",
+    .usage = "fit DATA --out MODEL [--valid DATA] [model=tree|linear|mlp|attention|coordinate-ascent] [SECTION.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL [DATA --shap] | cv DATA | export MODEL --out FILE | fit DATA --clicks LOG .. | propensity LOG [DATA] | simulate DATA --out LOG",
     .summary = "rankers of feature vectors: learn to rank, score, tell which columns matter",
     .details = "DATA is SVMlight/LETOR, CSV, TSV (gzip or not) or crank's binary form; queries come from qid:, a column or a .query file.\n"
                "data.KEY are the reader's keys (label, query, ignore, ...). model=tree, the default, takes tree.KEY, LightGBM's parameters (its aliases and\n"
                "XGBoost's names too). Models of LightGBM (text), XGBoost (JSON, UBJSON) and crank are read; they are written as the name ends: .json is\n"
                "XGBoost's, .trees crank's own (no parsing, all bits), .c (export) C source, anything else LightGBM's text. A model of XGBoost wants\n"
-               "data.absent=missing for SVMlight, as XGBoost takes what is not written. The other models take fit.KEY, loss.objective=NAME and loss.KEY (lambdarank unless said; crank help objectives), optim.method=NAME and optim.KEY, and write a safetensors file.",
+               "data.absent=missing for SVMlight, as XGBoost takes what is not written. The other models take fit.KEY, loss.objective=NAME and loss.KEY (lambdarank unless said; crank help objectives), optim.method=NAME and optim.KEY, and write a safetensors file.\n"
+               "fit DATA --clicks LOG takes clicks.KEY (method=dla, ipw, ...; docs/unbiased.md). propensity LOG prints examination by place (model=pbm, ubm or\n"
+               "random; with DATA dla, regression-em, pair-debias); simulate DATA takes user.KEY.",
     .letters = "o=out",
     .options = option_table,
     .options_size = sizeof(rank_flags),

@@ -5,11 +5,12 @@
 #include "cli/cli.h"
 #include "crank/tree.h"
 #include "data/letor.h"
+#include "rank/unbiased.h"
 
 typedef struct rank_flags {
-    const char *out, *valid, *init, *tag, *html;
-    bool        trec, raw, shap;
-    int64_t     folds;
+    const char *out, *valid, *init, *tag, *html, *clicks, *propensity, *relevance;
+    int64_t     rounds, folds;
+    bool        trec, raw, shuffled, shap;
 } rank_flags;
 
 /* One section of words "PREFIX.key=value". */
@@ -36,6 +37,13 @@ crank_status rank_tree_verb_cv(cli_call *cli, crank_tree_options *tree, letor_op
 crank_status rank_tree_verb_export(cli_call *cli);
 /* A page of the fitted model; valid may be NULL. measures [count]: of validation after each tree, NaN: none */
 crank_status rank_tree_page(cli_call *cli, const char *path, const crank_trees *trees, const crank_tree_data *train, const crank_tree_data *valid, const double *measures, size_t count);
+
+/* Clicks: rank_clicks.c. */
+struct rank_net *rank_clicks_fit(cli_call *cli, rank_fit *how, const unbiased_options *options, const letor_set *train, const letor_set *valid);
+crank_status     rank_clicks_relevance(cli_call *cli, letor_set **set); /* --relevance: labels from --clicks */
+click_curve     *rank_clicks_known(cli_call *cli);                      /* --propensity */
+crank_status     rank_clicks_verb_propensity(cli_call *cli);
+crank_status     rank_clicks_verb_simulate(cli_call *cli, letor_options *data);
 
 /* The rankers that are no trees: rank_net.c. */
 crank_status rank_net_verb_fit(cli_call *cli);

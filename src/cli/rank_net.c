@@ -31,6 +31,7 @@ typedef struct job {
     cli_call      *cli;
     letor_options *data;
     rank_options  *options;
+    unbiased_options *clicks;
     void          *objective_options, *optimizer_options;
     rank_fit       how;
     letor_set     *train, *valid;
@@ -71,10 +72,11 @@ static crank_status open_job(job *j)
     const rank_flags *o = cli->options;
     j->options = crank_options_new(cli->context, rank_option_table, sizeof *j->options);
     j->data = crank_options_new(cli->context, letor_option_table, sizeof *j->data);
-    if (!j->options || !j->data) return CRANK_FAILED;
-    const rank_section sections[] = {{"data", letor_option_table, j->data}, {"fit", rank_option_table, j->options}};
+    j->clicks = crank_options_new(cli->context, unbiased_option_table, sizeof *j->clicks);
+    if (!j->options || !j->data || !j->clicks) return CRANK_FAILED;
+    const rank_section sections[] = {{"data", letor_option_table, j->data}, {"fit", rank_option_table, j->options}, {"clicks", unbiased_option_table, j->clicks}};
     crank_status       status = crank_options_set(cli->context, rank_option_table, j->options, "model", rank_word(cli, 2, "model"), "command line");
-    if (status == CRANK_OK) status = rank_read_words(cli, 2, sections, 2, skip);
+    if (status == CRANK_OK) status = rank_read_words(cli, 2, sections, 3, skip);
     if (status != CRANK_OK) return status;
     if (!o->out) return crank_fail(cli->context, CRANK_USAGE, "crank rank fit needs --out MODEL");
     if (o->init) return crank_fail(cli->context, CRANK_USAGE, "--init belongs to model=tree");
@@ -98,8 +100,10 @@ static crank_status fit_sets(job *j)
     progress_options  how = {.descriptor = 2, .silent = cli->common.quiet, .label = "epochs", .last = strcmp(j->options->model, "coordinate-ascent") ? j->options->epochs : 0};
     if (!(j->train = letor_read(cli->context, cli->words[1], j->data))) return crank_last_status(cli->context);
     if (o->valid && !(j->valid = letor_read(cli->context, o->valid, j->data))) return crank_last_status(cli->context);
+    if (o->clicks && strcmp(o->relevance, "none") && rank_clicks_relevance(cli, &j->train) != CRANK_OK) return crank_last_status(cli->context);
     if (!(j->line = progress_open(cli->context, &how))) return CRANK_FAILED;
-    rank_net *net = rank_net_fit(cli->context, &j->how, j->train, j->valid);
+    bool      estimated = strcmp(o->relevance, "none") != 0;
+    rank_net *net = o->clicks && !estimated ? rank_clicks_fit(cli, &j->how, j->clicks, j->train, j->valid) : rank_net_fit(cli->context, &j->how, j->train, j->valid);
     progress_close(j->line);
     crank_status status = net ? rank_net_save(cli->context, net, o->out) : crank_last_status(cli->context);
     if (status == CRANK_OK) status = print_fit(j, net);
@@ -113,7 +117,7 @@ crank_status rank_net_verb_fit(cli_call *cli)
     crank_status status = open_job(&j);
     if (status == CRANK_OK) status = fit_sets(&j);
     letor_free(j.train), letor_free(j.valid);
-    crank_options_free(j.options), crank_options_free(j.data), crank_options_free(j.objective_options), crank_options_free(j.optimizer_options);
+    crank_options_free(j.options), crank_options_free(j.clicks), crank_options_free(j.data), crank_options_free(j.objective_options), crank_options_free(j.optimizer_options);
     return status;
 }
 

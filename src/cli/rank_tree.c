@@ -92,7 +92,11 @@ crank_status rank_tree_verb_fit(cli_call *cli, crank_tree_options *tree, letor_o
     letor_set   *train = letor_read(cli->context, cli->words[1], data), *valid = train && o->valid ? letor_read(cli->context, o->valid, data) : NULL;
     crank_trees *init = train && o->init ? crank_trees_load(cli->context, o->init) : NULL;
     bool         good = train && (valid || !o->valid) && (init || !o->init);
-    status = good ? fit_sets(cli, tree, train, valid, init) : crank_last_status(cli->context);
+    status = good ? CRANK_OK : crank_last_status(cli->context);
+    if (status == CRANK_OK && o->clicks && !strcmp(o->relevance, "none"))
+        status = crank_fail(cli->context, CRANK_USAGE, "trees learn from labels: --relevance pbm (or ipw, dcm, ...) estimates them from --clicks; tree.objective=pair_logistic takes real labels");
+    if (status == CRANK_OK && o->clicks) status = rank_clicks_relevance(cli, &train);
+    if (status == CRANK_OK) status = fit_sets(cli, tree, train, valid, init);
     crank_trees_free(init);
     letor_free(train);
     letor_free(valid);
