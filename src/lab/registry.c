@@ -13,7 +13,7 @@ extern const lab_experiment lab_eva, lab_lora_ga, lab_lora_sb, lab_svfit;
 extern const lab_experiment lab_lamda, lab_lora_pro, lab_smora;
 extern const lab_experiment lab_lora_vs_full, lab_loram;
 
-extern const lab_experiment lab_dla; /* learning to rank */
+extern const lab_experiment lab_dla, lab_lr_perceptron; /* learning to rank */
 
 static const lab_experiment *const experiments[] = {
     &lab_lora,
@@ -25,7 +25,7 @@ static const lab_experiment *const experiments[] = {
     &lab_eva, &lab_lora_ga, &lab_lora_sb, &lab_svfit,
     &lab_lamda, &lab_lora_pro, &lab_smora,
     &lab_lora_vs_full, &lab_loram,
-    &lab_dla,
+    &lab_dla, &lab_lr_perceptron,
 };
 
 const lab_experiment *lab_at(size_t i) { return i < sizeof experiments / sizeof *experiments ? experiments[i] : NULL; }
