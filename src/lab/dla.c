@@ -98,9 +98,9 @@ static const lab_method methods[] = {
     METHOD("IPW, known", "ipw", KNOWN, 0.008),
     METHOD("IPW, randomised", "ipw", RANDOMISED, 0.008),
     METHOD("regression-EM", "regression-em", TRAINED, 0.004),
-    METHOD("PairDebias", "pair-debias", TRAINED, 0.008),
+    METHOD("PairDebias", "pair-debias", TRAINED, 0.016),
     METHOD("DLA", "dla", TRAINED, 0.008),
-    METHOD("labels", "labels", TRAINED, 0.008),
+    METHOD("labels", "labels", TRAINED, 0.032),
     {0},
 };
 
