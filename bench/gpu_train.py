@@ -1,6 +1,6 @@
 """Training steps on one GPU: crank beside PyTorch + PEFT on the same card in one run.
 
-usage: gpu_train.py [--crank PATH] [--rows lora-1b,lora-8b,lora-8b-nf4,dora-1b,full-1b,full-350m] [--modes eager,compile] [--steps N] [--set section.key=value]
+usage: gpu_train.py [--crank PATH] [--rows lora-1b,lora-8b,lora-8b-nf4,lora-1b-fp8,lora-8b-fp8,dora-1b,full-1b,full-350m] [--modes eager,compile] [--steps N] [--set section.key=value]
 Random weights in bf16, full packed batches. A row's tokens/s are those of the median step; memory is the plan's, what the driver counts
 beyond context and libraries, and PyTorch's peak of allocated memory. --profile adds crank's roofline table.
 """
@@ -13,7 +13,7 @@ SHAPES = {  # hidden, layers, heads, key heads, intermediate, vocabulary, tied
     "8b": (4096, 32, 32, 8, 14336, 128256, False),
 }
 ROWS = {"lora-1b": ("1b", 8, 2048, "lora"), "lora-8b": ("8b", 2, 2048, "lora"), "dora-1b": ("1b", 8, 2048, "dora"),
-        "lora-8b-nf4": ("8b", 2, 2048, "lora-nf4"),
+        "lora-8b-nf4": ("8b", 2, 2048, "lora-nf4"), "lora-1b-fp8": ("1b", 8, 2048, "lora-fp8"), "lora-8b-fp8": ("8b", 2, 2048, "lora-fp8"),
         "full-1b": ("1b", 8, 2048, "full"), "full-350m": ("350m", 16, 1024, "full")}
 p = argparse.ArgumentParser()
 p.add_argument("--crank", default="build/crank"); p.add_argument("--rows", default="lora-1b"); p.add_argument("--modes", default="compile")

@@ -99,6 +99,12 @@ typedef struct crank_sparse_attributes { int64_t rows, cols; bool transpose; } c
  *     the sum are rounded to f32 one by one, y then to its type. No gradient: such a weight is frozen. */
 typedef struct crank_dequantize_attributes { int64_t block; } crank_dequantize_attributes; /* nf4: even; else not read */
 
+/* "quantize_rows": x f [n,k] -> q f8e4m3 [n,k] (contiguous), scale f32 [n]: scale = max |x_row| / 448 (1 for a row of zeros), q = x / scale,
+ *     in f32, rounded to nearest even. Its gradient passes as it is.
+ * "scaled_matmul": q f8e4m3 [n,k], scale f32 [n], w f8e4m3 [m,k], w_scale f32 [m], turned f8e4m3 [k,m], turned_scale f32 [k], [bias f [m]]
+ *     -> y f [n,m] = scale_i w_scale_j sum_k q_ik w_jk + bias_j. turned is W^T, quantised by its own rows: not read here, but by the reverse,
+ *     which is the same operation on the quantised dy with the two exchanged. */
+
 /* "rmsnorm": x f [n,d], w [d], [residual f [n,d]] -> y f [n,d], rstd f32 [n], [sum f [n,d]]
  *     z = x + residual (written to sum when there is a residual); rstd = 1/sqrt(mean(z^2) + epsilon); y = z * rstd * w
  * "rmsnorm_backward": dy f, z f, w [d], rstd f32 [n], [dres f [n,d]] -> dx f [n,d], [dw [d]]

@@ -53,6 +53,12 @@ CRANK_API crank_tensor *crank_matmul_full(crank_tensor *a, bool trans_a, crank_t
 CRANK_API crank_tensor *crank_dequantize(crank_tensor *w, crank_tensor *scales, crank_tensor *map, crank_tensor *second, crank_tensor *offset,
                                          int64_t block, crank_dtype dtype);
 
+/* x [n,k] in eight bits with a scale a row; gradients pass as they are. */
+CRANK_API crank_tensor *crank_quantize_rows(crank_tensor *x, crank_tensor **scale);
+/* y [n,m] of type `out`: the product of q with a frozen weight in eight bits, held as W and, for the reverse pass, as W^T. */
+CRANK_API crank_tensor *crank_scaled_matmul(crank_tensor *q, crank_tensor *scale, crank_tensor *w, crank_tensor *w_scale, crank_tensor *turned,
+                                            crank_tensor *turned_scale, crank_tensor *bias, crank_dtype out);
+
 /* x S^T [n,rows], or with `transpose` x S [n,cols], with the sparse S [rows,cols] of values v [k] at the places index i32 [k] (of its rows
  * one after the other); the gradient of v is that of these places alone. v is cast to x's type. */
 CRANK_API crank_tensor *crank_sparse_matmul(crank_tensor *x, crank_tensor *v, crank_tensor *index, int64_t rows, int64_t cols, bool transpose);

@@ -23,7 +23,7 @@ static const crank_option option_table[] = {
     CRANK_STRING(options, outliers, NULL, "text file: print the share of outliers of each layer (optim.scores of owlore), over its first tokens"),
     CRANK_FLOAT(options, threshold, 13, 0, 1e9, "outliers: an entry of |W| times its input's norm counts above this multiple of the mean"),
     CRANK_INT(options, tokens, 262144, 1, 1e12, "outliers: tokens to read at most"),
-    CRANK_CHOICE(options, weights, "bf16", "bf16|f32|nf4", "plan: how weights are held"),
+    CRANK_CHOICE(options, weights, "bf16", "bf16|f32|nf4|fp8", "plan: how weights are held"),
     CRANK_INT(options, rank, 0, 0, 65536, "plan: rank of low-rank ways; 0: that of the GaLore paper, or 128"),
     IN_INTRUDER(CRANK_OPTION_LIST, top, "10", "how many leading singular vectors are looked at; several: all in one pass"),
     IN_INTRUDER(CRANK_OPTION_LIST, epsilon, "0.5", "a vector whose largest cosine with those before lies below it is an intruder; several: all in one pass"),

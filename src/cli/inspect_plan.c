@@ -73,7 +73,7 @@ crank_status inspect_plan(cli_call *cli, const char *model, const char *weights,
     char         *config = device ? config_of(cli, model, &usual) : NULL;
     crank_status  status = config ? CRANK_OK : crank_last_status(cli->context);
     json_t       *rows = json_array();
-    crank_dtype_parse(weights, &type);
+    crank_dtype_parse(strcmp(weights, "fp8") ? weights : "f8e4m3", &type);
     fill_ways(rank ? rank : usual, ways, text);
     int first = 0;
     while (first < WAYS - 1 && !fits(&ways[first], type)) first++;

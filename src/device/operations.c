@@ -7,6 +7,7 @@
  *           s       f32, or f64 where f is f64: statistics
  *           F i l u f32, i32, i64, u8
  *           q       nf4 or f8e4m3, contiguous
+ *           o       f8e4m3, contiguous
  *           e       f32 or u8
  *           *       any type with whole-byte elements that needs no scale
  *     DIMS  letter  a size, the same at every place of the letter
@@ -210,6 +211,8 @@ static const signature table[] = {
     {"softmax_backward", "f[.] f[.] -> f[.]", true, NULL},
     {"matmul", "f[~] f[~] p[~]? p[~]? -> p[~]", true, check_matmul},
     {"dequantize", "q[m,k] e[b] F[x]? F[g]? F[1]? -> f[m,k]", true, check_dequantize},
+    {"quantize_rows", "f[n,k] -> o[n,k] F[n]", false, NULL},
+    {"scaled_matmul", "o[n,k] F[n] o[m,k] F[m] o[k,m] F[k] f[m]? -> f[n,m]", false, NULL},
     {"rmsnorm", "f[n,d] p[d] f[n,d]? -> f[n,d] s[n] f[n,d]?", true, NULL},
     {"rmsnorm_backward", "f[n,d] f[n,d] p[d] s[n] f[n,d]? -> f[n,d] p[d]?", true, NULL},
     {"layernorm", "f[n,d] p[d]? p[d]? f[n,d]? -> f[n,d] s[n] s[n] f[n,d]?", true, NULL},
@@ -255,6 +258,7 @@ static bool type_fits(binding *b, char letter, crank_dtype dtype)
     case 'l': return dtype == CRANK_I64;
     case 'u': return dtype == CRANK_U8;
     case 'q': return dtype == CRANK_NF4 || dtype == CRANK_F8E4M3;
+    case 'o': return dtype == CRANK_F8E4M3;
     case 'e': return dtype == CRANK_U8 || dtype == CRANK_F32;
     case '*': return dtype >= CRANK_F32 && dtype <= CRANK_U8;
     case 's': /* before f is known (a gradient that comes first) either will do */
@@ -328,7 +332,7 @@ static int match(binding *b, const char *text, const crank_view *views, int coun
             if (absent ? !optional
                        : !sane(view) || !type_fits(b, letter, view->dtype) || !dims_fit(b, dims, view) ||
                              !(strided || last_stride_is_one(view)) ||
-                             (letter == 'q' && !crank_view_is_contiguous(view)))
+                             ((letter == 'q' || letter == 'o') && !crank_view_is_contiguous(view)))
                 return i;
             i++;
         } while (many && i < count);

@@ -171,8 +171,7 @@ static crank_tensor *as_rows(crank_graph *graph, const crank_linear *linear, cra
 /* x W^T [n, out] of the base, plus the bias when it is given. */
 static crank_tensor *base_product(crank_graph *graph, crank_linear *linear, crank_tensor *x, crank_tensor *bias)
 {
-    if (linear->quantized)
-        return crank_matmul_full(x, false, quantized_weight(graph, linear->quantized), true, 1, bias, NULL, CRANK_DTYPES);
+    if (linear->quantized) return quantized_product(graph, linear->quantized, x, bias);
     if (!linear->weight) return no_weight(graph, linear);
     if (linear->kind == CRANK_LINEAR_DENSE)
         return crank_matmul_full(x, false, linear_use(graph, linear, linear->weight), true, 1, bias, NULL, CRANK_DTYPES);

@@ -16,6 +16,15 @@ static crank_param *part(crank_context *context, crank_params *params, const cha
     return param;
 }
 
+static crank_param *add_turned(crank_context *context, crank_params *params, const char *weight, int64_t in, int64_t out)
+{
+    char        *full = crank_format(context, "%s.turned", weight);
+    crank_param *param = full ? crank_params_add(params, full, CRANK_ROLE_WEIGHT, CRANK_F8E4M3, 2, (int64_t[]){in, out}) : NULL;
+    crank_free(full);
+    if (param) param->scales = true; /* the same parameters once more */
+    return param;
+}
+
 crank_quantized *quantized_new(crank_context *context, crank_params *params, const char *weight, int64_t in, int64_t out, const quantized_spec *spec)
 {
     crank_quantized *q = crank_alloc(context, 1, sizeof *q, weight);
@@ -28,7 +37,9 @@ crank_quantized *quantized_new(crank_context *context, crank_params *params, con
     if (nested && q->scales) q->map = part(context, params, weight, "quant_map", CRANK_F32, NF4_MAP);
     if (nested && q->map) q->second = part(context, params, weight, "nested_absmax", CRANK_F32, nf4_blocks(scales, NF4_NESTED_BLOCK));
     if (nested && q->second) q->offset = part(context, params, weight, "nested_offset", CRANK_F32, 1);
-    if (q->scales && (!nested || q->offset)) return q;
+    if (!four && q->scales && (q->turned = add_turned(context, params, weight, in, out)))
+        q->turned_scales = part(context, params, weight, "turned_absmax", CRANK_F32, in);
+    if (q->scales && (!nested || q->offset) && (four || q->turned_scales)) return q;
     quantized_free(q);
     return NULL;
 }
@@ -77,6 +88,30 @@ static crank_status fill_nested(crank_context *context, crank_quantized *q, cons
     return status;
 }
 
+/* W^T [in, out] by its own rows. */
+static crank_status fill_turned(crank_context *context, crank_quantized *q, const float *w)
+{
+    enum { TILE = 32 };
+    int64_t      in = q->in, out = q->out;
+    float       *turned = crank_alloc(context, (size_t)(in * out), sizeof *turned, q->turned->name);
+    uint8_t     *codes = crank_alloc(context, (size_t)(in * out), 1, q->turned->name);
+    float       *scales = crank_alloc(context, (size_t)in, sizeof *scales, "scales of a weight");
+    crank_status status = turned && codes && scales ? CRANK_OK : CRANK_FAILED;
+    if (status == CRANK_OK) {
+#pragma omp parallel for num_threads(crank_threads(context)) schedule(static)
+        for (int64_t i0 = 0; i0 < in; i0 += TILE)
+            for (int64_t o = 0; o < out; o++)
+                for (int64_t i = i0; i < in && i < i0 + TILE; i++) turned[i * out + o] = w[o * in + i];
+        fp8_quantize_rows(turned, in, out, out, crank_threads(context), codes, scales);
+        status = upload(context, q->turned, codes);
+    }
+    if (status == CRANK_OK) status = upload(context, q->turned_scales, scales);
+    crank_free(turned);
+    crank_free(codes);
+    crank_free(scales);
+    return status;
+}
+
 crank_status quantized_fill(crank_context *context, crank_quantized *q, const float *w)
 {
     bool         four = q->spec.dtype == CRANK_NF4;
@@ -92,7 +127,7 @@ crank_status quantized_fill(crank_context *context, crank_quantized *q, const fl
     if (status == CRANK_OK) status = q->map ? fill_nested(context, q, absmax, scales) : upload(context, q->scales, absmax);
     crank_free(codes);
     crank_free(absmax);
-    return status;
+    return status == CRANK_OK && q->turned ? fill_turned(context, q, w) : status;
 }
 
 crank_status quantized_take(crank_context *context, crank_quantized *q, const nf4_file *file)
@@ -146,4 +181,34 @@ crank_tensor *quantized_weight(crank_graph *graph, const crank_quantized *q)
     crank_tensor *map = q->map ? crank_use(graph, q->map) : NULL, *second = q->map ? crank_use(graph, q->second) : NULL;
     return crank_dequantize(crank_use(graph, q->codes), crank_use(graph, q->scales), map, second, q->map ? crank_use(graph, q->offset) : NULL, q->spec.block,
                             crank_graph_compute(graph));
+}
+
+/* The last inputs that a graph has quantised: linears that read the same x share its eight bits. */
+enum { INPUTS = 4 };
+typedef struct quantized_inputs {
+    crank_tensor *x[INPUTS], *q[INPUTS], *scale[INPUTS];
+    unsigned      next;
+} quantized_inputs;
+
+static const char inputs_key;
+
+static crank_tensor *in_eight_bits(crank_graph *graph, crank_tensor *x, crank_tensor **scale)
+{
+    quantized_inputs *kept = crank_graph_slot(graph, &inputs_key, sizeof *kept, NULL);
+    for (int i = 0; kept && i < INPUTS; i++)
+        if (kept->x[i] == x) {
+            *scale = kept->scale[i];
+            return kept->q[i];
+        }
+    crank_tensor *q = crank_quantize_rows(x, scale);
+    if (kept) kept->x[kept->next % INPUTS] = x, kept->scale[kept->next % INPUTS] = *scale, kept->q[kept->next++ % INPUTS] = q;
+    return q;
+}
+
+crank_tensor *quantized_product(crank_graph *graph, const crank_quantized *q, crank_tensor *x, crank_tensor *bias)
+{
+    if (!q->turned) return crank_matmul_full(x, false, quantized_weight(graph, q), true, 1, bias, NULL, CRANK_DTYPES);
+    crank_tensor *scale, *rows = in_eight_bits(graph, x, &scale);
+    return crank_scaled_matmul(rows, scale, crank_use(graph, q->codes), crank_use(graph, q->scales), crank_use(graph, q->turned),
+                               crank_use(graph, q->turned_scales), bias, crank_graph_compute(graph));
 }

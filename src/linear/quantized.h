@@ -2,7 +2,8 @@
  * linears do with it.
  *
  * Parameters of linear L: "L.weight" (the codes, [out, in]), "L.weight.absmax" (scales), and with double quantisation
- * "L.weight.quant_map", "L.weight.nested_absmax", "L.weight.nested_offset". They are frozen. */
+ * "L.weight.quant_map", "L.weight.nested_absmax", "L.weight.nested_offset"; in eight bits "L.weight.turned" [in, out] and
+ * "L.weight.turned_absmax", W^T quantised by its own rows. They are frozen. */
 #ifndef CRANK_LINEAR_QUANTIZED_H
 #define CRANK_LINEAR_QUANTIZED_H
 
@@ -20,6 +21,7 @@ struct crank_quantized {
     int64_t        in, out;
     crank_param   *codes, *scales;
     crank_param   *map, *second, *offset; /* NULL: scales are plain */
+    crank_param   *turned, *turned_scales; /* f8e4m3 */
     uint16_t      *edges;                 /* bf16 [2, in]: first and last row of the dense weight; NULL: not known */
 };
 
@@ -40,6 +42,8 @@ crank_status quantized_fill(crank_context *context, crank_quantized *quantized, 
 crank_status quantized_take(crank_context *context, crank_quantized *quantized, const nf4_file *file);
 /* Rows first.. on the host, f32 [count, in]. */
 crank_status quantized_rows(crank_context *context, const crank_quantized *quantized, int64_t first, int64_t count, float *rows);
+/* x W^T + bias [n, out] in the graph's compute type. */
+crank_tensor *quantized_product(crank_graph *graph, const crank_quantized *quantized, crank_tensor *x, crank_tensor *bias);
 /* W [out, in] in the graph's compute type; made anew at each call. */
 crank_tensor *quantized_weight(crank_graph *graph, const crank_quantized *quantized);
 

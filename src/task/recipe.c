@@ -9,8 +9,8 @@ const crank_option model_options[] = {
     CRANK_STRING(model_section, path, NULL, "folder of the base model (Hugging Face layout)"),
     CRANK_STRING(model_section, config, NULL, "config.json of a new model with random weights, instead of path"),
     CRANK_CHOICE(model_section, compute, "auto", "auto|f32|bf16|f64", "type of activations and products; auto takes bf16 where it is native"),
-    CRANK_CHOICE(model_section, weights, "auto", "auto|f32|bf16|f64|nf4",
-                 "type in which frozen weights are held; auto follows compute; nf4: the linears of the layers in four bits (QLoRA)"),
+    CRANK_CHOICE(model_section, weights, "auto", "auto|f32|bf16|f64|nf4|fp8",
+                 "type in which frozen weights are held; auto follows compute; nf4: the linears of the layers in four bits (QLoRA); fp8: in eight, with products in eight bits"),
     CRANK_BOOL(model_section, double_quantization, true, "nf4: the scales of blocks are quantised as well"),
     CRANK_CHOICE(model_section, pooling, "auto", "auto|mean|cls|pooler", "how an encoder makes one vector of a sequence"),
     CRANK_INT(model_section, labels, 0, 0, 1000000, "outputs of a classification head that is added or replaced; 0: the model's own"),
@@ -198,6 +198,6 @@ crank_status task_precision(crank_context *context, const model_section *model, 
     if (!strcmp(model->weights, "auto"))
         *weights = *compute;
     else
-        crank_dtype_parse(model->weights, weights);
+        crank_dtype_parse(strcmp(model->weights, "fp8") ? model->weights : "f8e4m3", weights);
     return CRANK_OK;
 }

@@ -13,7 +13,7 @@ typedef struct model_section {
     const char *path;    /* folder of the base model, or ORG/NAME in the hub's cache */
     const char *config;  /* config.json of a new model with random weights (instead of path) */
     const char *compute; /* auto, f32, bf16, f64 */
-    const char *weights; /* auto, f32, bf16, f64, nf4: how weights are held */
+    const char *weights; /* auto, f32, bf16, f64, nf4, fp8: how weights are held */
     bool        double_quantization;
     const char *pooling;
     int64_t     labels;

@@ -33,7 +33,7 @@ void fp8_quantize_rows(const float *w, int64_t rows, int64_t columns, int64_t st
     for (int64_t r = 0; r < rows; r++) {
         const float *row = w + r * stride;
         float        amax = 0;
-        for (int64_t i = 0; i < columns; i++) amax = fmaxf(amax, fabsf(row[i]));
+        for (int64_t i = 0; i < columns; i++) amax = fp8_larger(amax, row[i]);
         scales[r] = fp8_scale(amax);
         for (int64_t i = 0; i < columns; i++) codes[r * columns + i] = fp8_from_float(row[i] / scales[r]);
     }

@@ -14,6 +14,13 @@ float   fp8_to_float(uint8_t bits);
 /* The scale of a row of which `amax` is the largest magnitude; 1 for a row of zeros. Not finite where the row is not. */
 static inline float fp8_scale(float amax) { return amax > 0 ? amax / FP8_LARGEST : amax == 0 ? 1.0f : amax; }
 
+/* The larger magnitude; NaN when either is NaN. */
+static inline float fp8_larger(float amax, float value)
+{
+    float magnitude = value < 0 ? -value : value;
+    return amax >= magnitude || amax != amax ? amax : magnitude;
+}
+
 /* w [rows, columns] with row stride `stride` -> codes [rows, columns], scales [rows]. */
 void fp8_quantize_rows(const float *w, int64_t rows, int64_t columns, int64_t stride, int threads, uint8_t *codes, float *scales);
 

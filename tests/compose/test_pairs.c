@@ -12,7 +12,7 @@ typedef struct factor {
 } factor;
 
 static const factor factors[FACTORS] = {
-    {"model.weights", 3, {"f32", "bf16", "f64"}},
+    {"model.weights", 5, {"f32", "bf16", "f64", "nf4", "fp8"}},
     {"lowrank.method", 3, {"lora", "dora", "none"}},
     {"optim.method", 10, {"adamw", "adamw8bit", "sgd", "lion", "adafactor", "signsgd", "muon", "galore", "fira", "frugal"}},
     {"loss.objective", 3, {"cross_entropy", "classification", "regression"}},
@@ -34,7 +34,11 @@ static int fresh_pairs(const choice *c, int known)
     return n;
 }
 
-static bool forbidden(int objective, int family) { return objective == 0 && strstr(factors[FAMILY].values[family], "bert"); }
+/* Next tokens of an encoder; base weights of four or eight bits that are trained, or read by DoRA. */
+static bool forbidden(const choice *c)
+{
+    return (c->of[OBJECTIVE] == 0 && strstr(factors[FAMILY].values[c->of[FAMILY]], "bert")) || (c->of[WEIGHTS] >= 3 && c->of[METHOD] > 0);
+}
 
 static void cover(const choice *c)
 {
@@ -60,7 +64,7 @@ static bool next_choice(choice *best, int computes, bool allow)
             draw = draw * 1664525u + 1013904223u;
             c.of[i] = (int)((draw >> 12) % (unsigned)(i == COMPUTE ? computes : factors[i].count));
         }
-        if (!allow && forbidden(c.of[OBJECTIVE], c.of[FAMILY])) continue;
+        if (!allow && forbidden(&c)) continue;
         int fresh = open_pairs(&c);
         if (fresh > most) most = fresh, *best = c;
     }
@@ -102,7 +106,7 @@ static int try_choice(const choice *c)
     run_result first = runs_train(&w, 2);
     free(first.log);
     if (first.status == CRANK_USAGE && names_a_rule(first.message)) {
-        bool must = c->of[METHOD] < 2 && c->of[OPTIMIZER] == 0 && c->of[WEIGHTS] == 0 && c->of[COMPUTE] == 0 && !forbidden(c->of[OBJECTIVE], c->of[FAMILY]);
+        bool must = c->of[METHOD] < 2 && c->of[OPTIMIZER] == 0 && c->of[WEIGHTS] == 0 && c->of[COMPUTE] == 0 && !forbidden(c);
         print_message("refused  %s: %s\n", told, first.message);
         return must ? -1 : 0;
     }
@@ -134,7 +138,7 @@ static void every_pair_works_or_a_rule_refuses_it(void **state)
     }
     print_message("%d recipes work, %d are refused, %d fail\n", count[2], count[1], count[0]);
     assert_int_equal(count[0], 0);
-    assert_true(count[1] * 10 <= count[1] + count[2]);
+    assert_true(count[1] * 5 <= count[1] + count[2]);
 }
 
 static bool has_rank(const crank_map *map)

@@ -78,6 +78,31 @@ static void every_byte_of_eight_bits_has_its_value(void **state)
     levels_close(&l);
 }
 
+static void products_in_eight_bits_equal_the_plain_body(void **state)
+{
+    (void)state;
+    static const crank_dtype types[] = {CRANK_F32, CRANK_BF16, CRANK_F16};
+    static const int64_t     shapes[][3] = {{1, 1, 1}, {7, 33, 5}, {130, 64, 70}, {65, 200, 16}};
+    levels                   l;
+    levels_open(&l);
+    for (int t = 0; t < 3; t++)
+        for (int s = 0; s < 4; s++)
+            for (int with_bias = 0; with_bias < 2; with_bias++) {
+                int64_t    n = shapes[s][0], k = shapes[s][1], m = shapes[s][2];
+                crank_view from[3] = {draw_into(&l.b, fresh_rows(&l.b, types[t], 3, DIMS(n, k)), -3, 3), drawn(&l.b, types[t], -1, 1, DIMS(m, k)), drawn(&l.b, types[t], -1, 1, DIMS(k, m))}, in[7];
+                for (int i = 0; i < 3; i++) {
+                    in[2 * i] = fresh(&l.b, CRANK_F8E4M3, from[i].rank, from[i].dims), in[2 * i + 1] = fresh(&l.b, CRANK_F32, DIMS(from[i].dims[0]));
+                    compare_levels(&l, "quantize_rows", &from[i], 1, &in[2 * i], 2, NULL, NULL, 0, true);
+                    in[2 * i] = fresh(&l.b, CRANK_F8E4M3, from[i].rank, from[i].dims), in[2 * i + 1] = fresh(&l.b, CRANK_F32, DIMS(from[i].dims[0]));
+                    apply(&l.b, "quantize_rows", &from[i], 1, &in[2 * i], 2, NULL);
+                }
+                in[6] = with_bias ? drawn(&l.b, types[t], -1, 1, DIMS(m)) : ABSENT;
+                crank_view y = fresh_rows(&l.b, types[t], with_bias ? 5 : 0, DIMS(n, m));
+                compare_levels(&l, "scaled_matmul", in, 7, &y, 1, NULL, NULL, tolerance_of(types[t]), true);
+            }
+    levels_close(&l);
+}
+
 static void what_does_not_fit_together_is_refused(void **state)
 {
     (void)state;
@@ -105,7 +130,7 @@ static void what_does_not_fit_together_is_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_level_gives_the_bits_of_the_plain_body), cmocka_unit_test(every_byte_of_eight_bits_has_its_value),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_level_gives_the_bits_of_the_plain_body), cmocka_unit_test(every_byte_of_eight_bits_has_its_value), cmocka_unit_test(products_in_eight_bits_equal_the_plain_body),
                                        cmocka_unit_test(what_does_not_fit_together_is_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

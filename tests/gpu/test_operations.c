@@ -119,6 +119,28 @@ static void quantised_weights_become_dense(void **state)
             }
 }
 
+/* The scaled operands come from quantize_rows itself; sizes that cuBLASLt serves in eight bits, and others. */
+static void products_in_eight_bits(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][3] = {{16, 64, 32}, {48, 256, 112}, {128, 4096, 512}, {7, 33, 5}, {1, 16, 16}};
+    EACH_TYPE(t)
+        for (int s = 0; s < 5; s++)
+            for (int with_bias = 0; with_bias < 2; with_bias++) {
+                int        mark = p.b.count;
+                int64_t    n = shapes[s][0], k = shapes[s][1], m = shapes[s][2];
+                crank_view from[3] = {drawn_rows(&p, TYPE(t), with_bias ? 16 : 0, -3, 3, DIMS(n, k)), drawn(&p.b, TYPE(t), -1, 1, DIMS(m, k)), drawn(&p.b, TYPE(t), -1, 1, DIMS(k, m))};
+                crank_view in[7], y = fresh_rows(&p.b, TYPE(t), with_bias ? 16 : 0, DIMS(n, m));
+                for (int i = 0; i < 3; i++) {
+                    in[2 * i] = fresh(&p.b, CRANK_F8E4M3, from[i].rank, from[i].dims), in[2 * i + 1] = fresh(&p.b, CRANK_F32, DIMS(from[i].dims[0]));
+                    compare(&p, "quantize_rows", &from[i], 1, &in[2 * i], 2, NULL, 0);
+                }
+                in[6] = with_bias ? drawn(&p.b, TYPE(t), -1, 1, DIMS(m)) : ABSENT;
+                compare(&p, "scaled_matmul", in, 7, &y, 1, NULL, TYPE(t) == CRANK_F16 || TYPE(t) == CRANK_BF16 ? 6e-3 : 5e-3); /* sums of eight-bit products are kept in fewer bits */
+                pair_forget(&p, mark);
+            }
+}
+
 static void dropout_drops_the_same_elements(void **state)
 {
     (void)state;
@@ -412,7 +434,7 @@ int main(void)
         cmocka_unit_test(copies_cast_and_turn),
         cmocka_unit_test(elementwise_operations_broadcast),
         cmocka_unit_test(unary_functions_and_gates),
-        cmocka_unit_test(quantised_weights_become_dense), cmocka_unit_test(dropout_drops_the_same_elements),
+        cmocka_unit_test(quantised_weights_become_dense), cmocka_unit_test(products_in_eight_bits), cmocka_unit_test(dropout_drops_the_same_elements),
         cmocka_unit_test(reductions_over_any_axes),
         cmocka_unit_test(elements_are_placed),
         cmocka_unit_test(rows_are_normalised),

@@ -97,6 +97,31 @@ static void every_method_resumes_on_four_bits_or_is_refused(void **state)
     }
 }
 
+/* Losses of the last step, of the run in eight bits and of the one on dense weights. */
+static void eight_bits_follow_the_dense_run_and_resume(void **state)
+{
+    (void)state;
+    double last[2];
+    for (int k = 0; k < 2; k++) {
+        run_words w = words_of("llama", "text.txt", k ? "eight" : "dense", common);
+        words_add(&w, "model.weights=%s", k ? "fp8" : "f32"), words_add(&w, "model.compute=f32");
+        runs_finish(&w);
+        char *text = runs_read(runs_path(k ? "eight/metrics.jsonl" : "dense/metrics.jsonl"), NULL), *at = text, *next;
+        while ((next = strstr(at + 1, "\"train/loss\":"))) at = next;
+        last[k] = json_number_of(at, "train/loss");
+        free(text);
+    }
+    assert_true(fabs(last[1] - last[0]) < 0.02 * last[0]);
+    run_words  parted = words_of("llama", "text.txt", "parted", common);
+    words_add(&parted, "model.weights=fp8"), words_add(&parted, "model.compute=f32");
+    run_result first = runs_train(&parted, 10);
+    assert_int_equal(first.status, CRANK_STOPPED);
+    runs_finish(&parted);
+    assert_true(runs_same_file(runs_path("eight/adapter/adapter_model.safetensors"), runs_path("parted/adapter/adapter_model.safetensors")));
+    free(first.log);
+    runs_remove(runs_path("eight")), runs_remove(runs_path("dense")), runs_remove(runs_path("parted"));
+}
+
 static void full_training_of_four_bits_is_refused(void **state)
 {
     (void)state;
@@ -129,6 +154,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(twenty_steps_equal_those_on_the_dequantised_weights), cmocka_unit_test(every_method_resumes_on_four_bits_or_is_refused),
-        cmocka_unit_test(full_training_of_four_bits_is_refused), cmocka_unit_test(an_adapter_of_four_bits_goes_on_on_the_dense_base)};
+        cmocka_unit_test(eight_bits_follow_the_dense_run_and_resume), cmocka_unit_test(full_training_of_four_bits_is_refused), cmocka_unit_test(an_adapter_of_four_bits_goes_on_on_the_dense_base)};
     return cmocka_run_group_tests(tests, runs_setup, runs_teardown);
 }

@@ -43,6 +43,7 @@ cpu_finder segment_avx2_find, segment_avx512_find;         /* segment_pool and i
 cpu_finder select_avx2_find, select_avx512_find;           /* top_k */
 cpu_finder sparse_avx2_find, sparse_avx512_find;           /* sparse_matmul, sparse_sample */
 cpu_finder dequantize_avx2_find, dequantize_avx512_find;   /* dequantize */
+cpu_finder scaled_find;                                    /* quantize_rows, scaled_matmul */
 cpu_finder update_avx2_find, update_avx512_find;           /* adamw, sgd, lion, assign */
 cpu_finder adam8bit_avx2_find, adam8bit_avx512_find;       /* adamw8bit */
 #endif

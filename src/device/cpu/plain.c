@@ -35,6 +35,8 @@ static const plain_entry entries[] = {
     {"softmax_backward", plain_softmax_backward, NULL},
     {"matmul", plain_matmul, NULL},
     {"dequantize", plain_dequantize, NULL},
+    {"quantize_rows", plain_quantize_rows, NULL},
+    {"scaled_matmul", plain_scaled_matmul, NULL},
     {"rmsnorm", plain_rmsnorm, NULL},
     {"rmsnorm_backward", plain_rmsnorm_backward, NULL},
     {"layernorm", plain_layernorm, NULL},

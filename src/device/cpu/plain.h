@@ -59,7 +59,7 @@ double plain_activation(crank_unary_kind kind, double x);
 double plain_activation_slope(crank_unary_kind kind, double x, double y);
 
 crank_kernel plain_copy, plain_fill, plain_binary, plain_where, plain_affine, plain_unary, plain_unary_backward,
-    plain_glu, plain_glu_backward, plain_sparse_matmul, plain_sparse_sample, plain_dequantize, plain_dropout, plain_reduce, plain_concat, plain_pad, plain_gather_rows,
+    plain_glu, plain_glu_backward, plain_sparse_matmul, plain_sparse_sample, plain_dequantize, plain_quantize_rows, plain_scaled_matmul, plain_dropout, plain_reduce, plain_concat, plain_pad, plain_gather_rows,
     plain_scatter_rows, plain_pick, plain_unpick, plain_top_k, plain_eigh, plain_segment_pool, plain_segment_pool_backward, plain_softmax,
     plain_softmax_backward, plain_matmul, plain_rmsnorm, plain_rmsnorm_backward, plain_layernorm,
     plain_layernorm_backward, plain_rope, plain_attention, plain_attention_backward, plain_cache_write,

@@ -16,7 +16,7 @@ crank_status cuda_launched(crank_context *context, const char *what) { return cu
 
 /* ---- bodies ---- */
 
-static const cuda_entry *const rooms[] = {cuda_matmul, cuda_attention, cuda_head, cuda_norm, cuda_rows, cuda_elementwise, cuda_reduce, cuda_shape, cuda_update, cuda_sparse, cuda_select, cuda_quantized};
+static const cuda_entry *const rooms[] = {cuda_matmul, cuda_attention, cuda_head, cuda_norm, cuda_rows, cuda_elementwise, cuda_reduce, cuda_shape, cuda_update, cuda_sparse, cuda_select, cuda_quantized, cuda_scaled};
 
 static bool find(crank_device *device, const char *operation, const crank_call *call, crank_body *body)
 {

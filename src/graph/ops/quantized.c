@@ -1,5 +1,8 @@
 /* quantized.c - a frozen weight of four or eight bits as an operand of products.
  *
+ *     quantize_rows   dx = dq: rounding passes gradients as they are
+ *     scaled_matmul   dq = dy W, by the same operation: dy quantised by its rows, W^T in the place of W
+ *
  * The dense copy lives from its making to the product that reads it: the reverse pass makes it again (op_again) instead of keeping it,
  * so that all products of a step share one place in the arena. */
 #include "graph/graph.h"
@@ -48,4 +51,83 @@ crank_tensor *op_again(crank_tensor *x)
 {
     if (op_failed(x) || !x->graph->reverse || !x->node || x->node->op != &op_dequantize) return x;
     return op_one(&op_dequantize, x->node->inputs, x->node->input_count, x->node->attributes);
+}
+
+/* ---- eight bits ---- */
+
+static crank_status infer_quantize_rows(crank_graph *graph, crank_node *node)
+{
+    const crank_tensor *x = node->inputs[0];
+    if (!op_is_float(x) || x->rank != 2) return op_refuse(graph, "quantize_rows: %s is no matrix of floats", op_shape(x).text);
+    crank_set_output(node, 0, CRANK_F8E4M3, 2, x->dims);
+    crank_set_output(node, 1, CRANK_F32, 1, x->dims);
+    return CRANK_OK;
+}
+
+static void gradient_quantize_rows(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx)
+{
+    (void)graph;
+    if (dy[0]) dx[0] = op_gradient_for(dy[0], node->inputs[0]);
+}
+
+const crank_op op_quantize_rows = {.name = "quantize_rows", .infer = infer_quantize_rows, .gradient = gradient_quantize_rows};
+
+crank_tensor *crank_quantize_rows(crank_tensor *x, crank_tensor **scale)
+{
+    *scale = x;
+    if (op_failed(x)) return x;
+    x = op_rows(x);
+    crank_node *node = crank_record(x->graph, &op_quantize_rows, &x, 1, NULL, 2, 3);
+    if (!node) return x;
+    *scale = node->outputs[1];
+    return node->outputs[0];
+}
+
+static bool is_scaled(const crank_tensor *w, const crank_tensor *scale, int64_t rows, int64_t columns)
+{
+    return op_is(w, CRANK_F8E4M3, 2) && w->dims[0] == rows && w->dims[1] == columns && op_is(scale, CRANK_F32, 1) && scale->dims[0] == rows;
+}
+
+static crank_status infer_scaled_matmul(crank_graph *graph, crank_node *node)
+{
+    crank_dtype out = ((const copy_attributes *)node->attributes)->dtype;
+    crank_tensor *const *in = node->inputs;
+    if (in[0]->rank != 2 || in[2]->rank != 2)
+        return op_refuse(graph, "scaled_matmul: %s and %s are no matrices", op_shape(in[0]).text, op_shape(in[2]).text);
+    int64_t n = in[0]->dims[0], k = in[0]->dims[1], m = in[2]->dims[0];
+    if (!is_scaled(in[0], in[1], n, k) || !is_scaled(in[2], in[3], m, k) || !is_scaled(in[4], in[5], k, m))
+        return op_refuse(graph, "scaled_matmul: %s, %s and its transpose %s do not go together, or not with their scales", op_shape(in[0]).text,
+                         op_shape(in[2]).text, op_shape(in[4]).text);
+    if (!crank_dtype_is_float(out) || (in[6] && (!op_is(in[6], out, 1) || in[6]->dims[0] != m)))
+        return op_refuse(graph, "scaled_matmul: bias %s does not go with a result of %s", op_shape(in[6]).text, crank_dtype_name(out));
+    crank_set_output(node, 0, out, 2, (int64_t[]){n, m});
+    return CRANK_OK;
+}
+
+static void gradient_scaled_matmul(crank_graph *graph, crank_node *node, crank_tensor *const *dy, crank_tensor **dx)
+{
+    (void)graph;
+    if (op_wants(node->inputs[6])) dx[6] = op_gradient_for(dy[0], node->inputs[6]);
+    if (!op_wants(node->inputs[0])) return;
+    crank_tensor *scale, *q = crank_quantize_rows(dy[0], &scale), *const *w = node->inputs + 2;
+    dx[0] = crank_scaled_matmul(q, scale, w[2], w[3], w[0], w[1], NULL, node->outputs[0]->dtype);
+}
+
+static double flops_scaled_matmul(const crank_node *node)
+{
+    return 2.0 * (double)op_count(node->inputs[0]) * (double)node->inputs[2]->dims[0];
+}
+
+const crank_op op_scaled_matmul = {.name = "scaled_matmul",
+                                   .infer = infer_scaled_matmul,
+                                   .gradient = gradient_scaled_matmul,
+                                   .attributes_size = sizeof(copy_attributes),
+                                   .flops = flops_scaled_matmul};
+
+crank_tensor *crank_scaled_matmul(crank_tensor *q, crank_tensor *scale, crank_tensor *w, crank_tensor *w_scale, crank_tensor *turned,
+                                  crank_tensor *turned_scale, crank_tensor *bias, crank_dtype out)
+{
+    if (op_failed(q)) return q;
+    crank_tensor *inputs[7] = {q, scale, w, w_scale, turned, turned_scale, bias ? op_rows(bias) : NULL};
+    return op_one(&op_scaled_matmul, inputs, 7, &(copy_attributes){out});
 }
