@@ -110,6 +110,32 @@ static void narrow_products_equal_plain_ones(void **state)
         }
 }
 
+/* A short inner dimension (t B^T of a low-rank branch), and a long one with one narrow side (the gradient of a factor). */
+static void products_of_low_rank_equal_plain_ones(void **state)
+{
+    (void)state;
+    for (int64_t rank = 1; rank <= 33; rank += rank < 9 ? 1 : 3)
+        for (int variant = 0; variant < 4; variant++) {
+            product_case p = {.m = 61,
+                              .n = 197,
+                              .k = rank,
+                              .trans_a = variant & 1,
+                              .trans_b = variant & 2,
+                              .bias = rank & 1,
+                              .c0 = (int)rank % 3,
+                              .gap = rank % 4,
+                              .alpha = variant ? 1 : 0.5};
+            over_types(&p);
+            p.trans_a = true;
+            p.trans_b = false;
+            p.bias = false;
+            p.k = 149 + variant;
+            p.m = variant & 1 ? rank : 115;
+            p.n = variant & 1 ? 115 : rank;
+            over_types(&p);
+        }
+}
+
 static void batches_and_spread_operands_equal_plain_ones(void **state)
 {
     (void)state;
@@ -185,6 +211,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(products_of_odd_sizes_equal_plain_ones),
     cmocka_unit_test(bias_addend_and_factor_follow_the_definition),
     cmocka_unit_test(narrow_products_equal_plain_ones),
+    cmocka_unit_test(products_of_low_rank_equal_plain_ones),
     cmocka_unit_test(batches_and_spread_operands_equal_plain_ones),
     cmocka_unit_test(drawn_shapes_equal_plain_ones),
     cmocka_unit_test(a_kept_product_gives_the_same_bits_again),
