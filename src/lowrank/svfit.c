@@ -76,11 +76,14 @@ static crank_status allot(crank_context *context, crank_site *sites, int count)
 }
 
 /* Rotations among nearly equal singular values change the meaning of each: worth knowing before adapters are compared. */
-static void warn_clusters(crank_context *context, const crank_linear *linear, const spectrum *w)
+static void warn_clusters(crank_context *context, const crank_site *site, const spectrum *w)
 {
+    bool saved = ((const options *)site->options)->save_vectors;
     int64_t close = 0;
     for (int64_t i = 0; i + 1 < w->r; i++) close += w->s[i] - w->s[i + 1] < 1e-6 * w->s[0];
-    if (close) crank_log(context, CRANK_DEBUG, "svfit: %s has %lld gaps between singular values below 1e-6 of the largest", linear->name, (long long)close);
+    if (close)
+        crank_log(context, saved ? CRANK_DEBUG : CRANK_WARNING, "svfit: %s has %lld gaps between singular values below 1e-6 of the largest%s", site->linear->name, (long long)close,
+                  saved ? "" : ": another decomposition may turn their vectors, set lowrank.save_vectors to true");
 }
 
 static crank_status write_start(crank_context *context, crank_site *site, const state *st)
@@ -88,7 +91,7 @@ static crank_status write_start(crank_context *context, crank_site *site, const 
     spectrum     w;
     crank_status status = spectrum_of_weight(context, site, rank_of(site), &w);
     if (status) return status;
-    warn_clusters(context, site->linear, &w);
+    warn_clusters(context, site, &w);
     status = crank_param_write(context, st->U, w.U, CRANK_F32);
     if (status == CRANK_OK) status = crank_param_write(context, st->V, w.Vt, CRANK_F32);
     if (status == CRANK_OK) status = crank_param_write(context, st->sigma, w.s, CRANK_F64);

@@ -224,7 +224,8 @@ static void rows_are_normalised(void **state)
                 crank_view y = fresh(&p.b, t, DIMS(n, d)), rstd = fresh(&p.b, stat, DIMS(n)), mean = fresh(&p.b, stat, DIMS(n)), dx = fresh(&p.b, t, DIMS(n, d));
                 crank_view dw = fresh(&p.b, wt, DIMS(d)), db = fresh(&p.b, wt, DIMS(d)), dy = drawn(&p.b, t, -1, 1, DIMS(n, d));
                 compare(&p, "rmsnorm", VIEWS(x, w, residual), VIEWS(y, rstd, sum), &attributes, near);
-                compare(&p, "rmsnorm_backward", VIEWS(dy, with & 2 ? sum : x, w, rstd, residual), VIEWS(dx, with ? dw : ABSENT), &attributes, 2 * near);
+                compare(&p, "rmsnorm_backward", VIEWS(dy, with & 2 ? sum : x, w, rstd, residual), VIEWS(dx, with ? dw : ABSENT), &attributes,
+                        d > 1 ? 2 * near : 10 * near); /* of one column nearly all cancels: dx is dy w eps / (x^2 + eps) rstd */
                 if (d > 1) { /* one column has no variance */
                     bool bare = with == 2;
                     compare(&p, "layernorm", VIEWS(x, bare ? ABSENT : w, bare ? ABSENT : b, residual), VIEWS(y, mean, rstd, sum), &attributes, near);

@@ -9,7 +9,7 @@
  * threads: first tasks of key blocks (dk, dv), then of query blocks (dq): seven products a tile, but many tasks */
 #include "device/cpu/attention_simd.h"
 
-enum { KEY_ROWS = 96 }; /* of STRIPE, and whole panels */
+enum { KEY_ROWS = 96 }; /* whole stripes and whole panels */
 
 typedef struct reverse {
     attention a;
@@ -362,6 +362,7 @@ static crank_status run_backward(crank_context *context, const crank_call *call)
         reverse_room_floats(&g.a, &r, (float *)call->workspace + omp_get_thread_num() * room);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < n; i++) row_products(&g, i);
+        tiles_begin();
         if (split) {
 #pragma omp for schedule(dynamic)
             for (int64_t task = 0; task < key_blocks * hk; task++) { /* early keys are seen most */
@@ -378,6 +379,7 @@ static crank_status run_backward(crank_context *context, const crank_call *call)
                 reverse_whole(&g, &r, at[0], at[segments->strides[0]] - at[0], task % hk);
             }
         }
+        tiles_end();
     }
     return CRANK_OK;
 }

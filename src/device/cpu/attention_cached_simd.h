@@ -31,7 +31,9 @@ static crank_status run_cached(crank_context *context, const crank_call *call)
         int64_t first = task / a.hk * a.queries, count = n - first < a.queries ? n - first : a.queries;
         meeting m = {first, count, origin + first, 0, origin + n};
         forward_room r = forward_room_at(&a, (char *)call->workspace + (size_t)omp_get_thread_num() * room);
+        tiles_begin();
         forward_block(&a, &r, &m, task % a.hk, &call->out[0], NULL);
+        tiles_end();
     }
     return CRANK_OK;
 }

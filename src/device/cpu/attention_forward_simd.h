@@ -4,7 +4,7 @@
  * rows: scores, running softmax, o = keep o + p v. */
 #include "device/cpu/attention_simd.h"
 
-enum { KEYS = 256 }; /* of a key block: a stripe of scores takes 24 KiB */
+enum { KEYS = 256 }; /* of a key block: a stripe of scores takes 24 to 32 KiB */
 
 /* One thread's memory. */
 typedef struct forward_room {
@@ -197,7 +197,9 @@ static crank_status run_attention(crank_context *context, const crank_call *call
         const block *b = &blocks[count - 1 - task / a.hk]; /* late blocks see more keys: the long ones first */
         meeting m = {b->first, b->last - b->first, b->first - b->start, b->start, b->end - b->start};
         forward_room r = forward_room_at(&a, (char *)call->workspace + (size_t)omp_get_thread_num() * room);
+        tiles_begin();
         forward_block(&a, &r, &m, task % a.hk, o, lse);
+        tiles_end();
     }
     return CRANK_OK;
 }

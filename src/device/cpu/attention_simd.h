@@ -23,7 +23,7 @@ typedef struct attention {
     const crank_view *q, *k, *v;
     crank_dtype type;
     int64_t hk, group, d;
-    int64_t words;   /* of a row of q or k */
+    int64_t words;   /* of a row of q or k, zeros behind d */
     int64_t padded;  /* d as a multiple of LANES: words of a packed row of values */
     int64_t queries; /* tokens of a query block */
     int64_t rows;    /* queries * group as a multiple of STRIPE */
@@ -46,7 +46,7 @@ static attention attention_of(const crank_call *call, int q)
     a.group = a.hk ? a.q->dims[1] / a.hk : 1;
     a.d = a.q->dims[2];
     a.padded = round_up(a.d, LANES);
-    a.words = (a.d + PER_WORD - 1) / PER_WORD;
+    a.words = round_up((a.d + PER_WORD - 1) / PER_WORD, K_WORDS);
     a.queries = a.group < LEAST_ROWS ? LEAST_ROWS / a.group : 1;
     a.rows = round_up(a.queries * a.group, STRIPE);
     a.causal = attributes->mask == CRANK_MASK_CAUSAL;

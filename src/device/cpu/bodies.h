@@ -31,7 +31,7 @@ cpu_finder rank_update_avx512bf16_find, rank_update_avx512_find, rank_update_avx
 cpu_finder tall_avx512bf16_find, tall_avx512_find, tall_avx2_find;
 cpu_finder skinny_avx512bf16_find, skinny_avx512_find, skinny_avx2_find, matmul_onednn_find, matmul_blas_find;
 cpu_finder head_avx2_find, head_avx512_find, head_avx512bf16_find; /* the vocabulary head */
-cpu_finder attention_avx512bf16_find, attention_avx512_find, attention_avx2_find;
+cpu_finder attention_amx_find, attention_avx512bf16_find, attention_avx512_find, attention_avx2_find;
 cpu_finder plain_find;
 cpu_finder elementwise_avx2_find, elementwise_avx512_find; /* copy, fill, binary, where, affine, dropout */
 cpu_finder activation_avx2_find, activation_avx512_find;   /* unary, glu and their reverses */

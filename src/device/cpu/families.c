@@ -45,6 +45,7 @@ const cpu_family cpu_families[] = {
     {CPU_AVX2, adam8bit_avx2_find},
     {CPU_AVX2, move_find},
     {CPU_AVX2, scaled_find},
+    {CPU_AMX, attention_amx_find},
     {CPU_AVX512BF16, attention_avx512bf16_find},
     {CPU_AVX512, attention_avx512_find},
     {CPU_AVX2, attention_avx2_find},

@@ -5,14 +5,18 @@
  * Operands are made of 32-bit words: a float, or with PAIRS two bf16 that stand behind each other along k, which one
  * instruction multiplies and adds in f32. k counts words. An accumulator tile of TILE_ROWS(nv) rows and nv vectors
  * stays in registers over the whole k. c, and a where it is read by rows, hold a multiple of STRIPE rows: what lies
- * behind the last row is computed too and means nothing. */
+ * behind the last row is computed too and means nothing. With AMX a tile is a register of its own: tile_amx.h. */
 #ifndef CRANK_DEVICE_CPU_TILE_SIMD_H
 #define CRANK_DEVICE_CPU_TILE_SIMD_H
 
 #include "device/cpu/simd.h"
 #include "device/cpu/transpose_simd.h"
 
-enum { STRIPE = 24 }; /* a multiple of all TILE_ROWS */
+#if defined(__AMX_BF16__)
+enum { STRIPE = 32, K_WORDS = 16 }; /* K_WORDS: what words along k of an operand read by rows are filled to */
+#else
+enum { STRIPE = 24, K_WORDS = 1 }; /* STRIPE: a multiple of all TILE_ROWS */
+#endif
 
 typedef enum tile_start { TILE_SET, TILE_ADD, TILE_SCALE } tile_start;
 
@@ -48,6 +52,12 @@ typedef struct tile_product {
     tile_start start;
     const float *scale; /* of TILE_SCALE, a row */
 } tile_product;
+
+#if defined(__AMX_BF16__)
+#include "device/cpu/tile_amx.h"
+#else
+static inline void tiles_begin(void) {}
+static inline void tiles_end(void) {}
 
 ALWAYS_INLINE void tile(const tile_product *p, int nv, int64_t row, int64_t column)
 {
@@ -117,6 +127,7 @@ static void multiply_tiles(const tile_product *p, int64_t rows, int64_t vectors)
         column += nv * LANES;
     }
 }
+#endif
 
 /* A row of `d` elements of a type as words: LANES of them from word w on, zeros behind the row. */
 ALWAYS_INLINE vec load_words(const void *row, crank_dtype type, int64_t w, int64_t d)
