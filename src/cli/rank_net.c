@@ -80,6 +80,7 @@ static crank_status open_job(job *j)
     if (status != CRANK_OK) return status;
     if (!o->out) return crank_fail(cli->context, CRANK_USAGE, "crank rank fit needs --out MODEL");
     if (o->init) return crank_fail(cli->context, CRANK_USAGE, "--init belongs to model=tree");
+    if (o->html) return crank_fail(cli->context, CRANK_USAGE, "--html belongs to model=tree");
     const char *objective = rank_word(cli, 2, "loss.objective"), *optimizer = rank_word(cli, 2, "optim.method");
     j->how = (rank_fit){.options = j->options, .objective = crank_list_objective_find(objective ? objective : "lambdarank"), .optimizer = optimizer ? optimizer : "adamw",
                         .progress = on_epoch, .user = j};
