@@ -31,6 +31,7 @@ typedef struct cli_verb {
     const crank_option *options; /* may be NULL */
     size_t              options_size;
     int                 words_low, words_high; /* positional arguments; high -1: any number */
+    bool                brief; /* done in about the time that a program needs to start: see limit_spinning in main.c */
     crank_status (*run)(cli_call *cli);
 } cli_verb;
 

@@ -197,5 +197,6 @@ const cli_verb verb_help = {
     .options = option_table,
     .options_size = sizeof(options),
     .words_high = 1,
+    .brief = true,
     .run = run,
 };

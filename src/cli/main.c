@@ -196,16 +196,15 @@ static int usage(FILE *out, int code)
 
 /* By default threads of libgomp that wait spin for milliseconds, which makes a program on a busy machine several times slower. The
  * library reads the limit when it is loaded, so the program starts itself once more with a limit of some tens of microseconds;
- * what the user has set stays. */
-static void limit_spinning(char **argv)
+ * what the user has set stays. Verbs that are done in about the time of a second start do without. */
+static void limit_spinning(char **argv, const cli_verb *verb)
 {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "20000", 1) != 0) return;
+    if (!verb || verb->brief || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "20000", 1) != 0) return;
     execv("/proc/self/exe", argv); /* where it fails, the program goes on as it is */
 }
 
 int main(int argc, char **argv)
 {
-    limit_spinning(argv);
     if (argc < 2) return usage(stderr, CRANK_USAGE);
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
         printf("crank %s\n", crank_version());
@@ -213,7 +212,8 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) return usage(stdout, 0);
     const cli_verb *verb = cli_find(argv[1]);
-    cli_call        cli = {.context = crank_context_new()};
+    limit_spinning(argv, verb);
+    cli_call cli = {.context = crank_context_new()};
     if (!cli.context) return CRANK_FAILED;
     if (!verb) {
         const char *names[64];

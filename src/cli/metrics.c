@@ -369,5 +369,6 @@ const cli_verb verb_metrics = {
     .options_size = sizeof(options),
     .words_low = 0,
     .words_high = -1,
+    .brief = true,
     .run = run,
 };
