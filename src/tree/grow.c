@@ -135,7 +135,7 @@ static bool is_bounded(const grower *g) { return g->monotone || g->options->max_
 /* The best split of one leaf by each wanted feature of a block; counts: exact, laid out as the histogram, or NULL */
 static void scan_block(const grower *g, const bin_block *block, const packed *hist, const uint32_t *counts, scan_leaf *leaf, scan_numbers *scan, split *found)
 {
-    bool   bounded = is_bounded(g) || counts;
+    bool   bounded = is_bounded(g);
     double G = soft(packed_g(leaf->sum), leaf->l1), parent = G * G / (packed_h(leaf->sum) + leaf->l2);
     for (int32_t s = 0; s < block->width; s++) {
         int32_t k = g->mapper->feature_of[block->first + s];
@@ -239,6 +239,8 @@ static bool study_exactly(grower *g, grow_leaf *leaf)
 {
     if (!g->counts && !(g->counts = crank_alloc(g->context, (size_t)g->mapper->entries + 8, sizeof *g->counts, "exact counts"))) return false;
     scan_leaf s = scan_of(g, leaf);
+    s.least = fmax(g->options->min_sum_hessian_in_leaf / g->levels.h_unit, 1); /* rows are counted, not estimated */
+    scan_numbers *scan = best_scan();
     if (leaf->slot < 0 && !study(g, leaf, NULL)) return false;
     const packed *hist = g->pool[leaf->slot];
 #pragma omp parallel for num_threads(g->threads) schedule(static, 1) if (leaf->count * g->mapper->slots > 1 << 18)
@@ -252,7 +254,7 @@ static bool study_exactly(grower *g, grow_leaf *leaf)
                 const uint8_t *b = g->matrix->by_row + (int64_t)g->rows[leaf->first + i] * g->matrix->slots + block->first;
                 for (int32_t f = 0; f < block->width; f++) counts[f * block->room + b[f]]++;
             }
-            scan_block(g, block, hist, g->counts, &own, NULL, g->found[0]);
+            scan_block(g, block, hist, g->counts, &own, scan, g->found[0]);
         }
     }
     choose(g, g->found[0], leaf);

@@ -21,6 +21,12 @@ static inline __attribute__((always_inline)) void scores(const packed *sum, int 
     for (int b = m; b % LANES; b++) out[b] = -1;
 }
 
+/* Where the rows of each bin are known: -1 for sides of fewer than `fewest` rows. rows [m]: of the left side, `all` of both. */
+static inline __attribute__((always_inline)) void forbid(const int64_t *rows, int m, int64_t fewest, int64_t all, double *out)
+{
+    for (int b = 0; b < m; b++) out[b] = (rows[b] >= fewest) & (all - rows[b] >= fewest) ? out[b] : -1;
+}
+
 static inline __attribute__((always_inline)) double largest(const double *score, int m)
 {
     double best[LANES];
@@ -39,11 +45,17 @@ static inline __attribute__((always_inline)) void scan_body(const packed *hist, 
     double  enough = leaf->options->min_gain_to_split;
     int     m = bins - 1 - has_missing; /* bounds between the bins of numbers */
     packed  start = has_missing ? hist[bins - 1] : 0;
+    int64_t rows[MOST_BINS], fewest = leaf->options->min_data_in_leaf > 1 ? leaf->options->min_data_in_leaf : 1;
     for (int way = 0; way < 1 + has_missing; way++) {
         packed running = way == 0 ? start : 0;
         int    count = way == 0 ? m : m + 1; /* missing alone may stand on the right */
         for (int b = 0; b < count; b++) sum[b] = running += hist[b];
         scores(sum, count, G, H, leaf->l1, leaf->l2, leaf->least, score);
+        if (leaf->counts) {
+            int64_t left = way == 0 && has_missing ? leaf->counts[bins - 1] : 0;
+            for (int b = 0; b < count; b++) rows[b] = left += leaf->counts[b];
+            forbid(rows, count, fewest, leaf->count, score);
+        }
         double top = largest(score, count), gain = (top - parent) * unit - enough;
         if (top < 0 || !(gain > 0) || !(gain > best->gain)) continue;
         int at = 0;
