@@ -206,8 +206,8 @@ static bool study(grower *g, grow_leaf *small, grow_leaf *large)
     bool          scan_small = may_split(g, small), scan_large = large && may_split(g, large);
     scan_leaf     leaf[2] = {scan_of(g, small), large ? scan_of(g, large) : scan_of(g, small)};
     scan_numbers *scan = best_scan();
-    /* little work is done sooner than other threads wake up */
-    bool wake = (small->count + (both ? large->count : 0) + 1024) * g->mapper->slots > 1 << 18;
+    /* little work is done sooner than other threads wake up; scanning a leaf costs as much as adding some thousand rows */
+    bool wake = (small->count + (both ? large->count : 0) + 4096) * g->mapper->slots > 1 << 18;
 #pragma omp parallel for num_threads(g->threads) schedule(static, 1) if (wake)
     for (int t = 0; t < g->threads; t++) {
         const int32_t *mine = g->blocks_of + t * g->mapper->blocks;
@@ -243,7 +243,7 @@ static bool study_exactly(grower *g, grow_leaf *leaf)
     scan_numbers *scan = best_scan();
     if (leaf->slot < 0 && !study(g, leaf, NULL)) return false;
     const packed *hist = g->pool[leaf->slot];
-#pragma omp parallel for num_threads(g->threads) schedule(static, 1) if (leaf->count * g->mapper->slots > 1 << 18)
+#pragma omp parallel for num_threads(g->threads) schedule(static, 1) if ((leaf->count + 4096) * g->mapper->slots > 1 << 18)
     for (int t = 0; t < g->threads; t++) {
         scan_leaf own = s;
         for (int32_t k = 0; k < g->block_count[t]; k++) {
