@@ -75,8 +75,9 @@ static crank_status run(cli_call *cli)
 {
     const options *o = cli->options;
     loaded         l;
-    if (!strcmp(cli->words[0], "intruder") && cli->word_count == 3) return inspect_intruder(cli, &o->intruder);
-    if (cli->word_count != 1) return crank_fail(cli->context, CRANK_USAGE, "usage: crank inspect MODEL, or crank inspect intruder BASE TUNED");
+    bool intruder = !strcmp(cli->words[0], "intruder");
+    if (intruder && cli->word_count == 3) return inspect_intruder(cli, &o->intruder);
+    if (cli->word_count != 1 || intruder) return crank_fail(cli->context, CRANK_USAGE, "usage: crank inspect MODEL, or crank inspect intruder BASE TUNED");
     if (o->outliers) return inspect_outliers(cli, cli->words[0], o->outliers, o->threshold, o->tokens);
     if (o->plan) return inspect_plan(cli, cli->words[0], o->weights, o->rank);
     crank_status   status = load_model(cli, cli->words[0], NULL, "f32", false, &l);

@@ -22,10 +22,15 @@ static const crank_option option_table[] = {
     CRANK_END
 };
 
-static bool fits_trees(const cli_call *cli)
+static crank_status fit(cli_call *cli, crank_tree_options *tree, letor_options *data)
 {
+    static const char *const models[] = {"tree", "linear", "mlp", "attention", "coordinate-ascent"};
+    enum { MODELS = sizeof models / sizeof *models };
     const char *model = rank_word(cli, 2, "model");
-    return !model || strcmp(model, "tree") == 0;
+    int         i = 0;
+    while (model && i < MODELS && strcmp(models[i], model) != 0) i++;
+    if (i == MODELS) return crank_fail(cli->context, CRANK_USAGE, "there is no model `%s`; model= is one of tree, linear, mlp, attention and coordinate-ascent", model);
+    return i ? rank_net_verb_fit(cli) : rank_tree_verb_fit(cli, tree, data);
 }
 
 static bool is_net(const cli_call *cli) { return rank_net_is(cli->words[1]); }
@@ -37,7 +42,7 @@ static crank_status run(cli_call *cli)
     letor_options      *data = crank_options_new(cli->context, letor_option_table, sizeof *data);
     crank_status        status = tree && data ? CRANK_OK : CRANK_FAILED;
     if (status == CRANK_OK) {
-        if (strcmp(action, "fit") == 0) status = fits_trees(cli) ? rank_tree_verb_fit(cli, tree, data) : rank_net_verb_fit(cli);
+        if (strcmp(action, "fit") == 0) status = fit(cli, tree, data);
         else if (strcmp(action, "predict") == 0) status = is_net(cli) ? rank_net_verb_predict(cli, data) : rank_tree_verb_predict(cli, data);
         else if (strcmp(action, "explain") == 0) status = is_net(cli) ? rank_net_verb_explain(cli) : rank_tree_verb_explain(cli, data);
         else if (strcmp(action, "cv") == 0) status = rank_tree_verb_cv(cli, tree, data);

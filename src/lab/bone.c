@@ -35,14 +35,10 @@ static const lab_method methods[] = {
 /* The experiment's schedule to the end, or the first SHORT steps of its own. */
 static crank_status try_method(lab_trial *trial)
 {
-    lab_transfer *world = trial->world;
     lab_net      *net = lab_transfer_net(trial);
     lab_training  how = lab_transfer_training(trial);
-    double        found = 0;
     if (trial->method->number) how.steps = trial->method->number, how.schedule = CRANK_SCHEDULE_CONSTANT;
-    crank_status status = net ? lab_adapt(trial, net, "layers.0\nlayers.1", &how) : crank_last_status(trial->context);
-    if (status == CRANK_OK) status = lab_evaluate(net, &world->test, NULL, &found);
-    if (status == CRANK_OK) status = lab_measure(trial, "accuracy", found);
+    crank_status status = lab_transfer_adapt(trial, net, &how);
     lab_net_free(net);
     return status;
 }

@@ -51,10 +51,12 @@ static const lab_method methods[] = {
     {.name = "second: LoRA at 1e-3", LORA8, .rate = 1e-3, .fixed = true, .number = LAB_SECOND},
     {.name = "second: LoRA at 3e-3", LORA8, .rate = 3e-3, .fixed = true, .number = LAB_SECOND},
     {.name = "second: LoRA at 1e-2", LORA8, .rate = 1e-2, .fixed = true, .number = LAB_SECOND},
+    {.name = "second: LoRA at 3e-2", LORA8, .rate = 3e-2, .fixed = true, .number = LAB_SECOND},
     {.name = "second: EVA at 3e-4", EVA8, .rate = 3e-4, .fixed = true, .number = LAB_SECOND},
     {.name = "second: EVA at 1e-3", EVA8, .rate = 1e-3, .fixed = true, .number = LAB_SECOND},
     {.name = "second: EVA at 3e-3", EVA8, .rate = 3e-3, .fixed = true, .number = LAB_SECOND},
     {.name = "second: EVA at 1e-2", EVA8, .rate = 1e-2, .fixed = true, .number = LAB_SECOND},
+    {.name = "second: EVA at 3e-2", EVA8, .rate = 3e-2, .fixed = true, .number = LAB_SECOND},
     {.name = "second: EVA-minor at 3e-4", .map = "eva", .map_options = "rank=8 alpha=16 rho=1 components=smallest", .rate = 3e-4, .fixed = true, .number = LAB_SECOND},
     {0},
 };
@@ -75,7 +77,7 @@ static void judge(lab *run)
     lab_expect(run, "each at its best rate", best, LAB_AT_MOST, 1.05);
     lab_expect(run, "the same, from below", best, LAB_AT_LEAST, 0.95);
     lab_expect(run, "EVA-minor over EVA at 3e-4", loss(run, "EVA-minor at 3e-4") / loss(run, "EVA at 3e-4"), LAB_AT_LEAST, 1.12);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         char lora[40], eva[40], what[64];
         snprintf(lora, sizeof lora, "second: LoRA at %s", rates[i]);
         snprintf(eva, sizeof eva, "second: EVA at %s", rates[i]);
@@ -98,7 +100,7 @@ const lab_experiment lab_eva = {
     .claim = "starting A in the principal components of the inputs converges faster than a random start and ends no worse",
     .setup = "a 64-128-128-16 ReLU network with decaying spectra is adapted to a teacher that differs by rank 8 in every weight; 300 steps of 64 samples; components of 512 "
              "calibration samples; alpha = 2 r. Second task: the teacher differs by rank 64 and 0.3 of each norm, r = 8",
-    .threshold = "EVA <= LoRA at every rate up to 3e-2, 12 % lower at 3e-4; within 5 % at the best rates; the smallest components 12 % above EVA at 3e-4; second task: EVA <= LoRA up to 1e-2, 20 % lower at 3e-4, within 5 % at the best rates, the smallest "
+    .threshold = "EVA <= LoRA at every rate up to 3e-2, 12 % lower at 3e-4; within 5 % at the best rates; the smallest components 12 % above EVA at 3e-4; second task: EVA <= LoRA at every rate up to 3e-2, 20 % lower at 3e-4, within 5 % at the best rates, the smallest "
                  "components 30 % above",
     .reason = "measured before on one seed: LoRA .846 .623 .429 .250 .194, EVA .720 .573 .413 .246 .190, EVA-minor .832 at 3e-4; second task LoRA .207 .141 .098 .073 .070, EVA .159 .111 .084 .069 .071, EVA-minor .234: at 3e-2 they are level",
     .world = &lab_world_regression,

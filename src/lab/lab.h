@@ -179,6 +179,8 @@ typedef struct lab_transfer {
 } lab_transfer;
 lab_net     *lab_transfer_net(lab_trial *trial); /* the caller frees */
 lab_training lab_transfer_training(const lab_trial *trial);
+/* Adapts both hidden layers of net (NULL: what made it has failed) with the trial's method and measures "accuracy". */
+crank_status lab_transfer_adapt(lab_trial *trial, lab_net *net, const lab_training *how);
 
 /* Regression by a 64-128-128-16 ReLU network without biases whose weights have singular values i^-0.6, adapted to a teacher that
  * differs by a product of rank `task_rank` scaled to `strength` times each weight's norm. 300 steps of 64 fresh samples, cosine with 10

@@ -38,13 +38,9 @@ static crank_status count_gates(lab_trial *trial, lab_net *net)
 
 static crank_status try_method(lab_trial *trial)
 {
-    lab_transfer *world = trial->world;
     lab_net      *net = lab_transfer_net(trial);
     lab_training  how = lab_transfer_training(trial);
-    double        accuracy = 0;
-    crank_status  status = net ? lab_adapt(trial, net, "layers.0\nlayers.1", &how) : crank_last_status(trial->context);
-    if (status == CRANK_OK) status = lab_evaluate(net, &world->test, NULL, &accuracy);
-    if (status == CRANK_OK) status = lab_measure(trial, "accuracy", accuracy);
+    crank_status  status = lab_transfer_adapt(trial, net, &how);
     if (status == CRANK_OK) status = count_gates(trial, net);
     lab_net_free(net);
     return status;

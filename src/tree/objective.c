@@ -74,7 +74,7 @@ bool objective_open(crank_context *context, const crank_tree_options *options, c
     o->queries = data->offsets ? data->queries : 1;
     if (!kind_of(context, options->objective, &o->kind, &o->list)) return false;
     if (!data->offsets && (o->kind == OBJECTIVE_LAMBDARANK || o->list))
-        return crank_fail(context, CRANK_BAD_DATA, "objective %s learns from lists, and the data name no queries: give qid:, a query column or a .query file", options->objective), false;
+        return crank_fail(context, CRANK_BAD_DATA, "objective %s learns from lists, and the data name no queries: write qid:N in SVMlight lines, name a table's column with data.query=COLUMN, or put the sizes into DATA.query", options->objective), false;
     if (o->kind == OBJECTIVE_LAMBDARANK) return lambda_open(context, options, data, o->offsets, o->queries, &o->lambda);
     if (!o->list) return true;
     if (o->list->options && !(o->list_options = crank_options_new(context, o->list->options, o->list->options_size))) return false;

@@ -3,13 +3,12 @@
  *     c [m, n] = alpha a [m, k] b [k, n] + bias + c0        k <= MAX_RANK
  *
  * Such a product does a few multiply-adds for each element of c that it writes, so what costs is c itself. b is laid out
- * once as [k, n] words; BLOCK_ROWS rows of a are laid out as words too, and a tile of c stays in registers from its
- * first term to its rounding. A word is a float, or two bf16 that stand behind each other along k and that one
- * instruction multiplies and adds in f32.
+ * once as [k, n] words (words_simd.h); BLOCK_ROWS rows of a are laid out as words too, and a tile of c stays in registers
+ * from its first term to its rounding.
  *
  * Included with LEVEL_NAME, FINDER and, for products of bf16 pairs, __AVX512BF16__. */
 #include "device/cpu/bodies.h"
-#include "device/cpu/simd.h"
+#include "device/cpu/words_simd.h"
 #include "device/operations.h"
 
 enum { MAX_RANK = 32, BLOCK_ROWS = LANES == 16 ? 6 : 3, VECTORS = 4, PANEL = VECTORS * LANES };
@@ -34,11 +33,7 @@ static bool describe(const crank_call *call, rank_update *u)
     u->n = c->dims[1];
     u->k = a->dims[attributes->trans_a ? 0 : 1];
     if (u->k < 1 || u->k > MAX_RANK || u->m < 4 * BLOCK_ROWS || u->n < PANEL) return false;
-#if defined(__AVX512BF16__)
-    u->pairs = u->type == CRANK_BF16;
-#else
-    u->pairs = false;
-#endif
+    u->pairs = words_are_pairs(u->type);
     u->words = (int)(u->pairs ? (u->k + 1) / 2 : u->k);
     u->padded_n = (u->n + PANEL - 1) / PANEL * PANEL;
     return true;
@@ -47,18 +42,10 @@ static bool describe(const crank_call *call, rank_update *u)
 static size_t panel_bytes(const rank_update *u) { return (size_t)(u->padded_n * u->words) * sizeof(uint32_t); }
 static size_t rows_bytes(void) { return sizeof(uint32_t) * BLOCK_ROWS * MAX_RANK; }
 
-/* Element at `at` of an operand as the bits of a float. */
-ALWAYS_INLINE uint32_t float_bits(const void *data, crank_dtype type, int64_t at)
+/* Element i of an operand. */
+ALWAYS_INLINE const void *element(const rank_update *u, const crank_view *x, int64_t i)
 {
-    return type == CRANK_F32 ? ((const uint32_t *)data)[at] : (uint32_t)((const uint16_t *)data)[at] << 16;
-}
-
-/* Word w along k of a line whose elements stand `step` apart from `at` on. */
-ALWAYS_INLINE uint32_t word_at(const rank_update *u, const void *data, int64_t at, int64_t step, int w)
-{
-    if (!u->pairs) return float_bits(data, u->type, at + w * step);
-    const uint16_t *pair = (const uint16_t *)data + at + 2 * w * step;
-    return pair[0] | (2 * w + 1 < u->k ? (uint32_t)pair[step] << 16 : 0);
+    return (const char *)x->data + i * (u->type == CRANK_F32 ? 4 : 2);
 }
 
 /* Columns first .. last - 1 of b into `panels` [n / PANEL][words][PANEL], zeros behind the last column. */
@@ -68,7 +55,8 @@ static void lay_out_panels(const rank_update *u, const crank_view *b, bool trans
     int64_t column = transposed ? b->strides[0] : 1, row = transposed ? 1 : b->strides[0];
     for (int64_t j = first; j < last; j++) {
         uint32_t *to = panels + j / PANEL * PANEL * u->words + j % PANEL;
-        for (int w = 0; w < u->words; w++) to[(int64_t)w * PANEL] = j < u->n ? word_at(u, b->data, j * column, row, w) : 0;
+        for (int w = 0; w < u->words; w++)
+            to[(int64_t)w * PANEL] = j < u->n ? word_of(element(u, b, j * column), u->type, u->pairs, row, u->k, w) : 0;
     }
 }
 
@@ -79,17 +67,6 @@ typedef struct ending {
     void       *c;
     int64_t     c_row, c0_row;
 } ending;
-
-ALWAYS_INLINE vec multiply_add(bool pairs, uint32_t a, vec b, vec sum)
-{
-#if defined(__AVX512BF16__)
-    if (pairs) return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)_mm512_castps_si512(b));
-#endif
-    (void)pairs;
-    float value;
-    memcpy(&value, &a, sizeof value);
-    return vec_fma(vec_set(value), b, sum);
-}
 
 ALWAYS_INLINE void finish(const ending *e, crank_dtype type, vec x, int64_t i, int64_t j, int count)
 {
@@ -121,7 +98,7 @@ ALWAYS_INLINE void tile(const ending *e, crank_dtype type, bool pairs, int words
 #pragma GCC unroll 6
         for (int r = 0; r < BLOCK_ROWS; r++)
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++) sum[r][v] = multiply_add(pairs, a[r * words + w], bw[v], sum[r][v]);
+            for (int v = 0; v < VECTORS; v++) sum[r][v] = word_multiply_add(pairs, a[r * words + w], bw[v], sum[r][v]);
     }
     if (n - j >= PANEL) {
 #pragma GCC unroll 6
@@ -141,7 +118,22 @@ ALWAYS_INLINE void tile(const ending *e, crank_dtype type, bool pairs, int words
             }
 }
 
-/* One thread's rows of c. */
+/* Rows first .. last - 1 of c, of `type`; block: room for the words of BLOCK_ROWS rows of a. */
+ALWAYS_INLINE void rows_of(const rank_update *u, const crank_view *a, bool transposed, const uint32_t *panels,
+                           uint32_t *block, const ending *e, crank_dtype type, bool pairs, int64_t first, int64_t last)
+{
+    int64_t row = transposed ? 1 : a->strides[0], column = transposed ? a->strides[0] : 1;
+    for (int64_t i = first; i < last; i += BLOCK_ROWS) {
+        int here = last - i < BLOCK_ROWS ? (int)(last - i) : BLOCK_ROWS;
+        for (int r = 0; r < BLOCK_ROWS; r++)
+            for (int w = 0; w < u->words; w++)
+                block[r * u->words + w] =
+                    r < here ? word_of(element(u, a, (i + r) * row), u->type, pairs, column, u->k, w) : 0;
+        for (int64_t j = 0; j < u->n; j += PANEL)
+            tile(e, type, pairs, u->words, block, panels + j * u->words, i, here, j, u->n);
+    }
+}
+
 typedef void rows_kernel(const rank_update *u, const crank_view *a, bool transposed, const uint32_t *panels, uint32_t *block,
                          const ending *e, int64_t first, int64_t last);
 #define KERNEL(type, pairs)                                                                                            \
@@ -149,15 +141,7 @@ typedef void rows_kernel(const rank_update *u, const crank_view *a, bool transpo
                                       const uint32_t *panels, uint32_t *block, const ending *e, int64_t first,         \
                                       int64_t last)                                                                    \
     {                                                                                                                  \
-        int64_t row = transposed ? 1 : a->strides[0], column = transposed ? a->strides[0] : 1;                         \
-        for (int64_t i = first; i < last; i += BLOCK_ROWS) {                                                           \
-            int here = last - i < BLOCK_ROWS ? (int)(last - i) : BLOCK_ROWS;                                           \
-            for (int r = 0; r < BLOCK_ROWS; r++)                                                                       \
-                for (int w = 0; w < u->words; w++)                                                                     \
-                    block[r * u->words + w] = r < here ? word_at(u, a->data, (i + r) * row, column, w) : 0;            \
-            for (int64_t j = 0; j < u->n; j += PANEL)                                                                  \
-                tile(e, CRANK_##type, pairs, u->words, block, panels + j * u->words, i, here, j, u->n);                \
-        }                                                                                                              \
+        rows_of(u, a, transposed, panels, block, e, CRANK_##type, pairs, first, last);                                 \
     }
 KERNEL(F32, 0)
 KERNEL(BF16, 0)

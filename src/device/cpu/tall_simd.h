@@ -4,12 +4,12 @@
  *
  * Both operands lie along rows that are summed over, so the wide one is read as it lies: a tile of NARROW x VECTORS sums
  * stays in registers over BLOCK_K rows, and a stretch of that many rows of the wide operand is done with before the
- * next is begun. The narrow operand is laid out once as [k][padded narrow] words: floats, or pairs of bf16 that stand
- * behind each other along k. A thread owns columns of the wide operand: no sum depends on the number of threads.
+ * next is begun. The narrow operand is laid out once as [k][padded narrow] words (words_simd.h). A thread owns columns of
+ * the wide operand: no sum depends on the number of threads.
  *
  * Included with LEVEL_NAME, FINDER and, for products of bf16 pairs, __AVX512BF16__. */
 #include "device/cpu/bodies.h"
-#include "device/cpu/simd.h"
+#include "device/cpu/words_simd.h"
 #include "device/operations.h"
 
 enum { MAX_NARROW = 32, GROUP = LANES == 16 ? 8 : 4, VECTORS = LANES == 16 ? 3 : 2, TILE = VECTORS * LANES, BLOCK_K = 64 };
@@ -36,11 +36,7 @@ static bool describe(const crank_call *call, tall *t)
     if ((m < n ? m : n) > MAX_NARROW || t->wide < 2 * TILE || t->k < 2 * BLOCK_K) return false;
     t->narrow = (int)(m < n ? m : n);
     t->padded = (t->narrow + GROUP - 1) / GROUP * GROUP;
-#if defined(__AVX512BF16__)
-    t->pairs = t->type == CRANK_BF16;
-#else
-    t->pairs = false;
-#endif
+    t->pairs = words_are_pairs(t->type);
     t->words = t->pairs ? (t->k + 1) / 2 : t->k;
     return true;
 }
@@ -49,14 +45,12 @@ static int64_t tiles_of(const tall *t) { return (t->wide + TILE - 1) / TILE; }
 static size_t  narrow_bytes(const tall *t) { return (size_t)(t->words * t->padded) * sizeof(uint32_t); }
 static size_t  sums_bytes(const tall *t) { return (size_t)(tiles_of(t) * TILE * t->padded) * sizeof(float); }
 
+/* Word w along k of column j of the narrow operand, zero behind its columns. */
 static uint32_t narrow_word(const tall *t, const crank_view *y, int64_t w, int j)
 {
     if (j >= t->narrow) return 0;
-    if (t->type == CRANK_F32) return ((const uint32_t *)y->data)[w * y->strides[0] + j];
-    const uint16_t *data = y->data;
-    if (!t->pairs) return (uint32_t)data[w * y->strides[0] + j] << 16;
-    uint32_t low = data[2 * w * y->strides[0] + j];
-    return 2 * w + 1 < t->k ? low | (uint32_t)data[(2 * w + 1) * y->strides[0] + j] << 16 : low;
+    const char *column = (const char *)y->data + j * (t->type == CRANK_F32 ? 4 : 2);
+    return word_of(column, t->type, t->pairs, y->strides[0], t->k, w);
 }
 
 /* Word w of LANES columns from j on of the wide operand; `count` of them exist. */
@@ -75,17 +69,6 @@ ALWAYS_INLINE vec wide_word(const void *x, int64_t row, int64_t k, crank_dtype t
 #endif
     (void)pairs, (void)k;
     return count == LANES ? vec_read(x, type, w * row + j) : vec_read_part(x, type, w * row + j, count);
-}
-
-ALWAYS_INLINE vec multiply_add(bool pairs, const uint32_t *y, vec x, vec sum)
-{
-#if defined(__AVX512BF16__)
-    if (pairs) return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)*y), (__m512bh)_mm512_castps_si512(x));
-#endif
-    (void)pairs;
-    float value;
-    memcpy(&value, y, sizeof value);
-    return vec_fma(vec_set(value), x, sum);
 }
 
 /* sums [GROUP][TILE] += words first .. last - 1 of y [..][padded] times columns j .. of x. `whole`: TILE of them exist. */
@@ -111,7 +94,7 @@ ALWAYS_INLINE void tile(const void *x, int64_t row, int64_t k, crank_dtype type,
 #pragma GCC unroll 8
         for (int r = 0; r < GROUP; r++)
 #pragma GCC unroll 3
-            for (int v = 0; v < VECTORS; v++) sum[r][v] = multiply_add(pairs, y + w * padded + r, xw[v], sum[r][v]);
+            for (int v = 0; v < VECTORS; v++) sum[r][v] = word_multiply_add(pairs, y[w * padded + r], xw[v], sum[r][v]);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < GROUP; r++)
@@ -120,24 +103,29 @@ ALWAYS_INLINE void tile(const void *x, int64_t row, int64_t k, crank_dtype type,
 }
 
 /* Tiles first .. last - 1 of the wide operand; sums [tiles][padded][TILE]. */
+ALWAYS_INLINE void tiles_between(const tall *t, const crank_view *x, const uint32_t *y, crank_dtype type, bool pairs,
+                                 int64_t first, int64_t last, float *sums)
+{
+    int64_t row = x->strides[0];
+    for (int64_t w = 0; w < t->words; w += BLOCK_K) {
+        int64_t end = w + BLOCK_K < t->words ? w + BLOCK_K : t->words;
+        for (int64_t i = first; i < last; i++)
+            for (int g = 0; g < t->padded; g += GROUP) {
+                float *to = sums + (i * t->padded + g) * TILE;
+                if ((i + 1) * TILE <= t->wide)
+                    tile(x->data, row, t->k, type, pairs, true, y + g, t->padded, w, end, i * TILE, t->wide, to);
+                else
+                    tile(x->data, row, t->k, type, pairs, false, y + g, t->padded, w, end, i * TILE, t->wide, to);
+            }
+    }
+}
+
 typedef void tiles_kernel(const tall *t, const crank_view *x, const uint32_t *y, int64_t first, int64_t last, float *sums);
 #define KERNEL(type, pairs)                                                                                            \
-    static void tiles_##type##_##pairs(const tall *t, const crank_view *x, const uint32_t *y, int64_t first, int64_t last, \
-                                       float *sums)                                                                    \
+    static void tiles_##type##_##pairs(const tall *t, const crank_view *x, const uint32_t *y, int64_t first,           \
+                                       int64_t last, float *sums)                                                      \
     {                                                                                                                  \
-        for (int64_t w = 0; w < t->words; w += BLOCK_K) {                                                              \
-            int64_t end = w + BLOCK_K < t->words ? w + BLOCK_K : t->words;                                             \
-            for (int64_t i = first; i < last; i++)                                                                     \
-                for (int g = 0; g < t->padded; g += GROUP) {                                                           \
-                    float *to = sums + (i * t->padded + g) * TILE;                                                     \
-                    if ((i + 1) * TILE <= t->wide)                                                                     \
-                        tile(x->data, x->strides[0], t->k, CRANK_##type, pairs, true, y + g, t->padded, w, end, i * TILE, \
-                             t->wide, to);                                                                             \
-                    else                                                                                               \
-                        tile(x->data, x->strides[0], t->k, CRANK_##type, pairs, false, y + g, t->padded, w, end,       \
-                             i * TILE, t->wide, to);                                                                   \
-                }                                                                                                      \
-        }                                                                                                              \
+        tiles_between(t, x, y, CRANK_##type, pairs, first, last, sums);                                                \
     }
 KERNEL(F32, 0)
 KERNEL(BF16, 0)
