@@ -70,8 +70,9 @@ struct lab_trial {
     uint64_t              seed; /* 1, 2, .. */
     double                rate; /* of this trial: the method's, or the one that tune tries */
     bool                  large; /* --scale gpu: the larger setting */
-    double                seconds; /* of training; lab_adapt adds to both. 0: the harness takes the trial's own time */
-    int64_t               bytes;   /* weights, method, optimiser state and step memory */
+    double                begun;   /* the clock when the trial began */
+    double                seconds; /* of training; lab_adapt adds to both. 0: a row takes the trial's time up to its measure */
+    int64_t               bytes;   /* weights, method, optimiser state and step memory; 0: not counted */
     int64_t               state;   /* of these: optimiser state */
     int64_t               trained; /* parameters that the optimiser or method moves */
 };

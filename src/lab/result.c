@@ -18,8 +18,10 @@ static void put_rows(const lab *run, text_buffer *out)
     text_printf(out, "%-*s  %-12s %5s %10s %10s %9s %9s %9s\n", width, "method", "metric", "seeds", "mean", "spread", "trained", "seconds", "MiB");
     for (size_t i = 0; i < run->row_count; i++) {
         const lab_row *row = &run->rows[i];
-        text_printf(out, "%-*s  %-12s %5d %10.4f %10.4f %9lld %9.2f %9.2f\n", width, row->method, row->metric, row->count, row->mean, row->spread,
-                    (long long)row->trained, row->seconds, (double)row->bytes / 1048576.0);
+        text_printf(out, "%-*s  %-12s %5d %10.4f %10.4f %9lld %9.2f ", width, row->method, row->metric, row->count, row->mean, row->spread,
+                    (long long)row->trained, row->seconds);
+        if (row->bytes) text_printf(out, "%9.2f\n", (double)row->bytes / 1048576.0);
+        else text_printf(out, "%9s\n", "-");
     }
 }
 
@@ -48,9 +50,9 @@ static json_t *rows_of(const lab *run)
         const lab_row *row = &run->rows[i];
         json_t        *values = json_array();
         for (int s = 0; s < row->count; s++) json_array_append_new(values, number(row->values[s]));
-        json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:o, s:o, s:f, s:I, s:I, s:o}", "method", row->method, "metric", row->metric, "seeds",
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:o, s:o, s:f, s:o, s:I, s:o}", "method", row->method, "metric", row->metric, "seeds",
                                               row->count, "mean", number(row->mean), "spread", number(row->spread), "seconds", row->seconds, "bytes",
-                                              (json_int_t)row->bytes, "trained", (json_int_t)row->trained, "values", values));
+                                              row->bytes ? json_integer((json_int_t)row->bytes) : json_null(), "trained", (json_int_t)row->trained, "values", values));
     }
     return rows;
 }

@@ -45,7 +45,7 @@ crank_status lab_measure_as(lab_trial *trial, const char *method, const char *me
     }
     if (row->count == run->seeds) return crank_fail(trial->context, CRANK_USAGE, "%s: %s is measured more than once", method, metric);
     row->values[row->count++] = value;
-    row->seconds += trial->seconds;
+    row->seconds += trial->seconds > 0 ? trial->seconds : clock_seconds() - trial->begun;
     if (trial->bytes > row->bytes) row->bytes = trial->bytes;
     row->trained = trial->trained;
     return CRANK_OK;
@@ -129,6 +129,7 @@ crank_status lab_try(lab_trial *trial)
     const lab_experiment *experiment = trial->experiment;
     trial->seconds = 0;
     trial->bytes = trial->state = trial->trained = 0;
+    trial->begun = clock_seconds();
     crank_status status = experiment->trial ? experiment->trial(trial) : experiment->world->trial(trial);
     return status == CRANK_OK || status == CRANK_STOPPED ? status : crank_fail_in(trial->context, "experiment %s, %s, seed %d", experiment->name, trial->method->name, (int)trial->seed);
 }

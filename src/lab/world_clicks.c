@@ -97,18 +97,18 @@ static void to_grades(letor_set *set)
 {
     for (int64_t i = 0; i < set->rows; i++) {
         float y = set->labels[i];
-        set->labels[i] = (float)((y >= 0.035f) + (y >= 0.105f) + (y >= 0.275f) + (y >= 0.51f));
+        set->labels[i] = (float)((y > 0) + (y > 0.0701f) + (y > 0.1401f) + (y > 0.4101f));
     }
 }
 
-static letor_set *read_yandex(crank_context *context, const char *name, bool *there)
+static letor_set *read_yandex(crank_context *context, const char *name)
 {
     static const char *const pairs[] = {"header", "no", "query", "0", "label", "1", "document", "2", "ignore", "3", "regroup", "true", "format", "tsv"};
     const char              *root = getenv("CRANK_DATA");
     char                     path[4096];
     snprintf(path, sizeof path, "%s/ltr/%s", root && *root ? root : "../shared/data", name);
-    *there = file_exists(path);
-    letor_options *o = *there ? crank_options_new(context, letor_option_table, sizeof *o) : NULL;
+    if (!file_exists(path)) return crank_fail(context, CRANK_FAILED, "the experiment reads %s: set CRANK_DATA to a folder that holds Yandex's features as ltr/%s", path, name), NULL;
+    letor_options *o = crank_options_new(context, letor_option_table, sizeof *o);
     for (size_t i = 0; o && i < sizeof pairs / sizeof *pairs; i += 2)
         if (crank_options_set(context, letor_option_table, o, pairs[i], pairs[i + 1], "experiment") != CRANK_OK) return crank_options_free(o), NULL;
     letor_set *set = o ? letor_read(context, path, o) : NULL;
@@ -117,14 +117,13 @@ static letor_set *read_yandex(crank_context *context, const char *name, bool *th
     return set;
 }
 
-crank_status clicks_yandex(crank_context *context, uint64_t seed, clicks_room *room, bool *there)
+crank_status clicks_yandex(crank_context *context, uint64_t seed, clicks_room *room)
 {
     *room = (clicks_room){0};
-    letor_set *all = read_yandex(context, "yandex-features-train.tsv.gz", there);
-    if (!*there) return CRANK_OK;
-    room->test = all ? read_yandex(context, "yandex-features-test.tsv.gz", there) : NULL;
+    letor_set *all = read_yandex(context, "yandex-features-train.tsv.gz");
+    room->test = all ? read_yandex(context, "yandex-features-test.tsv.gz") : NULL;
     int64_t *lists = room->test ? crank_alloc(context, (size_t)all->queries, sizeof *lists, "lists") : NULL;
-    if (!lists) return letor_free(all), *there ? crank_last_status(context) : CRANK_OK;
+    if (!lists) return letor_free(all), crank_last_status(context);
     int64_t few = all->queries * 3 / 100, held = all->queries / 5;
     crank_permutation(crank_stream_make(seed, CRANK_RANDOM_DATA, 40), lists, all->queries);
     letor_set *first = rank_take(context, all, lists, few, NULL);
