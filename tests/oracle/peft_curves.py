@@ -6,7 +6,6 @@ NAME/ is the adapter as PEFT saved it before the first step. LoRA-GA changes the
 model with the original weight subtracts. curves.safetensors holds the rows, drawn as in lora_curve.py, and for each NAME the loss of
 every step ("losses.NAME"), and "calibration" [8, 12, 12], the batches that EVA and LoRA-GA started from. A step is a window of two micro-batches of three rows; warm-up over 3 steps, then cosine.
 """
-import math
 import os
 import shutil
 
@@ -15,9 +14,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
+import curve
 from peft_adapters import ALL, MODELS, OUT, random_rows, wrap
 
-STEPS, WINDOW, WARMUP, DECAY, CLIP = 100, 6, 3, 0.01, 1.0
+STEPS, WINDOW = 100, 6
 TRAIN = os.path.join(OUT, "..", "train", "peft")
 
 # name: (config, rate)
@@ -31,45 +31,9 @@ METHODS = {
 }
 
 
-def draw_rows(vocab):
-    generator = torch.Generator().manual_seed(3)
-    rows = []
-    for _ in range(STEPS * WINDOW):
-        n = int(torch.randint(2, 14, (1,), generator=generator))
-        ids = [int(torch.randint(0, vocab, (1,), generator=generator))]
-        for _ in range(n - 1):
-            noise = int(torch.randint(0, 4, (1,), generator=generator))
-            ids.append((ids[-1] * 3 + 1 + (noise == 0)) % vocab)
-        rows.append(ids)
-    return rows
-
-
-def train(model, rows, rate):
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=DECAY)
-    losses = []
-    model.train()
-    for step in range(1, STEPS + 1):
-        factor = step / WARMUP if step <= WARMUP else 0.5 * (1 + math.cos(math.pi * (step - 1 - WARMUP) / (STEPS - WARMUP)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate * factor
-        window = rows[(step - 1) * WINDOW : step * WINDOW]
-        count, total = sum(len(r) - 1 for r in window), 0.0
-        optimizer.zero_grad()
-        for r in window:
-            ids = torch.tensor([r])
-            nll = torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:], reduction="sum")
-            (nll / count).backward()
-            total += nll.item()
-        torch.nn.utils.clip_grad_norm_(trained, CLIP)
-        optimizer.step()
-        losses.append(total / count)
-    return losses
-
-
 def main():
     torch.set_num_threads(1)
-    rows = draw_rows(96)
+    rows = curve.draw_rows(torch.Generator().manual_seed(3), 96, STEPS * WINDOW)
     data = {"ids": torch.tensor([t for r in rows for t in r], dtype=torch.int32), "lengths": torch.tensor([len(r) for r in rows], dtype=torch.int32)}
     data["calibration"] = torch.stack(random_rows(8, 2)).to(torch.int32)
     for name, (config, rate) in METHODS.items():
@@ -85,7 +49,7 @@ def main():
             text = file.read()
         with open(path, "w") as file:
             file.write(text.replace(os.path.join(MODELS, "llama"), "models/llama"))
-        losses = train(model, rows, rate)
+        losses, _ = curve.train(model, rows, STEPS, rate)
         data["losses." + name] = torch.tensor(losses, dtype=torch.float64)
         print(name, losses[0], losses[49], losses[-1])
     save_file(data, os.path.join(TRAIN, "curves.safetensors"))
