@@ -17,6 +17,10 @@ extern "C" {
 
 typedef struct crank_optimizer crank_optimizer;
 
+/* What the hook `refresh` records follows from this alone, so that a graph of it serves all later refreshes of the same units. A first
+ * one has no state to go on from; its graph runs once. */
+typedef enum crank_refresh { CRANK_REFRESH_NONE, CRANK_REFRESH_NEXT, CRANK_REFRESH_FIRST } crank_refresh;
+
 typedef struct crank_unit {
     const crank_optimizer *optimizer;
     crank_param *param;
@@ -31,7 +35,7 @@ typedef struct crank_unit {
     int          block; /* transformer layer, -1 outside */
     bool         active; /* false: no gradient is asked for and no update is recorded until the next recording */
     bool         probe;  /* set by `period`: the gradient of the coming step's first micro-batch is handed to `observe` */
-    bool         refresh; /* set by `period`: the graph of the coming step's first micro-batch records `refresh` */
+    crank_refresh refresh; /* set by `period`: the graph of the coming step's first micro-batch records `refresh` */
     crank_param *clock;  /* NULL: the unit lives by the run's step scalars. Else f32 [3], or [rows, 3] with a row for each row of
                             the parameter: its own step count, a factor of its rate, and not 0 while it sleeps (nothing of it
                             changes, decay and state included). Written by the host in `period`, before the step */
@@ -57,7 +61,7 @@ struct crank_optimizer {
      * [elements]); the flag is cleared. Such a step costs one more forward and reverse pass. May be NULL. */
     crank_status (*observe)(crank_context *context, crank_unit *unit, const float *gradient);
     /* Records what changes the state that `accumulate` and `update` read, from the gradient of a step's first micro-batch (undivided), for
-     * each unit with `refresh` set; before `accumulate`, in a graph that only this step runs. The flag is cleared. May be NULL. */
+     * each unit with `refresh` set; before `accumulate`, in a graph that only steps with the same units at `refresh` run. May be NULL. */
     void (*refresh)(crank_graph *graph, crank_unit *unit, crank_tensor *gradient);
     /* Zeroth order (no `update`): a step has rounds of `trials(..)` points each. `propose` writes the parameters of trial j on the
      * host; the forward pass gives its loss; `absorb` gets the losses of the round, divided, leaves the parameters where the step

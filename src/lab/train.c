@@ -304,7 +304,7 @@ static crank_status one_step(trainer *t, const crank_schedule *schedule, int64_t
     if (status == CRANK_OK) status = crank_run(t->batch.graph);
     if (status == CRANK_OK && how->curve) how->curve[step - 1] = crank_read_scalar(t->batch.numerator) / (double)how->batch;
     if (fresh) drop_graph(t);
-    for (int i = 0; i < t->count; i++) t->units[i].refresh = false;
+    for (int i = 0; i < t->count; i++) t->units[i].refresh = CRANK_REFRESH_NONE;
     if (status == CRANK_OK && crank_stop_requested(t->net->context)) status = crank_fail(t->net->context, CRANK_STOPPED, "stopped");
     return status;
 }

@@ -55,7 +55,7 @@ static const crank_option option_table[] = {
     CRANK_CHOICE(options, side, "std", "std|reverse|left|right", "which side is projected: the shorter (std), the longer, or a fixed one"),
     CRANK_CHOICE(options, refresh, "warm", SUBSPACE_REFRESHES, "how the basis is found: by subspace iteration inside of the step, or on the host: exactly (svd), .."),
     CRANK_INT(options, passes, 1, 1, 16, "refresh: warm: passes of the iteration; the first refresh makes 3 at least"),
-    CRANK_BOOL(options, stagger, false, "refresh each matrix at its own step of the gap, after a first refresh of all"),
+    CRANK_BOOL(options, stagger, false, "refresh an eighth of the matrices at a time, spread over the gap, after a first refresh of all"),
     CRANK_CHOICE(options, targets, "layers", "layers|matrices", "matrices inside of the model's layers, or all"),
     CRANK_END
 };
@@ -206,7 +206,7 @@ static crank_status period(crank_context *context, crank_unit *units, int count,
 
 static void refresh(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 {
-    subspace_warm(graph, &((state *)unit->state)->space, ((const options *)unit->options)->passes, gradient, NULL, NULL);
+    subspace_warm(graph, unit, &((state *)unit->state)->space, ((const options *)unit->options)->passes, gradient, NULL, NULL);
 }
 
 static crank_status observe(crank_context *context, crank_unit *unit, const float *gradient)

@@ -42,7 +42,7 @@ static const crank_option option_table[] = {
     CRANK_CHOICE(options, refresh, "warm", SUBSPACE_REFRESHES, "how the basis is found: by subspace iteration inside of the step, or on the host: exactly (svd), .."),
     CRANK_INT(options, passes, 1, 1, 16, "refresh: warm: passes of the iteration; the first refresh makes 3 at least"),
     CRANK_CHOICE(options, on_refresh, "keep", "keep|reset|rotate", "what becomes of the inner optimiser's state when the basis changes"),
-    CRANK_BOOL(options, stagger, false, "refresh each matrix at its own step of the gap, after a first refresh of all"),
+    CRANK_BOOL(options, stagger, false, "refresh an eighth of the matrices at a time, spread over the gap, after a first refresh of all"),
     CRANK_CHOICE(options, targets, "layers", "layers|matrices", "matrices inside of the model's layers, or all"),
     CRANK_STRING(options, inner, "adamw", "the inner optimiser: adamw, adamw8bit, adafactor, sgd, lion, ..."),
     CRANK_MAP(options, inner_options, NULL, "its options"),
@@ -107,7 +107,7 @@ static void refresh(crank_graph *graph, crank_unit *unit, crank_tensor *gradient
     const options *opt = unit->options;
     state         *st = unit->state;
     bool           rotates = strcmp(opt->on_refresh, "rotate") == 0;
-    subspace_warm(graph, &st->space, opt->passes, gradient, rotates ? inner_state(&st->inner, "m") : NULL, rotates ? inner_state(&st->inner, "v") : NULL);
+    subspace_warm(graph, unit, &st->space, opt->passes, gradient, rotates ? inner_state(&st->inner, "m") : NULL, rotates ? inner_state(&st->inner, "v") : NULL);
 }
 
 static crank_status period(crank_context *context, crank_unit *units, int count, void *model_of_units, int64_t step, bool *changed)

@@ -225,7 +225,7 @@ crank_status layers_period(crank_context *context, crank_unit *units, int count,
 void layers_refresh(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 {
     const layers_unit *use = ((layers_unit *)unit->state)->use;
-    if (use && use->space.r) subspace_warm(graph, &use->space, 1, gradient, NULL, NULL);
+    if (use && use->space.r) subspace_warm(graph, unit, &use->space, 1, gradient, NULL, NULL);
 }
 
 crank_status layers_observe(crank_context *context, crank_unit *unit, const float *gradient)

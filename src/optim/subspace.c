@@ -333,7 +333,7 @@ crank_status subspace_rotate(crank_context *context, const subspace *space, cons
 
 int64_t subspace_last_refresh(int64_t gap, bool stagger, int index, int64_t step)
 {
-    int64_t place = stagger ? index % gap : 0;
+    int64_t waves = gap < SUBSPACE_WAVES ? gap : SUBSPACE_WAVES, place = stagger ? index % waves * gap / waves : 0;
     return step - 1 < place ? 1 : place + (step - 1 - place) / gap * gap + 1;
 }
 

@@ -16,7 +16,7 @@ typedef struct subspace {
     int64_t      m, n, r;
     crank_param *left, *right; /* [m,r] and [r,n]; NULL: that side is not projected */
     crank_param *energy;       /* warm refreshes: [1], the share of the last gradient's squared norm that the basis holds */
-    bool         asked, first; /* warm refreshes: one comes with this step; there is no basis before it */
+    bool         asked;        /* warm refreshes: one comes with this step */
 } subspace;
 
 /* Which side: "std" projects the shorter one (right where m = n), "reverse" the longer one, "left", "right", "full" (both). */
@@ -51,8 +51,9 @@ crank_status subspace_refresh(crank_context *context, const subspace *space, con
 /* Moments of the old subspace in the new one: M <- C M, V <- (C o C) V, with C from the left, the right or both (news). */
 crank_status subspace_rotate(crank_context *context, const subspace *space, const subspace_news *news, crank_param *M, crank_param *V);
 
-/* The step of the last refresh up to `step` >= 1: all units refresh at step 1, then each at its place in the gap (0, or with
- * `stagger` its index). */
+/* The step of the last refresh up to `step` >= 1: all units refresh at step 1, then each at its place in the gap: 0, or with `stagger` that of
+ * its wave. Waves are few, since each has a graph of its own. */
+enum { SUBSPACE_WAVES = 8 };
 int64_t subspace_last_refresh(int64_t gap, bool stagger, int index, int64_t step);
 
 /* ---- warm refreshes (crank_optimizer.refresh) ---- */
@@ -62,9 +63,9 @@ static inline bool subspace_is_warm(const char *refresh) { return refresh && ref
 crank_status subspace_warm_attach(crank_context *context, crank_unit *unit, subspace *space);
 /* In `period`: whether the coming step refreshes, and whether that is the first time. */
 void subspace_warm_ask(crank_unit *unit, subspace *space, bool due, bool first);
-/* Records the new basis from the gradient [m,n], by `passes` passes of subspace iteration; the first refresh makes 3 at least. M and V, or
- * NULL: moments along the basis, which turn with it as subspace_rotate does. */
-void subspace_warm(crank_graph *graph, const subspace *space, int64_t passes, crank_tensor *gradient, crank_param *M, crank_param *V);
+/* Records the unit's new basis from the gradient [m,n], by `passes` passes of subspace iteration; the first refresh makes 3 at least. M and
+ * V, or NULL: moments along the basis, which turn with it as subspace_rotate does. */
+void subspace_warm(crank_graph *graph, const crank_unit *unit, const subspace *space, int64_t passes, crank_tensor *gradient, crank_param *M, crank_param *V);
 struct subspace_tally;
 /* In the next `period`: counts what the refresh left. */
 crank_status subspace_warm_hear(crank_context *context, subspace *space, struct subspace_tally *tally);

@@ -112,10 +112,10 @@ static crank_tensor *pass(crank_tensor *G, crank_tensor *inverse, crank_tensor *
 }
 
 /* A non-finite gradient leaves the basis, or, at the first refresh, where it starts. */
-static crank_tensor *refresh_side(crank_graph *graph, const subspace *space, crank_tensor *G, crank_tensor *inverse, crank_tensor *finite, bool rows, int passes)
+static crank_tensor *refresh_side(crank_graph *graph, const subspace *space, bool first, crank_tensor *G, crank_tensor *inverse, crank_tensor *finite, bool rows, int passes)
 {
     crank_tensor *P = crank_use(graph, rows ? space->right : space->left);
-    crank_tensor *S = space->first ? sketch(graph, P->dtype, rows ? space->n : space->m, space->r, rows) : P, *start = S;
+    crank_tensor *S = first ? sketch(graph, P->dtype, rows ? space->n : space->m, space->r, rows) : P, *start = S;
     for (int i = 0; i < passes && crank_graph_status(graph) == CRANK_OK; i++) S = pass(G, inverse, S, rows);
     S = crank_where(finite, S, start);
     return S;
@@ -139,18 +139,19 @@ static void record_energy(crank_graph *graph, const subspace *space, crank_tenso
     crank_assign(crank_use(graph, space->energy), crank_reshape(share, 1, (const int64_t[]){ 1 }), false);
 }
 
-void subspace_warm(crank_graph *graph, const subspace *space, int64_t passes, crank_tensor *gradient, crank_param *M, crank_param *V)
+void subspace_warm(crank_graph *graph, const crank_unit *unit, const subspace *space, int64_t passes, crank_tensor *gradient, crank_param *M, crank_param *V)
 {
+    bool          first = unit->refresh == CRANK_REFRESH_FIRST;
     crank_dtype   wide = (space->left ? space->left : space->right)->view.dtype, type = subspace_product_type(graph, space);
     crank_tensor *square = crank_cast(crank_reduce(CRANK_SUM_SQUARES, gradient, 3, true), wide), *zero = number(graph, wide, 0);
     crank_tensor *finite = crank_binary(CRANK_EQ, crank_sub(square, square), zero), *some = crank_binary(CRANK_GT, square, number(graph, wide, 1e-30));
     crank_tensor *inverse = crank_cast(crank_where(some, crank_unary(CRANK_RSQRT, square), zero), type), *G = crank_cast(gradient, type);
-    if (space->first && passes < FIRST_PASSES) passes = FIRST_PASSES;
+    if (first && passes < FIRST_PASSES) passes = FIRST_PASSES;
     for (int side = 0; side < 2 && crank_graph_status(graph) == CRANK_OK; side++) {
         crank_param *param = side ? space->right : space->left;
         if (!param) continue;
-        crank_tensor *P = crank_use(graph, param), *S = refresh_side(graph, space, G, inverse, finite, side, passes);
-        if (M && V && !space->first) {
+        crank_tensor *P = crank_use(graph, param), *S = refresh_side(graph, space, first, G, inverse, finite, side, passes);
+        if (M && V && !first) {
             crank_tensor *C = side ? crank_matmul(S, false, P, true) : crank_matmul(S, true, P, false);
             rotate(graph, M, C, side, false), rotate(graph, V, C, side, true);
         }
@@ -170,8 +171,8 @@ crank_status subspace_warm_attach(crank_context *context, crank_unit *unit, subs
 
 void subspace_warm_ask(crank_unit *unit, subspace *space, bool due, bool first)
 {
-    unit->refresh = space->asked = due;
-    space->first = first;
+    space->asked = due;
+    unit->refresh = !due ? CRANK_REFRESH_NONE : first ? CRANK_REFRESH_FIRST : CRANK_REFRESH_NEXT;
 }
 
 crank_status subspace_warm_hear(crank_context *context, subspace *space, subspace_tally *tally)

@@ -312,7 +312,7 @@ crank_status trainer_step(crank_context *context, task_trainer *trainer, int64_t
         if (status == CRANK_OK) status = trainer_run(context, trainer, shape, window[i], scalars, &result->numerator, &denominator);
         if (status != CRANK_OK) return status;
         if (shape->norm) result->norm = crank_read_scalar(shape->norm);
-        if (refreshes && i == 0) trainer_drop_passing(trainer, true);
+        if (refreshes && i == 0) trainer_refreshed(trainer);
     }
     if (trainer->recipe->objective->list) result->denominator = denominator;
     result->loss = result->denominator > 0 ? result->numerator / result->denominator : 0;
@@ -386,6 +386,32 @@ static bool variant_used(const task_trainer *trainer, variant kind)
     return accumulate > 1 ? kind != VARIANT_ONLY : kind == VARIANT_ONLY;
 }
 
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* The graphs of a kind, and the most that one of them takes: a run's arena serves them all. */
+static crank_status plan_kind(crank_context *context, task_trainer *trainer, int64_t n, int64_t s, variant kind, trainer_memory *memory)
+{
+    crank_plan_summary summary = {0};
+    bool               batch = kind != VARIANT_APPLY;
+    if (!trainer_graph(context, trainer, batch ? n : 0, batch ? s : 0, kind, &summary)) return crank_last_status(context);
+    memory->arena = larger(memory->arena, summary.arena);
+    memory->workspace = larger(memory->workspace, summary.workspace);
+    memory->inputs = larger(memory->inputs, summary.inputs);
+    memory->kept = larger(memory->kept, summary.kept);
+    if (summary.flops > memory->flops) memory->flops = summary.flops;
+    if (summary.recomputed_blocks > memory->recomputed_blocks) memory->recomputed_blocks = summary.recomputed_blocks;
+    return CRANK_OK;
+}
+
+/* Units that asked for their first refresh ask for a later one. */
+static bool ask_again(task_trainer *trainer)
+{
+    bool any = false;
+    for (int i = 0; i < trainer->unit_count; i++)
+        if (trainer->units[i].refresh == CRANK_REFRESH_FIRST) trainer->units[i].refresh = CRANK_REFRESH_NEXT, any = true;
+    return any;
+}
+
 crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, bool types, size_t limit,
                           trainer_memory *memory)
 {
@@ -394,23 +420,15 @@ crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t
     trainer->types = types;
     trainer->limit = limit;
     shape_of(tokens, sequences, &n, &s);
-    crank_status heaviest = trainer->unit_count ? trainer_period(context, trainer, 0) : CRANK_OK;
-    if (heaviest != CRANK_OK) return heaviest;
-    for (variant kind = VARIANT_ONLY; kind < VARIANTS; kind++) {
-        crank_plan_summary summary = {0};
-        if (!variant_used(trainer, kind)) continue;
-        bool batch = kind != VARIANT_APPLY;
-        if (!trainer_graph(context, trainer, batch ? n : 0, batch ? s : 0, kind, &summary)) return crank_last_status(context);
-        if (summary.arena > memory->arena) memory->arena = summary.arena;
-        if (summary.workspace > memory->workspace) memory->workspace = summary.workspace;
-        if (summary.inputs > memory->inputs) memory->inputs = summary.inputs;
-        if (summary.kept > memory->kept) memory->kept = summary.kept;
-        if (summary.flops > memory->flops) memory->flops = summary.flops;
-        if (summary.recomputed_blocks > memory->recomputed_blocks) memory->recomputed_blocks = summary.recomputed_blocks;
-    }
-    trainer_drop_passing(trainer, false);
-    count_params(trainer, memory);
-    return CRANK_OK;
+    crank_status status = trainer->unit_count ? trainer_period(context, trainer, 0) : CRANK_OK;
+    for (variant kind = VARIANT_ONLY; kind < VARIANTS && status == CRANK_OK; kind++)
+        if (variant_used(trainer, kind)) status = plan_kind(context, trainer, n, s, kind, memory);
+    bool again = status == CRANK_OK && ask_again(trainer);
+    for (variant kind = VARIANT_ONLY; kind < VARIANTS && status == CRANK_OK && again; kind++)
+        if ((kind == VARIANT_REFRESH || kind == VARIANT_REFRESH_FIRST || kind == VARIANT_PROBE) && variant_used(trainer, kind))
+            status = plan_kind(context, trainer, n, s, kind, memory);
+    if (status == CRANK_OK) count_params(trainer, memory);
+    return status;
 }
 
 void trainer_release(task_trainer *trainer) { crank_pool_release(trainer->pool); }

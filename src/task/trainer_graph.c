@@ -324,24 +324,88 @@ static void shape_free(shaped *shape)
     free(shape->probes);
     free(shape->seen);
     free(shape->seen_gradients);
+    crank_free(shape->asked);
     crank_free(shape);
+}
+
+/* ---- graphs of refreshes and probes: one for each set of units that ask ---- */
+
+enum { PASSING = 8 }; /* graphs that are kept: as many as there are waves of refreshes (subspace.h) */
+
+static bool passing(variant kind) { return kind == VARIANT_PROBE || kind == VARIANT_REFRESH || kind == VARIANT_REFRESH_FIRST; }
+
+static unsigned char asks(const crank_unit *unit) { return unit->active ? (unsigned char)(unit->probe + 2 * (int)unit->refresh) : 0; }
+
+static bool answers(const task_trainer *trainer, const shaped *shape)
+{
+    for (int i = 0; shape->asked && i < trainer->unit_count; i++)
+        if (shape->asked[i] != asks(&trainer->units[i])) return false;
+    return true;
+}
+
+static crank_status remember(crank_context *context, const task_trainer *trainer, shaped *shape)
+{
+    if (!passing(shape->kind)) return CRANK_OK;
+    shape->asked = crank_alloc(context, (size_t)trainer->unit_count + 1, 1, "what units ask for");
+    for (int i = 0; shape->asked && i < trainer->unit_count; i++) shape->asked[i] = asks(&trainer->units[i]);
+    return shape->asked ? CRANK_OK : CRANK_FAILED;
+}
+
+static bool is_first(const task_trainer *trainer, const shaped *shape)
+{
+    for (int i = 0; shape->asked && i < trainer->unit_count; i++)
+        if (shape->asked[i] / 2 == CRANK_REFRESH_FIRST) return true;
+    return false;
+}
+
+/* The newest stand in front: those behind the last that is kept go, and with `first` those of first refreshes. */
+static void drop_passing(task_trainer *trainer, bool first)
+{
+    int      kept = 0;
+    shaped **link = &trainer->graphs;
+    while (*link) {
+        shaped *shape = *link;
+        bool    goes = passing(shape->kind) && (++kept > PASSING || (first && is_first(trainer, shape)));
+        if (!goes) {
+            link = &shape->next;
+            continue;
+        }
+        *link = shape->next;
+        shape_free(shape);
+    }
+}
+
+static shaped *known(task_trainer *trainer, int64_t tokens, int64_t sequences, variant kind)
+{
+    for (shaped **link = &trainer->graphs; *link; link = &(*link)->next) {
+        shaped *shape = *link;
+        if (shape->tokens != tokens || shape->sequences != sequences || shape->kind != kind || !answers(trainer, shape)) continue;
+        if (passing(kind)) { /* it is the newest now */
+            *link = shape->next;
+            shape->next = trainer->graphs;
+            trainer->graphs = shape;
+        }
+        return shape;
+    }
+    return NULL;
 }
 
 shaped *trainer_graph(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, variant kind, crank_plan_summary *summary)
 {
-    for (shaped *shape = trainer->graphs; shape; shape = shape->next)
-        if (shape->tokens == tokens && shape->sequences == sequences && shape->kind == kind) return shape;
-    shaped *shape = crank_alloc(context, 1, sizeof *shape, "a shape's graph");
+    shaped *shape = known(trainer, tokens, sequences, kind);
+    if (shape) return shape;
+    shape = crank_alloc(context, 1, sizeof *shape, "a shape's graph");
     if (!shape) return NULL;
     shape->tokens = tokens;
     shape->sequences = sequences;
     shape->kind = kind;
-    if (record(context, trainer, shape, summary) != CRANK_OK) {
+    if (remember(context, trainer, shape) != CRANK_OK || record(context, trainer, shape, summary) != CRANK_OK) {
         shape_free(shape);
         return NULL;
     }
     shape->next = trainer->graphs;
     trainer->graphs = shape;
+    if (passing(kind)) drop_passing(trainer, false);
     return shape;
 }
 
@@ -367,19 +431,10 @@ bool trainer_refreshes(const task_trainer *trainer)
     return false;
 }
 
-void trainer_drop_passing(task_trainer *trainer, bool asked)
+void trainer_refreshed(task_trainer *trainer)
 {
-    shaped **link = &trainer->graphs;
-    while (*link) {
-        shaped *shape = *link;
-        if (shape->kind != VARIANT_PROBE && shape->kind != VARIANT_REFRESH && shape->kind != VARIANT_REFRESH_FIRST) {
-            link = &shape->next;
-            continue;
-        }
-        *link = shape->next;
-        shape_free(shape);
-    }
-    for (int i = 0; asked && i < trainer->unit_count; i++) trainer->units[i].refresh = false;
+    for (int i = 0; i < trainer->unit_count; i++) trainer->units[i].refresh = CRANK_REFRESH_NONE;
+    drop_passing(trainer, true);
 }
 
 static crank_status hand_over(crank_context *context, crank_unit *unit, const crank_tensor *gradient)
@@ -413,6 +468,6 @@ crank_status trainer_probe(crank_context *context, task_trainer *trainer, const 
         if (status == CRANK_OK && shape->probes[i]) status = hand_over(context, &trainer->units[i], shape->probes[i]);
         trainer->units[i].probe = false;
     }
-    if (wanted) trainer_drop_passing(trainer, shared);
+    if (shared) trainer_refreshed(trainer);
     return status;
 }

@@ -11,8 +11,8 @@ typedef enum variant {
     VARIANT_FIRST, /* stores gradients in the buffers */
     VARIANT_MORE,  /* adds to the buffers */
     VARIANT_LAST,  /* adds the buffers to its own gradients and updates */
-    VARIANT_REFRESH,       /* as ONLY and FIRST, with `refresh` of the units that ask for it: goes after its run, */
-    VARIANT_REFRESH_FIRST, /* since these units and what they record change from refresh to refresh */
+    VARIANT_REFRESH,       /* as ONLY and FIRST, with `refresh` of the units that ask for it: */
+    VARIANT_REFRESH_FIRST, /* kept for the next time that the same units ask for the same */
     VARIANT_APPLY, /* no batch: the buffers, summed over processes, update */
     VARIANT_EVALUATE,
     VARIANT_REFERENCE, /* log-probabilities of the targets with all methods off */
@@ -31,6 +31,7 @@ typedef struct shaped {
     crank_tensor      *reference; /* VARIANT_REFERENCE: f32 [tokens], kept */
     crank_tensor      *list_scores, *list_gradient; /* with a list objective: kept, and the input that starts the reverse pass */
     crank_tensor     **probes; /* VARIANT_PROBE: of each unit, its kept gradient or NULL */
+    unsigned char     *asked;  /* VARIANT_REFRESH, _REFRESH_FIRST, _PROBE: what each unit asked for when the graph was recorded */
     linear_seen       *seen;   /* VARIANT_CALIBRATE: the watched linears with kept x and y, and the gradients by y (NULL: none arrives) */
     crank_tensor     **seen_gradients;
     size_t             seen_count;
@@ -78,8 +79,8 @@ crank_status trainer_run(crank_context *context, task_trainer *trainer, shaped *
                          double *numerator, double *denominator);
 /* Some unit records `refresh` in the coming step. */
 bool trainer_refreshes(const task_trainer *trainer);
-/* Graphs that hold for one step go; with `asked`, nobody asks for a refresh any more. */
-void trainer_drop_passing(task_trainer *trainer, bool asked);
+/* After a step that refreshed: nobody asks any more, and graphs of first refreshes go. */
+void trainer_refreshed(task_trainer *trainer);
 /* Gradients over one batch for the units whose `probe` is set, handed to the optimiser's `observe`, and the refreshes of a shared step;
  * draw: as of the batch's step. */
 crank_status trainer_probe(crank_context *context, task_trainer *trainer, const data_batch *batch, int64_t draw);

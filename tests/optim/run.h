@@ -92,7 +92,7 @@ static inline void runner_step(runner *r, const void *gradient, double rate, int
     assert_ok(r->context, crank_write(crank_step_scalars(r->graph), scalars));
     assert_ok(r->context, crank_run(r->graph));
     if (refresh) crank_graph_free(r->graph), r->graph = NULL;
-    r->unit.refresh = false;
+    r->unit.refresh = CRANK_REFRESH_NONE;
 }
 
 static inline void runner_read(const runner *r, const char *name, void *out, crank_dtype type)

@@ -1,6 +1,9 @@
 /* Bases that are refreshed by operations of the step: orthonormal whatever the gradient is, near the best ones, and the same in every way
  * of running a step. */
+#include <malloc.h>
+
 #include "optim/run.h"
+#include "optim/subspace.h"
 #include "task/tiny.h"
 
 #include "crank/linalg.h"
@@ -288,6 +291,73 @@ static void a_refresh_holds_one_gradient_at_a_time(void **state)
     tiny_close(t);
 }
 
+static int graphs_of(const tiny *t, variant kind, const crank_graph **last)
+{
+    int n = 0;
+    for (const shaped *shape = t->trainer->graphs; shape; shape = shape->next)
+        if (shape->kind == kind) n++, *last = shape->graph;
+    return n;
+}
+
+/* Recorded at the plan and kept: later refreshes run the same graph and take no memory; an ordinary step's graph stays too. */
+static void a_refresh_is_recorded_once(void **state)
+{
+    (void)state;
+    static const char *const optimizers[] = { "galore", "fira" };
+    for (int k = 0; k < 4; k++) {
+        bool               shares = k % 2; /* windows of two micro-batches */
+        variant            kinds[2] = { shares ? VARIANT_REFRESH_FIRST : VARIANT_REFRESH, shares ? VARIANT_FIRST : VARIANT_ONLY };
+        tiny              *t = open_tiny(optimizers[k / 2], 1 + shares, false, "false");
+        const crank_graph *then[2] = { NULL }, *now[2] = { NULL };
+        for (int step = 1; step <= 3; step++) tiny_step(t, step, 1 + shares);
+        for (int i = 0; i < 2; i++) assert_int_equal(graphs_of(t, kinds[i], &then[i]), 1);
+        size_t arena = crank_pool_bytes(t->trainer->pool);
+        for (int step = 4; step <= 6; step++) tiny_step(t, step, 1 + shares);
+        size_t heap = mallinfo2().uordblks;
+        for (int step = 7; step <= 12; step++) tiny_step(t, step, 1 + shares);
+        if (mallinfo2().uordblks > heap) fail_msg("%zu bytes more after three refreshes", mallinfo2().uordblks - heap);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(graphs_of(t, kinds[i], &now[i]), 1);
+            assert_ptr_equal(now[i], then[i]);
+        }
+        assert_int_equal(crank_pool_bytes(t->trainer->pool), arena);
+        tiny_close(t);
+    }
+}
+
+static void graphs_that_are_kept_change_no_bit(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        const char *name = k / 2 ? "fira" : "galore", *stagger = k % 2 ? "true" : "false";
+        tiny       *kept = open_tiny(name, 1, false, stagger), *fresh = open_tiny(name, 1, false, stagger);
+        for (int step = 1; step <= 7; step++) {
+            tiny_step(kept, step, 1);
+            trainer_drop_graphs(fresh->trainer), tiny_step(fresh, step, 1);
+        }
+        assert_same_bits(kept, fresh);
+        tiny_close(kept), tiny_close(fresh);
+    }
+}
+
+/* With `stagger` no more than an eighth of the matrices refresh in a step behind the first, and each once in a gap. */
+static void waves_share_the_gap(void **state)
+{
+    (void)state;
+    for (int index = 0; index < 40; index++) {
+        assert_int_equal(subspace_last_refresh(200, true, index, 1), 1);
+        int refreshes = 0;
+        for (int64_t step = 202; step < 402; step++) refreshes += subspace_last_refresh(200, true, index, step) == step;
+        assert_int_equal(refreshes, 1);
+    }
+    for (int64_t step = 2; step < 402; step++) {
+        int most = 0;
+        for (int index = 0; index < 40; index++) most += subspace_last_refresh(200, true, index, step) == step;
+        assert_true(most <= 5);
+    }
+    assert_int_equal(subspace_last_refresh(3, true, 7, 5), 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +371,9 @@ int main(void)
         cmocka_unit_test(refreshes_inside_the_backward_pass_change_no_bit),
         cmocka_unit_test(a_window_refreshes_from_its_first_micro_batch),
         cmocka_unit_test(a_refresh_holds_one_gradient_at_a_time),
+        cmocka_unit_test(a_refresh_is_recorded_once),
+        cmocka_unit_test(graphs_that_are_kept_change_no_bit),
+        cmocka_unit_test(waves_share_the_gap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
