@@ -250,6 +250,41 @@ static void head(bench *b, const model *m)
     }
 }
 
+/* Operations that move more than they compute: an element counts as one FLOP, so that GFLOP/s are 10^9 elements a second. */
+static void elementwise(bench *b, const model *m)
+{
+    int64_t n = m->tokens, d = m->hidden;
+    double count = (double)n * (double)m->ffn, few = (double)n * (double)d;
+    crank_norm_attributes norm = {1e-5};
+    crank_view x = view(b, b->type, DIMS(n, m->ffn));
+    if (m->gated) {
+        crank_glu_attributes a = {CRANK_SILU};
+        crank_view in[3] = {view(b, b->type, DIMS(n, m->ffn)), x, view(b, b->type, DIMS(n, m->ffn))};
+        crank_view out[2] = {view(b, b->type, DIMS(n, m->ffn)), view(b, b->type, DIMS(n, m->ffn))};
+        line(b, "glu silu", "glu", (crank_view[]){view(b, b->type, DIMS(n, m->ffn)), view(b, b->type, DIMS(n, m->ffn))}, 2,
+             (crank_view[]){view(b, b->type, DIMS(n, m->ffn))}, 1, &a, count);
+        line(b, "glu silu reverse", "glu_backward", in, 3, out, 2, &a, count);
+        crank_view in_norm[3] = {view(b, b->type, DIMS(n, d)), view(b, CRANK_F32, DIMS(d)), view(b, b->type, DIMS(n, d))};
+        crank_view out_norm[3] = {view(b, b->type, DIMS(n, d)), view(b, CRANK_F32, DIMS(n)), view(b, b->type, DIMS(n, d))};
+        line(b, "rmsnorm with sum", "rmsnorm", in_norm, 3, out_norm, 3, &norm, few);
+        return;
+    }
+    crank_unary_attributes a = {CRANK_GELU};
+    line(b, "gelu", "unary", (crank_view[]){view(b, b->type, DIMS(n, m->ffn))}, 1,
+         (crank_view[]){view(b, b->type, DIMS(n, m->ffn))}, 1, &a, count);
+    crank_view in[3] = {x, absent, view(b, b->type, DIMS(n, m->ffn))};
+    line(b, "gelu reverse", "unary_backward", in, 3, (crank_view[]){view(b, b->type, DIMS(n, m->ffn))}, 1, &a, count);
+    crank_view in_norm[4] = {view(b, b->type, DIMS(n, d)), view(b, CRANK_F32, DIMS(d)), view(b, CRANK_F32, DIMS(d)),
+                             view(b, b->type, DIMS(n, d))};
+    crank_view out_norm[4] = {view(b, b->type, DIMS(n, d)), view(b, CRANK_F32, DIMS(n)), view(b, CRANK_F32, DIMS(n)),
+                              view(b, b->type, DIMS(n, d))};
+    line(b, "layernorm with sum", "layernorm", in_norm, 4, out_norm, 4, &norm, few);
+    crank_view back[6] = {view(b, b->type, DIMS(n, d)), view(b, b->type, DIMS(n, d)), view(b, CRANK_F32, DIMS(d)),
+                          view(b, CRANK_F32, DIMS(n)),  view(b, CRANK_F32, DIMS(n)),  view(b, b->type, DIMS(n, d))};
+    line(b, "layernorm reverse", "layernorm_backward", back, 6,
+         (crank_view[]){view(b, b->type, DIMS(n, d)), absent, absent}, 3, &norm, few);
+}
+
 static void bench_model(bench *b, const model *m)
 {
     printf("-- %s: hidden %lld, heads %lld, ffn %lld, vocabulary %lld, %lld tokens in segments of %lld\n", m->name,
@@ -261,6 +296,7 @@ static void bench_model(bench *b, const model *m)
     low_rank(b, m->tokens, m->hidden, m->ffn, 8);
     low_rank(b, m->tokens, m->ffn, m->hidden, 16);
     attention(b, m);
+    elementwise(b, m);
     if (!m->vocabulary) return;
     head(b, m);
     product(b, "decode", false, true, 1, m->ffn, m->hidden);

@@ -232,6 +232,39 @@ static void functions_stay_within_a_few_units_in_the_last_place(void **state)
     levels_close(&l);
 }
 
+/* Every number of bf16: the rounding to bf16 is 1 / 256 of a value, the functions may add 1 / 3300. */
+static void activations_of_bf16_are_as_exact_as_their_type(void **state)
+{
+    levels l;
+    (void)state;
+    levels_open(&l);
+    enum { COUNT = 1 << 16 };
+    crank_view x = fresh(&l.b, CRANK_BF16, DIMS(COUNT)), y = fresh(&l.b, CRANK_BF16, DIMS(COUNT)),
+               one = fresh(&l.b, CRANK_BF16, DIMS(COUNT)), wide = fresh(&l.b, CRANK_F64, DIMS(COUNT)),
+               wide_one = fresh(&l.b, CRANK_F64, DIMS(COUNT)), exact = fresh(&l.b, CRANK_F64, DIMS(COUNT));
+    for (uint32_t i = 0; i < COUNT; i++) ((uint16_t *)x.data)[i] = (uint16_t)i, set(&one, i, 1), set(&wide_one, i, 1);
+    apply(&l.b, "copy", &x, 1, &wide, 1, NULL);
+    const crank_unary_kind kinds[] = {CRANK_SILU, CRANK_GELU, CRANK_GELU_TANH};
+    for (int k = 0; k < 6; k++) {
+        crank_unary_attributes a = {kinds[k % 3]};
+        bool                   slope = k >= 3;
+        if (slope) apply(&l.b, "unary_backward", VIEWS(wide, ABSENT, wide_one), &exact, 1, &a);
+        else apply(&l.b, "unary", &wide, 1, &exact, 1, &a);
+        for (int level = 1; level < l.count; level++) {
+            if (slope) apply(&l.device[level], "unary_backward", VIEWS(x, ABSENT, one), &y, 1, &a);
+            else apply(&l.device[level], "unary", &x, 1, &y, 1, &a);
+            for (int i = 0; i < COUNT; i++) {
+                double want = value(&exact, i), got = value(&y, i), floor = slope ? 1e-5 : 1e-36;
+                if (want != want ? got != got : want == got) continue;
+                if (!(fabs(got - want) <= (1.0 / 256 + 1.0 / 3300) * fabs(want) + floor))
+                    fail_msg("kind %d%s at level %s: %.9g at %.9g, not %.9g", kinds[k % 3], slope ? "'s slope" : "",
+                             l.names[level], got, value(&x, i), want);
+            }
+        }
+    }
+    levels_close(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +278,7 @@ int main(void)
         cmocka_unit_test(glu_and_its_reverse_equal_the_plain_bodies),
         cmocka_unit_test(nan_and_infinities_pass_as_in_the_plain_bodies),
         cmocka_unit_test(functions_stay_within_a_few_units_in_the_last_place),
+        cmocka_unit_test(activations_of_bf16_are_as_exact_as_their_type),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

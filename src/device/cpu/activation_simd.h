@@ -1,7 +1,9 @@
 /* activation_simd.h - vectorised unary functions, gated units, and their reverses on rows of contiguous elements.
  *
- * sin, cos and pow are left to the plain bodies: nothing trains through them at speed. */
+ * sin, cos and pow are left to the plain bodies: nothing trains through them at speed. SiLU and the GELUs of bf16 tensors are as
+ * exact as their type can show (piecewise_simd.h). */
 #include "device/cpu/fast.h"
+#include "device/cpu/piecewise_simd.h"
 
 typedef struct activation_job {
     crank_unary_kind kind;
@@ -30,9 +32,18 @@ ALWAYS_INLINE void unary_kinds(crank_dtype t, const activation_job *job, int64_t
     case CRANK_SIGMOID: map1(vec_sigmoid, t, t, n, x, y, s); break;
     case CRANK_SOFTPLUS: map1(vec_softplus, t, t, n, x, y, s); break;
     case CRANK_RELU: map1(vec_relu, t, t, n, x, y, s); break;
-    case CRANK_SILU: map1(vec_silu, t, t, n, x, y, s); break;
-    case CRANK_GELU: map1(vec_gelu, t, t, n, x, y, s); break;
-    case CRANK_GELU_TANH: map1(vec_gelu_tanh, t, t, n, x, y, s); break;
+    case CRANK_SILU:
+        if (t == CRANK_F32) map1(vec_silu, t, t, n, x, y, s);
+        else map1(vec_silu_bf16, t, t, n, x, y, s);
+        break;
+    case CRANK_GELU:
+        if (t == CRANK_F32) map1(vec_gelu, t, t, n, x, y, s);
+        else map1(vec_gelu_bf16, t, t, n, x, y, s);
+        break;
+    case CRANK_GELU_TANH:
+        if (t == CRANK_F32) map1(vec_gelu_tanh, t, t, n, x, y, s);
+        else map1(vec_gelu_tanh_bf16, t, t, n, x, y, s);
+        break;
     case CRANK_SIN:
     case CRANK_COS: break; /* not served */
     }
@@ -102,9 +113,18 @@ ALWAYS_INLINE void slope_kinds(crank_dtype t, const activation_job *job, int64_t
     case CRANK_SIGMOID: map_product(slope_sigmoid, t, n, at[0], at[1], at[2], s); break;
     case CRANK_SOFTPLUS: map_product(vec_sigmoid, t, n, at[0], at[1], at[2], s); break;
     case CRANK_RELU: map_product(slope_relu, t, n, at[0], at[1], at[2], s); break;
-    case CRANK_SILU: map_product(slope_silu, t, n, at[0], at[1], at[2], s); break;
-    case CRANK_GELU: map_product(slope_gelu, t, n, at[0], at[1], at[2], s); break;
-    case CRANK_GELU_TANH: map_product(slope_gelu_tanh, t, n, at[0], at[1], at[2], s); break;
+    case CRANK_SILU:
+        if (t == CRANK_F32) map_product(slope_silu, t, n, at[0], at[1], at[2], s);
+        else map_product(slope_silu_bf16, t, n, at[0], at[1], at[2], s);
+        break;
+    case CRANK_GELU:
+        if (t == CRANK_F32) map_product(slope_gelu, t, n, at[0], at[1], at[2], s);
+        else map_product(slope_gelu_bf16, t, n, at[0], at[1], at[2], s);
+        break;
+    case CRANK_GELU_TANH:
+        if (t == CRANK_F32) map_product(slope_gelu_tanh, t, n, at[0], at[1], at[2], s);
+        else map_product(slope_gelu_tanh_bf16, t, n, at[0], at[1], at[2], s);
+        break;
     case CRANK_SIN:
     case CRANK_COS: break; /* not served */
     }
@@ -146,54 +166,68 @@ static crank_status slope_run(crank_context *context, const crank_call *call)
 
 /* ---- glu: h = act(gate) up;  dgate = dh up act'(gate), dup = dh act(gate) ---- */
 
-ALWAYS_INLINE void glu_kinds(crank_dtype t, const activation_job *job, int64_t n, char *const *at)
+ALWAYS_INLINE void glu_f32(const activation_job *job, int64_t n, char *const *at)
 {
-    if (job->kind == CRANK_SILU) map_product(vec_silu, t, n, at[0], at[1], at[2], job->stream);
-    else if (job->kind == CRANK_GELU) map_product(vec_gelu, t, n, at[0], at[1], at[2], job->stream);
-    else map_product(vec_gelu_tanh, t, n, at[0], at[1], at[2], job->stream);
+    if (job->kind == CRANK_SILU) map_product(vec_silu, CRANK_F32, n, at[0], at[1], at[2], job->stream);
+    else if (job->kind == CRANK_GELU) map_product(vec_gelu, CRANK_F32, n, at[0], at[1], at[2], job->stream);
+    else map_product(vec_gelu_tanh, CRANK_F32, n, at[0], at[1], at[2], job->stream);
+}
+
+ALWAYS_INLINE void glu_bf16(const activation_job *job, int64_t n, char *const *at)
+{
+    if (job->kind == CRANK_SILU) map_product(vec_silu_bf16, CRANK_BF16, n, at[0], at[1], at[2], job->stream);
+    else if (job->kind == CRANK_GELU) map_product(vec_gelu_bf16, CRANK_BF16, n, at[0], at[1], at[2], job->stream);
+    else map_product(vec_gelu_tanh_bf16, CRANK_BF16, n, at[0], at[1], at[2], job->stream);
 }
 
 static void glu_span(const void *data, int64_t first, int64_t n, char *const *at)
 {
     const activation_job *job = data;
     (void)first;
-    if (job->type == CRANK_F32) glu_kinds(CRANK_F32, job, n, at);
-    else glu_kinds(CRANK_BF16, job, n, at);
+    if (job->type == CRANK_F32) glu_f32(job, n, at);
+    else glu_bf16(job, n, at);
 }
 
 /* at: dh, gate, up, dgate, dup */
-ALWAYS_INLINE void glu_reverse(vec_function *f, vec_function *slope, crank_dtype t, int64_t n, char *const *at,
-                               bool stream)
+ALWAYS_INLINE void glu_reverse(vec_function_pair *f, crank_dtype t, int64_t n, char *const *at, bool stream)
 {
     int64_t i = 0;
+    vec     slope;
     stream = stream && aligned_for_stream(at[3]) && aligned_for_stream(at[4]);
     for (; i + LANES <= n; i += LANES) {
-        vec dh = vec_read(at[0], t, i), gate = vec_read(at[1], t, i), up = vec_read(at[2], t, i);
-        vec_put(at[3], t, i, vec_mul(vec_mul(dh, up), slope(gate)), stream);
-        vec_put(at[4], t, i, vec_mul(dh, f(gate)), stream);
+        vec dh = vec_read(at[0], t, i), up = vec_read(at[2], t, i), value = f(vec_read(at[1], t, i), &slope);
+        vec_put(at[3], t, i, vec_mul(vec_mul(dh, up), slope), stream);
+        vec_put(at[4], t, i, vec_mul(dh, value), stream);
     }
     if (i < n) {
         int left = (int)(n - i);
-        vec dh = vec_read_part(at[0], t, i, left), gate = vec_read_part(at[1], t, i, left),
-            up = vec_read_part(at[2], t, i, left);
-        vec_write_part(at[3], t, i, vec_mul(vec_mul(dh, up), slope(gate)), left);
-        vec_write_part(at[4], t, i, vec_mul(dh, f(gate)), left);
+        vec dh = vec_read_part(at[0], t, i, left), up = vec_read_part(at[2], t, i, left),
+            value = f(vec_read_part(at[1], t, i, left), &slope);
+        vec_write_part(at[3], t, i, vec_mul(vec_mul(dh, up), slope), left);
+        vec_write_part(at[4], t, i, vec_mul(dh, value), left);
     }
 }
 
-ALWAYS_INLINE void glu_reverse_kinds(crank_dtype t, const activation_job *job, int64_t n, char *const *at)
+ALWAYS_INLINE void glu_reverse_f32(const activation_job *job, int64_t n, char *const *at)
 {
-    if (job->kind == CRANK_SILU) glu_reverse(vec_silu, slope_silu, t, n, at, job->stream);
-    else if (job->kind == CRANK_GELU) glu_reverse(vec_gelu, slope_gelu, t, n, at, job->stream);
-    else glu_reverse(vec_gelu_tanh, slope_gelu_tanh, t, n, at, job->stream);
+    if (job->kind == CRANK_SILU) glu_reverse(pair_silu, CRANK_F32, n, at, job->stream);
+    else if (job->kind == CRANK_GELU) glu_reverse(pair_gelu, CRANK_F32, n, at, job->stream);
+    else glu_reverse(pair_gelu_tanh, CRANK_F32, n, at, job->stream);
+}
+
+ALWAYS_INLINE void glu_reverse_bf16(const activation_job *job, int64_t n, char *const *at)
+{
+    if (job->kind == CRANK_SILU) glu_reverse(pair_silu_bf16, CRANK_BF16, n, at, job->stream);
+    else if (job->kind == CRANK_GELU) glu_reverse(pair_gelu_bf16, CRANK_BF16, n, at, job->stream);
+    else glu_reverse(pair_gelu_tanh_bf16, CRANK_BF16, n, at, job->stream);
 }
 
 static void glu_reverse_span(const void *data, int64_t first, int64_t n, char *const *at)
 {
     const activation_job *job = data;
     (void)first;
-    if (job->type == CRANK_F32) glu_reverse_kinds(CRANK_F32, job, n, at);
-    else glu_reverse_kinds(CRANK_BF16, job, n, at);
+    if (job->type == CRANK_F32) glu_reverse_f32(job, n, at);
+    else glu_reverse_bf16(job, n, at);
 }
 
 static bool all_contiguous(const spans *s)
