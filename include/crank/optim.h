@@ -49,7 +49,7 @@ struct crank_optimizer {
     crank_status (*attach)(crank_context *context, crank_unit *unit);
     /* What is kept of a gradient over micro-batches: NULL keeps the gradient itself. Linear in the gradient; called in every
      * training graph, with one micro-batch too. The buffers of a window have the type and shape of what it gives, and the clip's
-     * norm is that of what it gives. */
+     * norm is that of what it gives. unit->refresh: in a graph that has refreshed from the same gradient. */
     crank_tensor *(*accumulate)(crank_graph *graph, crank_unit *unit, crank_tensor *gradient);
     /* Records the update from the (accumulated, unscaled) gradient; step scalars: crank_unit_scalars(graph, unit). */
     void (*update)(crank_graph *graph, crank_unit *unit, crank_tensor *gradient);

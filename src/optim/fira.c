@@ -95,17 +95,8 @@ static crank_status attach(crank_context *context, crank_unit *unit)
     return st->v ? CRANK_OK : crank_last_status(context);
 }
 
-/* sqrt(1 - b2^t) / (1 - b1^t), [1]; NULL for rmsprop, which corrects nothing. */
-static crank_tensor *corrections(crank_graph *graph, const crank_unit *unit)
-{
-    const options *opt = unit->options;
-    if (is(opt->moments, "rmsprop")) return NULL;
-    crank_tensor *t = optim_scalar(graph, unit, CRANK_SCALAR_STEP);
-    return crank_div(crank_unary(CRANK_SQRT, optim_correction(t, opt->beta2)), optim_correction(t, opt->beta1));
-}
-
-/* N, with the corrections; R [..] is the divided, clipped projection and `kept` what arrived. */
-static crank_tensor *direction(crank_graph *graph, const crank_unit *unit, crank_tensor *R, crank_tensor *corrected)
+/* N; R is the divided, clipped projection. Corrected in paper mode; officially the corrections go into the step's size. */
+static crank_tensor *direction(crank_graph *graph, const crank_unit *unit, crank_tensor *R)
 {
     const options *opt = unit->options;
     state         *st = unit->state;
@@ -117,48 +108,55 @@ static crank_tensor *direction(crank_graph *graph, const crank_unit *unit, crank
         optim_set(graph, unit, m, first);
     }
     optim_set(graph, unit, v, v1);
-    if (!corrected) return crank_div(first, crank_affine(root, 1, opt->epsilon));
-    if (is(opt->mode, "official")) return crank_mul(crank_div(first, crank_affine(root, 1, opt->epsilon)), corrected);
+    if (is(opt->moments, "rmsprop") || is(opt->mode, "official")) return crank_div(first, crank_affine(root, 1, opt->epsilon));
     crank_tensor *t = optim_scalar(graph, unit, CRANK_SCALAR_STEP);
     root = crank_div(root, crank_unary(CRANK_SQRT, optim_correction(t, opt->beta2)));
     return crank_div(crank_div(first, optim_correction(t, opt->beta1)), crank_affine(root, 1, opt->epsilon));
 }
 
-/* The 8-bit optimiser's step on a delta over the rate; the projection arrives undivided. */
+/* The 8-bit optimiser's corrected step on a delta over the rate; the projection arrives undivided. */
 static crank_tensor *direction_8bit(crank_graph *graph, const crank_unit *unit, crank_tensor *undivided)
 {
     state        *st = unit->state;
     crank_tensor *delta = inner_step(graph, unit, &st->inner, undivided), *rate = optim_rate(graph, unit);
-    return crank_div(crank_scale(delta, -1), crank_binary(CRANK_MAX, rate, crank_affine(rate, 0, 1e-30)));
+    return crank_div(crank_scale(delta, -1), crank_binary(CRANK_MAX, rate, optim_number(graph, rate->dtype, 1e-30)));
 }
 
 static crank_tensor *squares(crank_tensor *x, unsigned axes) { return crank_reduce(CRANK_SUM_SQUARES, x, axes, true); }
 
-/* phi: one for each column (left) or row (right) of R, or one for all */
-static crank_tensor *factors(const options *opt, crank_tensor *N, crank_tensor *R, unsigned axes)
+/* phi: one for each column (left) or row (right) of R, or one for all; sR: squares of R along axes */
+static crank_tensor *factors(const options *opt, crank_tensor *N, crank_tensor *R, crank_tensor *sR, unsigned axes)
 {
-    if (is(opt->scaling, "none")) return crank_affine(squares(R, axes), 0, 1);
-    if (is(opt->scaling, "matrix")) axes = 3;
-    return crank_div(crank_unary(CRANK_SQRT, squares(N, axes)), crank_affine(crank_unary(CRANK_SQRT, squares(R, axes)), 1, 1e-8));
+    if (is(opt->scaling, "none")) return crank_affine(sR, 0, 1);
+    if (is(opt->scaling, "matrix")) axes = 3, sR = squares(R, 3);
+    return crank_div(crank_unary(CRANK_SQRT, squares(N, axes)), crank_affine(crank_unary(CRANK_SQRT, sR), 1, 1e-8));
 }
 
-/* 1 / l [1], and s for the next step. `size` [1]: |S| as s counts it. */
+/* 1 / l [1], and s for the next step. `size` [1]: |S| as s counts it. 1 / l = min(1, gamma (s + 1e-8) / |S|), 1 while s is not known. */
 static crank_tensor *limited(crank_graph *graph, const crank_unit *unit, crank_tensor *size)
 {
     const options *opt = unit->options;
     const state   *st = unit->state;
-    crank_tensor  *s = crank_use(graph, st->norm), *one = crank_affine(size, 0, 1);
+    crank_tensor  *s = crank_use(graph, st->norm), *one = optim_number(graph, size->dtype, 1);
     if (opt->growth == 0) {
         optim_set(graph, unit, s, size);
         return one;
     }
-    crank_tensor *ratio = crank_div(size, crank_affine(s, 1, 1e-8)), *floor = crank_affine(size, 0, opt->growth);
-    crank_tensor *l = crank_scale(crank_binary(CRANK_MAX, ratio, floor), 1 / opt->growth);
-    l = crank_where(crank_binary(CRANK_GT, s, crank_affine(s, 0, 0)), l, one);
-    optim_set(graph, unit, s, crank_div(size, l));
-    return crank_unary(CRANK_RECIPROCAL, l);
+    crank_tensor *inverse = crank_binary(CRANK_MIN, one, crank_div(crank_affine(s, opt->growth, opt->growth * 1e-8), size));
+    inverse = crank_where(crank_binary(CRANK_GT, s, optim_number(graph, size->dtype, 0)), inverse, one);
+    optim_set(graph, unit, s, crank_mul(size, inverse));
+    return inverse;
 }
 
+/* |G_j - a P R_j|^2 = |G_j|^2 - (2 a - a^2) |R_j|^2 */
+static crank_tensor *rest_squares(crank_graph *graph, crank_tensor *gradient, crank_tensor *clip, crank_tensor *sR, unsigned axes, double a)
+{
+    crank_tensor *sG = crank_mul(squares(gradient, axes), crank_unary(CRANK_SQUARE, clip));
+    return crank_binary(CRANK_MAX, crank_sub(sG, crank_scale(sR, 2 * a - a * a)), optim_number(graph, sR->dtype, 0));
+}
+
+/* With c = phi / l, times the rate and, officially, the corrections:   step = P (scale N - a b R c) + b G c.
+ * The gradient arrives undivided: R = clip R', and R' c and G' c take the clip with c. */
 static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 {
     const options *opt = unit->options;
@@ -167,21 +165,24 @@ static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
         inner_update(graph, unit, &st->inner, gradient);
         return;
     }
-    bool          official = is(opt->mode, "official");
+    bool          official = is(opt->mode, "official"), corrects = official && !is(opt->moments, "rmsprop");
     double        a = official ? opt->scale : 1, b = official ? 1 : opt->scale;
     unsigned      axes = st->space.left ? 1u : 2u; /* of the sums over a column (left) or a row */
-    crank_tensor *G = optim_gradient(graph, unit, gradient), *R = subspace_down(graph, &st->space, G), *corrected = corrections(graph, unit);
-    crank_tensor *N = st->v ? direction(graph, unit, R, corrected) : direction_8bit(graph, unit, subspace_down(graph, &st->space, gradient));
-    crank_tensor *phi = factors(opt, N, R, axes);
-    crank_tensor *rest = crank_sub(squares(G, axes), crank_scale(squares(R, axes), 2 * a - a * a)); /* |G_j - a P R_j|^2 */
-    rest = crank_binary(CRANK_MAX, rest, crank_affine(rest, 0, 0));
-    crank_tensor *norm = crank_unary(CRANK_SQRT, crank_reduce(CRANK_SUM, crank_mul(rest, crank_unary(CRANK_SQUARE, phi)), 3, true));
-    norm = crank_reshape(norm, 1, (const int64_t[]){ 1 });
-    crank_tensor *inverse = limited(graph, unit, official && corrected ? crank_div(norm, corrected) : norm);
-    crank_tensor *c = crank_mul(phi, crank_reshape(inverse, 2, (const int64_t[]){ 1, 1 })), *rate = optim_rate(graph, unit);
-    crank_tensor *Z = crank_sub(crank_scale(N, opt->scale), crank_scale(crank_mul(R, c), a * b));
-    crank_tensor *step = crank_add(subspace_up(graph, &st->space, Z, 1), crank_mul(G, crank_scale(c, b)));
-    optim_move(graph, unit, optim_decayed(graph, unit, crank_mul(step, rate), true));
+    crank_tensor *clip = optim_scalar(graph, unit, CRANK_SCALAR_CLIP), *factor = optim_rate(graph, unit);
+    crank_tensor *raw = subspace_down_formed(graph, &st->space, gradient), *R = crank_mul(raw, clip), *sR = squares(R, axes);
+    crank_tensor *N = st->v ? direction(graph, unit, R) : direction_8bit(graph, unit, raw), *phi = factors(opt, N, R, sR, axes);
+    crank_tensor *S = crank_mul(rest_squares(graph, gradient, clip, sR, axes, a), crank_unary(CRANK_SQUARE, phi));
+    crank_tensor *size = crank_reshape(crank_unary(CRANK_SQRT, crank_reduce(CRANK_SUM, S, 3, true)), 1, (const int64_t[]){ 1 });
+    if (corrects) {
+        crank_tensor *corrections = optim_corrections(optim_scalar(graph, unit, CRANK_SCALAR_STEP), opt->beta1, opt->beta2);
+        if (st->v) factor = crank_mul(factor, corrections);
+        else size = crank_div(size, corrections); /* those of N are in it */
+    }
+    crank_tensor *inverse = limited(graph, unit, size);
+    crank_tensor *c = crank_mul(crank_mul(phi, crank_mul(inverse, factor)), clip);
+    crank_tensor *Z = crank_sub(crank_mul(N, crank_scale(factor, opt->scale)), crank_mul(raw, crank_scale(c, a * b)));
+    crank_tensor *rest = crank_mul(crank_cast(gradient, Z->dtype), crank_scale(c, b));
+    optim_move(graph, unit, optim_decayed(graph, unit, crank_add(subspace_up(graph, &st->space, Z, 1), rest), true));
 }
 
 static crank_status period(crank_context *context, crank_unit *units, int count, void *model_of_units, int64_t step, bool *changed)

@@ -85,7 +85,8 @@ static crank_status attach(crank_context *context, crank_unit *unit)
 static crank_tensor *accumulate(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 {
     const state *st = unit->state;
-    return st->space.r ? subspace_down(graph, &st->space, gradient) : NULL;
+    if (!st->space.r) return NULL;
+    return unit->refresh ? subspace_down_formed(graph, &st->space, gradient) : subspace_down(graph, &st->space, gradient);
 }
 
 static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)

@@ -48,7 +48,8 @@ void layers_release(crank_unit *unit)
 crank_tensor *layers_accumulate(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 {
     const layers_unit *use = ((layers_unit *)unit->state)->use;
-    return use && use->space.r ? subspace_down(graph, &use->space, gradient) : NULL;
+    if (!use || !use->space.r) return NULL;
+    return unit->refresh ? subspace_down_formed(graph, &use->space, gradient) : subspace_down(graph, &use->space, gradient);
 }
 
 void layers_update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)

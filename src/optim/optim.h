@@ -27,7 +27,21 @@ crank_status optim_zero(crank_context *context, crank_param *param, int64_t firs
 crank_param *optim_clock(crank_context *context, crank_params *params, const char *owner);
 crank_status optim_clock_write(crank_context *context, crank_param *clock, int64_t count);
 
-/* ---- updates written in base operations (record.c) ---- */
+/* ---- numbers that updates share (scalars.c) ---- */
+
+/* What a shared number is made of. `passing`: it holds SKIP or CLIP. */
+typedef struct scalar_key {
+    enum { SCALAR_ELEMENT, SCALAR_RATE, SCALAR_CORRECTION, SCALAR_CORRECTIONS, SCALAR_NUMBER, SCALAR_RATE_ONE } what;
+    int         index;
+    const void *from; /* a clock, or a tensor */
+    crank_dtype type;
+    double      value, second;
+    bool        passing;
+} scalar_key;
+
+/* The number that was shared under the key and still holds, or NULL; and sharing one: returns it. */
+crank_tensor *optim_shared(crank_graph *graph, const scalar_key *key);
+crank_tensor *optim_share(crank_graph *graph, const scalar_key *key, crank_tensor *tensor);
 
 /* Step scalar i of the unit in the type of moments: [1], or one for each row where its clock has rows. */
 crank_tensor *optim_scalar(crank_graph *graph, const crank_unit *unit, crank_scalar_index i);
@@ -35,6 +49,13 @@ crank_tensor *optim_scalar(crank_graph *graph, const crank_unit *unit, crank_sca
 crank_tensor *optim_rate(crank_graph *graph, const crank_unit *unit);
 /* 1 - b^t */
 crank_tensor *optim_correction(crank_tensor *t, double b);
+/* sqrt(1 - b2^t) / (1 - b1^t) */
+crank_tensor *optim_corrections(crank_tensor *t, double b1, double b2);
+/* [1] */
+crank_tensor *optim_number(crank_graph *graph, crank_dtype type, double value);
+
+/* ---- updates written in base operations (record.c) ---- */
+
 /* The gradient in the type of moments, divided and clipped. */
 crank_tensor *optim_gradient(crank_graph *graph, const crank_unit *unit, crank_tensor *gradient);
 /* A parameter of the unit, or a view of one, becomes `value`; in a skipped step it stays. */

@@ -1,9 +1,7 @@
-/* record.c - what updates written in base operations share: scalars of the step, corrections, decay, and moves of a weight.
+/* record.c - what updates written in base operations share: gradients, decay, and moves of a weight.
  *
  * A weight is moved by the operation "sgd" at rate 1 without momentum: it honours SKIP, works in place, and rounds a bf16 weight
  * stochastically, as the fused updates do. */
-#include <math.h>
-
 #include "optim/optim.h"
 
 crank_status optim_zero(crank_context *context, crank_param *param, int64_t first, int64_t count)
@@ -31,24 +29,6 @@ crank_status optim_clock_write(crank_context *context, crank_param *clock, int64
     return clock && clock->view.data ? crank_param_write(context, clock, now, CRANK_F32) : CRANK_OK;
 }
 
-crank_tensor *optim_scalar(crank_graph *graph, const crank_unit *unit, crank_scalar_index i)
-{
-    return crank_cast(unit->clock ? crank_unit_scalar(graph, unit, i) : crank_step_scalar(graph, i), optim_wide(unit));
-}
-
-crank_tensor *optim_rate(crank_graph *graph, const crank_unit *unit)
-{
-    return crank_scale(optim_scalar(graph, unit, CRANK_SCALAR_RATE), unit->rate_factor);
-}
-
-/* 1 - b^t = -expm1(t ln b) = -2 T / (1 - T) with T = tanh(t ln(b) / 2): no digits are lost where b^t is near 1. */
-crank_tensor *optim_correction(crank_tensor *t, double b)
-{
-    if (b == 0) return crank_affine(t, 0, 1);
-    crank_tensor *T = crank_unary(CRANK_TANH, crank_scale(t, log(b) / 2));
-    return crank_div(crank_scale(T, -2), crank_affine(T, -1, 1));
-}
-
 crank_tensor *optim_gradient(crank_graph *graph, const crank_unit *unit, crank_tensor *gradient)
 {
     return crank_mul(crank_cast(gradient, optim_wide(unit)), optim_scalar(graph, unit, CRANK_SCALAR_CLIP));
@@ -66,13 +46,16 @@ void optim_set(crank_graph *graph, const crank_unit *unit, crank_tensor *target,
 /* The unit's scalars with RATE and CLIP 1. */
 static crank_tensor *at_rate_one(crank_graph *graph, const crank_unit *unit)
 {
+    scalar_key    key = { .what = SCALAR_RATE_ONE, .from = unit->clock, .passing = true };
+    crank_tensor *found = optim_shared(graph, &key);
+    if (found) return found;
     crank_tensor *scalars = crank_unit_scalars(graph, unit);
     int           axis = scalars->rank - 1;
     int64_t       dims[2] = { scalars->dims[0], 1 };
     crank_tensor *one = crank_fill(graph, CRANK_F32, scalars->rank, axis ? dims : dims + 1, 1);
     crank_tensor *parts[] = { one, crank_slice(scalars, axis, CRANK_SCALAR_STEP, 1), one, crank_slice(scalars, axis, CRANK_SCALAR_SKIP, 1),
                               crank_slice(scalars, axis, CRANK_SCALAR_SKIP + 1, CRANK_SCALARS - CRANK_SCALAR_SKIP - 1) };
-    return crank_concat(parts, 5, axis);
+    return optim_share(graph, &key, crank_concat(parts, 5, axis));
 }
 
 void optim_move(crank_graph *graph, const crank_unit *unit, crank_tensor *step)

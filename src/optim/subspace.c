@@ -65,10 +65,14 @@ static crank_tensor *down_from_factors(crank_graph *graph, const subspace *space
 
 crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_tensor *G)
 {
-    crank_dtype   wide = (space->left ? space->left : space->right)->view.dtype, type = subspace_product_type(graph, space);
     crank_tensor *R = down_from_factors(graph, space, G);
-    if (R) return R;
-    R = crank_cast(G, type);
+    return R ? R : subspace_down_formed(graph, space, G);
+}
+
+crank_tensor *subspace_down_formed(crank_graph *graph, const subspace *space, crank_tensor *G)
+{
+    crank_dtype   wide = (space->left ? space->left : space->right)->view.dtype, type = subspace_product_type(graph, space);
+    crank_tensor *R = crank_cast(G, type);
     if (space->left) R = crank_matmul_full(basis(graph, space->left, type), true, R, false, 1, NULL, NULL, space->right ? type : wide);
     if (space->right) R = crank_matmul_full(R, false, basis(graph, space->right, type), true, 1, NULL, NULL, wide);
     return R;

@@ -36,6 +36,7 @@ crank_dtype subspace_product_type(const crank_graph *graph, const subspace *spac
 /* R of G [m,n], and back: [m,n], times `scale`. Where G has just been made as a product dY^T X in that type, R comes from its
  * factors and G, if nobody else reads it, is never formed. */
 crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_tensor *G);
+crank_tensor *subspace_down_formed(crank_graph *graph, const subspace *space, crank_tensor *G); /* for a G that somebody else reads too */
 crank_tensor *subspace_up(crank_graph *graph, const subspace *space, crank_tensor *N, double scale);
 
 /* What a refresh tells and gives beside the new basis. */

@@ -133,7 +133,7 @@ static void rotate(crank_graph *graph, crank_param *param, crank_tensor *C, bool
 static void record_energy(crank_graph *graph, const subspace *space, crank_tensor *gradient, crank_tensor *square, crank_tensor *some, crank_tensor *finite)
 {
     crank_dtype   wide = square->dtype;
-    crank_tensor *one = number(graph, wide, 1), *kept = crank_cast(crank_reduce(CRANK_SUM_SQUARES, subspace_down(graph, space, gradient), 3, true), wide);
+    crank_tensor *one = number(graph, wide, 1), *kept = crank_cast(crank_reduce(CRANK_SUM_SQUARES, subspace_down_formed(graph, space, gradient), 3, true), wide);
     crank_tensor *share = crank_where(some, crank_div(kept, crank_where(some, square, one)), one);
     share = crank_where(finite, share, number(graph, wide, -1));
     crank_assign(crank_use(graph, space->energy), crank_reshape(share, 1, (const int64_t[]){ 1 }), false);

@@ -86,7 +86,10 @@ static crank_tensor *accumulated(const task_trainer *trainer, shaped *shape, int
 {
     crank_unit *unit = &trainer->units[i];
     if (unit->param->moved || !unit->optimizer->accumulate) return gradient;
+    crank_refresh asked = unit->refresh;
+    if (shape->kind != VARIANT_REFRESH && shape->kind != VARIANT_REFRESH_FIRST) unit->refresh = CRANK_REFRESH_NONE; /* not in this graph */
     crank_tensor *kept = unit->optimizer->accumulate(shape->graph, unit, gradient);
+    unit->refresh = asked;
     return kept ? kept : gradient;
 }
 
