@@ -1,4 +1,4 @@
-/* rank.c - crank rank: rankers of feature vectors: fit, predict, explain, cv, export. Boosted trees are in rank_tree.c; the others in rank_net.c. */
+/* rank.c - crank rank: rankers of feature vectors: fit, predict, explain, eval, cv, export. Boosted trees are in rank_tree.c; the others in rank_net.c. */
 #include <string.h>
 
 #include "cli/rank.h"
@@ -8,8 +8,8 @@ static const crank_option option_table[] = {
     CRANK_STRING(rank_flags, out, NULL, "fit, export: where the model goes; predict: where the scores go (default: standard output)"),
     CRANK_STRING(rank_flags, valid, NULL, "fit: data held out, for NDCG and early stopping"),
     CRANK_STRING(rank_flags, init, NULL, "fit: learning goes on from this model; simulate: the ranker (no trees) whose order users see"),
-    CRANK_STRING(rank_flags, clicks, NULL, "fit: a click log, joined with DATA by query and document, to learn from instead of labels"),
-    CRANK_STRING(rank_flags, propensity, NULL, "fit: examination by place, as crank rank propensity writes it"),
+    CRANK_STRING(rank_flags, clicks, NULL, "fit, cv: a click log, joined with DATA by query and document, to learn from instead of labels; eval: to judge by"),
+    CRANK_STRING(rank_flags, propensity, NULL, "fit, eval, cv: examination by place, as crank rank propensity writes it"),
     CRANK_CHOICE(rank_flags, relevance, "none", "none|rate|ipw|pbm|ubm|cascade|dcm|sdbn", "fit: labels are estimated from --clicks first; any model then learns from them"),
     CRANK_INT(rank_flags, rounds, 1, 1, 1000000, "simulate: sessions of each query"),
     CRANK_BOOL(rank_flags, shuffled, false, "simulate: items in random order"),
@@ -19,18 +19,41 @@ static const crank_option option_table[] = {
     CRANK_BOOL(rank_flags, raw, false, "predict: sums of leaves, not through the objective's link"),
     CRANK_BOOL(rank_flags, shap, false, "explain: what each column adds to the scores of DATA (Shapley values); --out writes those of every row"),
     CRANK_INT(rank_flags, folds, 5, 2, 1000000, "cv: parts of the queries, each held out once"),
+    CRANK_STRING(rank_flags, against, NULL, "eval: a second model to compare with, instead of the order shown"),
+    CRANK_INT(rank_flags, at, 10, 0, 1000000, "eval, cv on clicks: DCG of the first ranks; 0: of all"),
+    CRANK_FLOAT(rank_flags, most, 20, 0, 1e9, "eval, cv on clicks: largest weight of a click; 0: any"),
+    CRANK_BOOL(rank_flags, whole, false, "eval, cv on clicks: ranks among all items of the query, not among those of the session"),
+    CRANK_INT(rank_flags, resamples, 1000, 20, 1000000, "eval: draws of the queries behind the intervals"),
     CRANK_END
 };
 
-static crank_status fit(cli_call *cli, crank_tree_options *tree, letor_options *data)
+/* Whether the word model= names a ranker that is no tree. */
+static crank_status is_no_tree(cli_call *cli, bool *net)
 {
     static const char *const models[] = {"tree", "linear", "mlp", "attention", "coordinate-ascent"};
     enum { MODELS = sizeof models / sizeof *models };
     const char *model = rank_word(cli, 2, "model");
     int         i = 0;
     while (model && i < MODELS && strcmp(models[i], model) != 0) i++;
+    *net = i > 0;
     if (i == MODELS) return crank_fail(cli->context, CRANK_USAGE, "there is no model `%s`; model= is one of tree, linear, mlp, attention and coordinate-ascent", model);
-    return i ? rank_net_verb_fit(cli) : rank_tree_verb_fit(cli, tree, data);
+    return CRANK_OK;
+}
+
+static crank_status fit(cli_call *cli, crank_tree_options *tree, letor_options *data)
+{
+    bool         net;
+    crank_status status = is_no_tree(cli, &net);
+    return status != CRANK_OK ? status : net ? rank_net_verb_fit(cli) : rank_tree_verb_fit(cli, tree, data);
+}
+
+static crank_status cv(cli_call *cli, crank_tree_options *tree, letor_options *data)
+{
+    const rank_flags *o = cli->options;
+    bool              net;
+    crank_status      status = is_no_tree(cli, &net);
+    if (status != CRANK_OK) return status;
+    return net ? rank_net_verb_cv(cli) : o->clicks ? rank_cv_trees(cli, tree, data) : rank_tree_verb_cv(cli, tree, data);
 }
 
 static bool is_net(const cli_call *cli) { return rank_net_is(cli->words[1]); }
@@ -45,11 +68,12 @@ static crank_status run(cli_call *cli)
         if (strcmp(action, "fit") == 0) status = fit(cli, tree, data);
         else if (strcmp(action, "predict") == 0) status = is_net(cli) ? rank_net_verb_predict(cli, data) : rank_tree_verb_predict(cli, data);
         else if (strcmp(action, "explain") == 0) status = is_net(cli) ? rank_net_verb_explain(cli) : rank_tree_verb_explain(cli, data);
-        else if (strcmp(action, "cv") == 0) status = rank_tree_verb_cv(cli, tree, data);
+        else if (strcmp(action, "eval") == 0) status = rank_clicks_verb_eval(cli, data);
+        else if (strcmp(action, "cv") == 0) status = cv(cli, tree, data);
         else if (strcmp(action, "export") == 0) status = rank_tree_verb_export(cli);
         else if (strcmp(action, "propensity") == 0) status = rank_clicks_verb_propensity(cli);
         else if (strcmp(action, "simulate") == 0) status = rank_clicks_verb_simulate(cli, data);
-        else status = crank_fail(cli->context, CRANK_USAGE, "crank rank has no action `%s`; there are fit, predict, explain, cv, export, propensity and simulate", action);
+        else status = crank_fail(cli->context, CRANK_USAGE, "crank rank has no action `%s`; there are fit, predict, explain, eval, cv, export, propensity and simulate", action);
     }
     crank_options_free(tree);
     crank_options_free(data);
@@ -58,7 +82,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_rank = {
     .name = "rank",
-    .usage = "fit DATA --out MODEL [--valid DATA] [model=tree|linear|mlp|attention|coordinate-ascent] [SECTION.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL [DATA --shap] | cv DATA | export MODEL --out FILE | fit DATA --clicks LOG .. | propensity LOG [DATA] | simulate DATA --out LOG",
+    .usage = "fit DATA --out MODEL [--valid DATA] [model=tree|linear|mlp|attention|coordinate-ascent] [SECTION.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL [DATA --shap] | eval --clicks LOG --propensity FILE MODEL DATA [--against MODEL] | cv DATA | export MODEL --out FILE | fit DATA --clicks LOG .. | propensity LOG [DATA] | simulate DATA --out LOG",
     .summary = "rankers of feature vectors: learn to rank, score, tell which columns matter",
     .details = "DATA is SVMlight/LETOR, CSV, TSV (gzip or not) or crank's binary form; queries come from qid:, a column or a .query file.\n"
                "data.KEY are the reader's keys (label, query, ignore, ...). model=tree, the default, takes tree.KEY, LightGBM's parameters (its aliases and\n"

@@ -8,9 +8,10 @@
 #include "rank/unbiased.h"
 
 typedef struct rank_flags {
-    const char *out, *valid, *init, *tag, *html, *clicks, *propensity, *relevance;
-    int64_t     rounds, folds;
-    bool        trec, raw, shuffled, shap;
+    const char *out, *valid, *init, *tag, *html, *clicks, *propensity, *relevance, *against;
+    int64_t     rounds, folds, at, resamples;
+    double      most;
+    bool        trec, raw, shuffled, shap, online, whole;
 } rank_flags;
 
 /* One section of words "PREFIX.key=value". */
@@ -41,11 +42,20 @@ crank_status rank_tree_page(cli_call *cli, const char *path, const crank_trees *
 /* Clicks: rank_clicks.c. */
 struct rank_net *rank_clicks_fit(cli_call *cli, rank_fit *how, const unbiased_options *options, const letor_set *train, const letor_set *valid);
 crank_status     rank_clicks_relevance(cli_call *cli, letor_set **set); /* --relevance: labels from --clicks */
+crank_status     rank_relevance_of(cli_call *cli, letor_set **set, const click_log *log);
 click_curve     *rank_clicks_known(cli_call *cli);                      /* --propensity */
+crank_status     rank_clicks_verb_eval(cli_call *cli, letor_options *data);
 crank_status     rank_clicks_verb_propensity(cli_call *cli);
 crank_status     rank_clicks_verb_simulate(cli_call *cli, letor_options *data);
 
+/* Folds by query: rank_cv.c. `learn` scores the lists held out by what it learns from the others (and their sessions; NULL without
+ * --clicks); it may replace *train. */
+typedef crank_status rank_cv_fit(void *user, letor_set **train, const click_log *log, const letor_set *held, float *scores);
+crank_status rank_cv(cli_call *cli, const letor_set *set, uint64_t seed, const char *measure, rank_cv_fit *learn, void *user);
+crank_status rank_cv_trees(cli_call *cli, crank_tree_options *tree, letor_options *data);
+
 /* The rankers that are no trees: rank_net.c. */
+crank_status rank_net_verb_cv(cli_call *cli);
 crank_status rank_net_verb_fit(cli_call *cli);
 crank_status rank_net_verb_predict(cli_call *cli, letor_options *data);
 crank_status rank_net_verb_explain(cli_call *cli);

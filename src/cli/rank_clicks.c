@@ -29,12 +29,11 @@ static crank_status print_curve(cli_call *cli, const click_curve *curve)
 }
 
 /* The labels become relevance estimated from the log, and rows that were never shown go. */
-crank_status rank_clicks_relevance(cli_call *cli, letor_set **set)
+crank_status rank_relevance_of(cli_call *cli, letor_set **set, const click_log *log)
 {
     const rank_flags *o = cli->options;
-    click_log        *log = click_log_read(cli->context, o->clicks, *set);
-    click_curve      *known = log ? rank_clicks_known(cli) : NULL;
-    float            *relevance = log ? crank_alloc(cli->context, (size_t)(*set)->rows + 1, sizeof *relevance, "relevance") : NULL;
+    click_curve      *known = rank_clicks_known(cli);
+    float            *relevance = crank_alloc(cli->context, (size_t)(*set)->rows + 1, sizeof *relevance, "relevance");
     bool             *keep = relevance ? crank_alloc(cli->context, (size_t)(*set)->rows + 1, sizeof *keep, "relevance") : NULL;
     bool              rate = !strcmp(o->relevance, "rate"), ipw = !strcmp(o->relevance, "ipw");
     crank_status      status = keep && (known || !o->propensity) ? CRANK_OK : crank_last_status(cli->context);
@@ -56,6 +55,14 @@ crank_status rank_clicks_relevance(cli_call *cli, letor_set **set)
     if (part) letor_free(*set), *set = part;
     crank_free(relevance), crank_free(keep);
     click_curve_free(known);
+    return status;
+}
+
+crank_status rank_clicks_relevance(cli_call *cli, letor_set **set)
+{
+    const rank_flags *o = cli->options;
+    click_log        *log = click_log_read(cli->context, o->clicks, *set);
+    crank_status      status = log ? rank_relevance_of(cli, set, log) : crank_last_status(cli->context);
     click_log_free(log);
     return status;
 }

@@ -45,18 +45,26 @@ static void on_epoch(void *user, int64_t epoch, double loss, double measure)
     progress_update(j->line, epoch, 0, loss);
 }
 
+/* What the validation value is: the measure of labels, or of clicks where sessions are held out. */
+static const char *judged_by(const job *j)
+{
+    const rank_flags *o = j->cli->options;
+    bool              clicks = o->clicks && !j->valid && !strcmp(o->relevance, "none") && strcmp(j->clicks->method, "labels");
+    return clicks ? "SNIPS of DCG" : j->options->measure;
+}
+
 static crank_status print_fit(const job *j, const rank_net *net)
 {
     const rank_flags *o = j->cli->options;
     double            best = j->how.best;
     if (!j->cli->common.json) {
         printf("%s: %s, %zu weights, %lld %s", o->out, j->options->model, rank_net_size(net), (long long)j->how.epochs, strcmp(j->options->model, "coordinate-ascent") ? "epochs" : "sweeps");
-        if (best == best) printf(", validation %s %.6f", j->options->measure, best);
+        if (best == best) printf(", validation %s %.6f", judged_by(j), best);
         puts("");
         return CRANK_OK;
     }
-    json_t *root = json_pack("{s:s, s:s, s:s, s:I, s:I, s:o}", "model", o->out, "kind", j->options->model, "objective", j->how.objective->name, "weights",
-                             (json_int_t)rank_net_size(net), "epochs", (json_int_t)j->how.epochs, "valid", best == best ? json_real(best) : json_null());
+    json_t *root = json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:o}", "model", o->out, "kind", j->options->model, "objective", j->how.objective->name, "weights",
+                             (json_int_t)rank_net_size(net), "epochs", (json_int_t)j->how.epochs, "measure", judged_by(j), "valid", best == best ? json_real(best) : json_null());
     char   *text = root ? json_text(j->cli->context, root, 0) : NULL;
     json_decref(root);
     if (!text) return crank_fail(j->cli->context, CRANK_FAILED, "out of memory: the result");
@@ -78,7 +86,7 @@ static crank_status open_job(job *j)
     crank_status       status = crank_options_set(cli->context, rank_option_table, j->options, "model", rank_word(cli, 2, "model"), "command line");
     if (status == CRANK_OK) status = rank_read_words(cli, 2, sections, 3, skip);
     if (status != CRANK_OK) return status;
-    if (!o->out) return crank_fail(cli->context, CRANK_USAGE, "crank rank fit needs --out MODEL");
+    if (!o->out && !strcmp(cli->words[0], "fit")) return crank_fail(cli->context, CRANK_USAGE, "crank rank fit needs --out MODEL");
     if (o->init) return crank_fail(cli->context, CRANK_USAGE, "--init belongs to model=tree");
     if (o->html) return crank_fail(cli->context, CRANK_USAGE, "--html belongs to model=tree");
     const char *objective = rank_word(cli, 2, "loss.objective"), *optimizer = rank_word(cli, 2, "optim.method");
@@ -112,13 +120,46 @@ static crank_status fit_sets(job *j)
     return status;
 }
 
+static void close_job(job *j)
+{
+    letor_free(j->train), letor_free(j->valid);
+    crank_options_free(j->options), crank_options_free(j->clicks), crank_options_free(j->data), crank_options_free(j->objective_options), crank_options_free(j->optimizer_options);
+}
+
 crank_status rank_net_verb_fit(cli_call *cli)
 {
     job          j = {.cli = cli};
     crank_status status = open_job(&j);
     if (status == CRANK_OK) status = fit_sets(&j);
-    letor_free(j.train), letor_free(j.valid);
-    crank_options_free(j.options), crank_options_free(j.clicks), crank_options_free(j.data), crank_options_free(j.objective_options), crank_options_free(j.optimizer_options);
+    close_job(&j);
+    return status;
+}
+
+/* One fold of cv: labels, clicks, or labels estimated from clicks. */
+static crank_status learn_fold(void *user, letor_set **train, const click_log *log, const letor_set *held, float *scores)
+{
+    job              *j = user;
+    const rank_flags *o = j->cli->options;
+    rank_fit          how = j->how;
+    bool              estimated = strcmp(o->relevance, "none") != 0;
+    click_curve      *known = log && !estimated ? rank_clicks_known(j->cli) : NULL;
+    crank_status      status = log && estimated ? rank_relevance_of(j->cli, train, log) : CRANK_OK;
+    how.progress = NULL;
+    if (status != CRANK_OK) return status;
+    rank_net *net = log && !estimated ? unbiased_fit(j->cli->context, &how, j->clicks, *train, log, known, NULL, NULL) : rank_net_fit(j->cli->context, &how, *train, NULL);
+    status = net ? rank_net_scores(net, held, scores) : crank_last_status(j->cli->context);
+    rank_net_free(net);
+    click_curve_free(known);
+    return status;
+}
+
+crank_status rank_net_verb_cv(cli_call *cli)
+{
+    job          j = {.cli = cli};
+    crank_status status = open_job(&j);
+    if (status == CRANK_OK && !(j.train = letor_read(cli->context, cli->words[1], j.data))) status = crank_last_status(cli->context);
+    if (status == CRANK_OK) status = rank_cv(cli, j.train, (uint64_t)j.options->seed, j.options->measure, learn_fold, &j);
+    close_job(&j);
     return status;
 }
 

@@ -35,6 +35,8 @@ click_log   *click_log_read(crank_context *context, const char *path, const leto
 /* As TSV; the names are those of the set, or d1, d2, .. and 1, 2, .. */
 crank_status click_log_write(crank_context *context, const char *path, const click_log *log, const letor_set *set);
 click_log   *click_log_new(crank_context *context, int64_t queries, int64_t items);
+/* The sessions of some queries of a set, renumbered as rank_take does: query l is lists[l], its rows follow those of lists[l - 1]. */
+click_log   *click_log_take(crank_context *context, const click_log *log, const letor_set *set, const int64_t *lists, int64_t count);
 /* One more session: items, places and clicks [n]. */
 crank_status click_log_add(crank_context *context, click_log *log, int64_t query, int64_t group, const int32_t *items, const int32_t *places, const uint8_t *clicks, int64_t n);
 void         click_log_free(click_log *log);
@@ -94,6 +96,40 @@ void         click_curve_free(click_curve *curve);
 double       click_curve_at(const click_curve *curve, int64_t group, int64_t place);
 /* Clicks by place over sessions whose order was random: C_i / C_1. */
 click_curve *click_curve_of_random(crank_context *context, const click_log *log);
+
+/* ---- what a ranker is worth, by clicks alone ---- */
+
+/* A click at place k weighs w = min(1 / e_k, most), e the examination relative to place 1; D(r) = 1 / log2(1 + r) up to rank `at`, r the
+ * rank that the ranker gives the item among those of the session, or among all of its query. Over sessions s and clicked items i:
+ *
+ *     IPS     sum_s sum_i w D(r) / sessions        expected DCG in clicks of items that are examined as place 1 is
+ *     SNIPS   sum_s sum_i w D(r) / sum_s sum_i w   mean discount of what is relevant, in [0, 1]
+ *
+ * Without `most` IPS is unbiased where users follow the examination model and every relevant item was shown; SNIPS has less variance.
+ * Items that were never shown earn nothing. */
+typedef struct click_estimate_options {
+    double  most;      /* largest weight; 0: any */
+    int64_t at;        /* 0: all ranks */
+    bool    whole;     /* ranks among all items of the query (of the set's offsets) */
+} click_estimate_options;
+
+typedef struct click_earned { double sessions, gain, weight, squares, clicks; } click_earned; /* sums of one query: 1, w D, w, w^2, 1 */
+typedef struct click_estimate {
+    double ips, snips;
+    double effective; /* sample size of the clicks: (sum w)^2 / sum w^2 */
+    double sessions, clicks;
+} click_estimate;
+
+/* scores [log->items] by item, equal ones in the order shown; NULL: the order shown itself. out [log->queries] */
+crank_status   click_earn(crank_context *context, const click_log *log, const letor_set *set, const float *scores, const click_curve *curve,
+                          const click_estimate_options *how, click_earned *out);
+/* drawn (may be NULL, all once) [queries]: how often each query counts. Without a click SNIPS is 0. */
+click_estimate click_estimate_of(const click_earned *earned, const int32_t *drawn, int64_t queries);
+
+/* Intervals that hold 95 % of `resamples` draws of the queries with replacement (percentiles): of a's values, and of a less b. */
+typedef struct click_interval { double low, high; } click_interval;
+typedef struct click_intervals { click_interval ips, snips, ips_less, snips_less; } click_intervals;
+crank_status click_bootstrap(crank_context *context, const click_earned *a, const click_earned *b, int64_t queries, int64_t resamples, uint64_t seed, click_intervals *out);
 
 /* ---- relevance from clicks ---- */
 

@@ -72,6 +72,29 @@ crank_status click_log_add(crank_context *context, click_log *log, int64_t query
     return CRANK_OK;
 }
 
+click_log *click_log_take(crank_context *context, const click_log *log, const letor_set *set, const int64_t *lists, int64_t count)
+{
+    int32_t      *number = crank_alloc(context, (size_t)set->queries + 1, sizeof *number, "queries");
+    int64_t      *first = crank_alloc(context, (size_t)count + 1, sizeof *first, "rows"), rows = 0;
+    int32_t       items[CLICK_MOST_PLACES];
+    crank_status  status = number && first ? CRANK_OK : CRANK_FAILED;
+    for (int64_t l = 0; status == CRANK_OK && l < count; l++) number[lists[l]] = (int32_t)l + 1, first[l] = rows, rows += set->offsets[lists[l] + 1] - set->offsets[lists[l]];
+    click_log *part = status == CRANK_OK ? click_log_new(context, count, rows) : NULL;
+    if (!part) status = CRANK_FAILED;
+    for (int64_t s = 0; status == CRANK_OK && s < log->sessions; s++) {
+        int64_t q = log->query[s], l = (int64_t)number[q] - 1, at = log->starts[s], n = log->starts[s + 1] - at;
+        for (int64_t i = 0; l >= 0 && i < n; i++) items[i] = (int32_t)(first[l] + log->item[at + i] - set->offsets[q]);
+        if (l >= 0) status = click_log_add(context, part, l, log->context[s], items, log->place + at, log->click + at, n);
+    }
+    crank_free(number), crank_free(first);
+    if (status == CRANK_OK) {
+        part->places = log->places, part->contexts = log->contexts; /* examination curves keep their shape */
+        return part;
+    }
+    click_log_free(part);
+    return NULL;
+}
+
 /* ---- reading ---- */
 
 typedef struct reader {

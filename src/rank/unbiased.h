@@ -37,7 +37,8 @@ crank_status unbiased_step(unbiased *learner, const letor_set *set, const click_
 /* The examination curve as it stands; click_curve_free. */
 click_curve *unbiased_curve(const unbiased *learner, crank_context *context);
 
-/* Learns from a log; how->options as for any network, an epoch is a pass over the sessions. *curve (may be NULL): what was learnt. */
+/* Learns from a log; how->options as for any network, an epoch is a pass over the sessions. *curve (may be NULL): what was learnt. Without
+ * `valid`, sessions of options->held_out of the queries judge the epochs by SNIPS of DCG, cut where the measure is (how->best). */
 rank_net *unbiased_fit(crank_context *context, rank_fit *how, const unbiased_options *options, const letor_set *set, const click_log *log, const click_curve *known,
                        const letor_set *valid, click_curve **curve);
 /* The same from users who are simulated on the fly: a session of each list an epoch, on the order of `order` [rows] (scores), or, online, of

@@ -3,7 +3,7 @@
 
 static child_result rank(const char *format, const char *a, const char *b, const char *c)
 {
-    char      words[1600];
+    char      words[2600];
     run_words w = {.count = 0};
     snprintf(words, sizeof words, format, a, b, c);
     words_split(&w, words);
@@ -85,6 +85,58 @@ static void rankers_and_trees_learn_from_the_log(void **state)
     assert_int_equal(access(runs_path("trees.txt"), R_OK), 0);
 }
 
+static double number_behind(const char *text, const char *key)
+{
+    const char *at = strstr(text, key);
+    if (!at) fail_msg("no %s in %s", key, text);
+    return strtod(at + strlen(key), NULL);
+}
+
+/* The label follows column 0: a ranker of it beats one of column 1 by clicks alone, and the order shown is behind it as well. */
+static void rankers_are_judged_by_clicks(void **state)
+{
+    (void)state;
+    char good[400], bad[400];
+    snprintf(good, sizeof good, "%s", runs_path("good.st")), snprintf(bad, sizeof bad, "%s", runs_path("bad.st"));
+    free(must("propensity %s %s --quiet --out %s", log_file, data, curve));
+    free(must("fit %s --out %s model=linear fit.epochs=20 --quiet%s", data, good, ""));
+    free(must("fit %s --out %s model=linear fit.epochs=1 fit.rate=0 --quiet%s", data, bad, "")); /* file order */
+    char words[2400];
+    snprintf(words, sizeof words, "eval --json --clicks %s --propensity %s --against %s %%s %%s%%s", log_file, curve, bad);
+    char *out = must(words, good, data, "");
+    assert_true(number_behind(out, "\"difference\":") > 0);
+    assert_true(number_behind(out, "\"difference_interval\":[") > 0);
+    assert_true(number_behind(out, "\"effective_sample_size\":") > 100);
+    free(out);
+    snprintf(words, sizeof words, "eval --clicks %s --propensity %s --at 3 --most 5 --whole %%s %%s%%s", log_file, curve);
+    out = must(words, good, data, "");
+    assert_non_null(strstr(out, "SNIPS DCG@3"));
+    free(out);
+    free(must("fit %s --clicks %s --relevance pbm tree.objective=pair_logistic tree.num_iterations=5 --quiet --out %s", data, log_file, runs_path("trees.txt")));
+    snprintf(words, sizeof words, "eval --clicks %s --propensity %s %s %%s%%s%%s", log_file, curve, runs_path("trees.txt"));
+    free(must(words, data, "", ""));
+}
+
+static void cross_validation_runs_on_labels_and_on_clicks(void **state)
+{
+    (void)state;
+    char words[2400];
+    free(must("propensity %s --quiet --out %s%s", log_file, curve, ""));
+    char *labels = must("cv %s model=linear fit.epochs=3 --folds 3 --json --quiet%s%s", data, "", "");
+    assert_true(number_behind(labels, "\"mean\":") > 0.8);
+    free(labels);
+    static const char *const ways[] = {"model=linear clicks.method=dla fit.epochs=2", "model=linear --relevance ipw fit.epochs=2 loss.objective=pair_logistic",
+                                       "--relevance pbm tree.objective=pair_logistic tree.num_iterations=5"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(words, sizeof words, "cv %%s --clicks %%s --propensity %%s --folds 3 --json --quiet %s", ways[i]);
+        char *clicks = must(words, data, log_file, curve);
+        assert_true(number_behind(clicks, "\"mean\":") > 0.5);
+        assert_non_null(strstr(clicks, "snips dcg@10"));
+        free(clicks);
+    }
+    free(must("fit %s --clicks %s --out %s model=linear fit.held_out=0.2 fit.epochs=4 --quiet", data, log_file, model));
+}
+
 static void what_does_not_fit_is_refused(void **state)
 {
     (void)state;
@@ -98,6 +150,10 @@ static void what_does_not_fit_is_refused(void **state)
     refused(3, "broken.tsv:2", "propensity %s%s", broken, "");
     refused(3, "broken.tsv:2", "fit %s --clicks %s --out x.st model=mlp", data, broken);
     refused(2, "cannot be read", "propensity %s%s", "/no/such/log.tsv", "");
+    refused(2, "--propensity", "eval --clicks %s model.st %s", log_file, data);
+    refused(2, "--propensity", "cv %s --clicks %s model=linear", data, log_file);
+    refused(2, "--relevance", "cv %s --clicks %s --propensity x.json", data, log_file);
+    refused(2, "usage: crank rank eval", "eval %s%s", data, "");
     refused(2, "html", "fit %s --out %s model=linear --html page.html", data, model);
 }
 
@@ -106,6 +162,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_examination_of_users_is_found_in_their_log),
         cmocka_unit_test(rankers_and_trees_learn_from_the_log),
+        cmocka_unit_test(rankers_are_judged_by_clicks),
+        cmocka_unit_test(cross_validation_runs_on_labels_and_on_clicks),
         cmocka_unit_test(what_does_not_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, write_data, runs_teardown);
