@@ -17,6 +17,7 @@ typedef struct crank_model_config {
     char    architecture[64]; /* "LlamaForCausalLM", ...: as in config.json */
     char    model_type[32];   /* "llama", "mistral", "qwen2", "qwen3", "gpt2", "bert", "roberta", ... */
     bool    causal;           /* a language model (head over the vocabulary); else an encoder */
+    bool    decoder;          /* a token sees only those before it, whatever head stands behind the body */
     int64_t vocab, hidden, layers, heads, kv_heads, head_dim, intermediate, context;
     int64_t types;            /* token types of an encoder; 0: none */
     int64_t labels;           /* outputs of a classification head; 0: none */
@@ -36,6 +37,7 @@ typedef struct crank_model_options {
                                sentence-transformers folder says, else what the architecture's classifier uses */
     uint64_t    seed;
     bool        dry;        /* shapes only: no weights are read or made (planning) */
+    bool        body;       /* without the head that the architecture names: hidden states and pooling only; not with labels */
 } crank_model_options;
 
 /* Reads config.json and the weights. Names that the family does not know, missing tensors and wrong shapes are errors with a table
@@ -54,6 +56,7 @@ CRANK_API crank_status crank_model_save(crank_context *context, const crank_mode
 
 CRANK_API const crank_model_config  *crank_model_config_of(const crank_model *model);
 CRANK_API const crank_model_options *crank_model_options_of(const crank_model *model);
+CRANK_API const char *crank_model_pooling(const crank_model *model); /* "mean", "cls", "last", "pooler": of crank_model_pool and the classifier */
 CRANK_API crank_linears *crank_model_linears(const crank_model *model);
 CRANK_API crank_params  *crank_model_params(const crank_model *model);
 CRANK_API crank_device  *crank_model_device(const crank_model *model);
@@ -73,9 +76,11 @@ typedef struct crank_model_inputs {
     crank_model_cache *cache; /* with position: generation of one sequence; tokens are appended to it */
     crank_tensor *position;  /* i32 [1]: tokens in the cache before this run */
     int64_t       longest;   /* no segment has more tokens; 0: not known */
+    crank_tensor *rows;      /* i32 [r], or NULL: only these tokens' hidden states are wanted */
 } crank_model_inputs;
 
-/* Records the body: hidden states [n, hidden] after the last norm. */
+/* Records the body: hidden states [n, hidden] after the last norm, or [r, hidden] where rows are named: what the last layer does behind
+ * its attention is then done for them alone. */
 CRANK_API crank_tensor *crank_model_features(crank_graph *graph, crank_model *model, const crank_model_inputs *inputs);
 /* The language model's head: weighted cross-entropy (numerator; see crank_head_cross_entropy) and log-probabilities of targets.
  * Where maps stand on the head, logits go through the linear. */
@@ -84,6 +89,8 @@ CRANK_API crank_tensor *crank_model_cross_entropy(crank_graph *graph, crank_mode
 CRANK_API crank_tensor *crank_model_logprob(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *targets,
                                             crank_tensor **lse);
 CRANK_API crank_tensor *crank_model_logits(crank_graph *graph, crank_model *model, crank_tensor *features); /* [n, vocab]: few rows */
+/* Logits of the named tokens alone: ids i32 [k] -> [n, k] in f32 (f64); no other column of the head is computed where no map stands on it. */
+CRANK_API crank_tensor *crank_model_answers(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *ids);
 /* Encoders: one vector a sequence [s, hidden] by `pooling`, and the classification head's outputs [s, labels]. */
 CRANK_API crank_tensor *crank_model_pool(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *segments);
 CRANK_API crank_tensor *crank_model_classify(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *segments);

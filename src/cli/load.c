@@ -74,10 +74,32 @@ static crank_status put_adapters(crank_context *context, crank_model *model, con
     return crank_linears_mix(context, crank_model_linears(model), names, list->weights, list->count);
 }
 
+static bool is_config(const char *path)
+{
+    size_t length = strlen(path);
+    return length > 5 && !strcmp(path + length - 5, ".json") && !file_is_folder(path);
+}
+
+static crank_model *open_model(cli_call *cli, crank_device *device, const char *place, const crank_model_options *options)
+{
+    if (!is_config(place)) return crank_model_load(cli->context, device, place, options);
+    char        *text = file_read(cli->context, place, NULL);
+    crank_model *model = text ? crank_model_new(cli->context, device, text, options) : NULL;
+    if (model) crank_log(cli->context, CRANK_INFO, "%s: a model with random weights", place);
+    crank_free(text);
+    return model;
+}
+
 crank_status load_model(cli_call *cli, const char *folder, const char *adapters, const char *compute, bool tokenizer, loaded *out)
 {
+    return load_model_as(cli, folder, adapters, compute, tokenizer, &(crank_model_options){0}, out);
+}
+
+crank_status load_model_as(cli_call *cli, const char *folder, const char *adapters, const char *compute, bool tokenizer, const crank_model_options *how,
+                           loaded *out)
+{
     model_section       section = {.compute = compute, .weights = "auto"};
-    crank_model_options options = {0};
+    crank_model_options options = *how;
     adapter_list        list = {0};
     char                pooling[16];
     *out = (loaded){.device = crank_device_open(cli->context, &(crank_device_options){.name = cli->common.device ? cli->common.device : "auto"})};
@@ -88,7 +110,7 @@ crank_status load_model(cli_call *cli, const char *folder, const char *adapters,
     if (status == CRANK_OK) status = read_adapters(cli->context, adapters, &list);
     if (status == CRANK_OK) status = read_head(cli->context, &list, &options, pooling);
     if (status == CRANK_OK) {
-        out->model = crank_model_load(cli->context, out->device, place, &options);
+        out->model = open_model(cli, out->device, place, &options);
         if (!out->model) status = crank_last_status(cli->context);
     }
     if (status == CRANK_OK) status = put_adapters(cli->context, out->model, &list);

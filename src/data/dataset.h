@@ -23,7 +23,8 @@ extern const crank_option dataset_option_table[]; /* the recipe's section `data`
 
 typedef enum dataset_part { DATASET_TRAIN, DATASET_EVAL } dataset_part;
 
-enum { DATASET_TARGETS = 1, DATASET_LABELS = 2, DATASET_VALUES = 4 }; /* what the task reads */
+/* What the task reads. BARE: texts, or with pair_field pairs of texts, without labels; every line of a plain text is a row. */
+enum { DATASET_TARGETS = 1, DATASET_LABELS = 2, DATASET_VALUES = 4, DATASET_BARE = 64 };
 
 typedef struct dataset_request {
     unsigned fields;  /* DATASET_*: data that lack one are refused */

@@ -70,6 +70,26 @@ static crank_status add_text(crank_context *context, raw_rows *rows, const char 
     return text ? rows_add(context, rows, (raw_row){.text = text, .label = NAN, .line = line}) : CRANK_FAILED;
 }
 
+/* One row a line, empty ones too: results are matched by line. */
+static crank_status read_lines(crank_context *context, const char *path, raw_rows *rows)
+{
+    file_lines  *lines = file_lines_open(context, path);
+    crank_status status = lines ? set_schema(context, rows, ROWS_LABELLED, path, 1) : crank_last_status(context);
+    const char  *text;
+    size_t       length;
+    int          more;
+    while (status == CRANK_OK && (more = file_lines_next(context, lines, &text, &length)) != 0) {
+        size_t line = file_lines_number(lines);
+        if (more < 0) status = crank_last_status(context);
+        else if (memchr(text, 0, length)) status = crank_fail(context, CRANK_BAD_DATA, "%s:%zu: the line holds a zero byte", path, line);
+        if (status != CRANK_OK) break;
+        char *copy = copy_bytes(context, text, length);
+        status = copy ? rows_add(context, rows, (raw_row){.text = copy, .label = NAN, .line = line}) : CRANK_FAILED;
+    }
+    file_lines_close(lines);
+    return status;
+}
+
 static crank_status read_text(crank_context *context, const dataset_options *options, const char *path, raw_rows *rows)
 {
     size_t       length, line = 1, start_line = 1;
@@ -135,14 +155,18 @@ static crank_status json_label(crank_context *context, const dataset_options *op
     return fabs(*label) <= FLT_MAX ? CRANK_OK : crank_fail(context, CRANK_BAD_DATA, "%s:%zu: label %g is out of range", path, line, *label);
 }
 
-static crank_status missing_field(crank_context *context, const dataset_options *options, const json_t *object, bool labelled, const char *path, size_t line)
+static crank_status missing_field(crank_context *context, const dataset_options *options, const json_t *object, unsigned fields, const char *path, size_t line)
 {
+    bool        labelled = fields & (DATASET_LABELS | DATASET_VALUES);
     char        keys[512] = "";
     size_t      used = 0;
     const char *key;
     json_t     *value;
     json_object_foreach((json_t *)object, key, value) if (used + strlen(key) + 3 < sizeof keys)
         used += (size_t)snprintf(keys + used, sizeof keys - used, "%s%s", used ? ", " : "", key);
+    if (fields & DATASET_BARE)
+        return crank_fail(context, CRANK_BAD_DATA, "%s:%zu: wanted a text `%s`%s%s%s; the row has %s", path, line, options->text_field,
+                          options->pair_field ? " and a text `" : "", options->pair_field ? options->pair_field : "", options->pair_field ? "`" : "", keys);
     if (labelled)
         return crank_fail(context, CRANK_BAD_DATA, "%s:%zu: wanted a text `%s` and a label `%s` (data.text_field, data.label_field); the row has %s", path, line,
                           options->text_field, options->label_field, keys);
@@ -159,9 +183,14 @@ static crank_status add_object(crank_context *context, const dataset_options *op
     bool        labelled = fields & (DATASET_LABELS | DATASET_VALUES);
     raw_row     row = {.label = NAN, .line = line};
     row_schema  schema;
-    if (labelled) {
+    if (fields & DATASET_BARE) {
+        if (!text || (options->pair_field && !pair)) return missing_field(context, options, object, fields, path, line);
+        schema = ROWS_LABELLED;
+        row.text = crank_strdup(context, text);
+        row.second = pair ? crank_strdup(context, pair) : NULL;
+    } else if (labelled) {
         const json_t *label = json_object_get(object, options->label_field);
-        if (!text || !label) return missing_field(context, options, object, true, path, line);
+        if (!text || !label) return missing_field(context, options, object, fields, path, line);
         if (options->pair_field && !pair) return crank_fail(context, CRANK_BAD_DATA, "%s:%zu: the row has no text `%s`", path, line, options->pair_field);
         crank_status status = json_label(context, options, label, path, line, &row.label);
         if (status != CRANK_OK) return status;
@@ -182,7 +211,7 @@ static crank_status add_object(crank_context *context, const dataset_options *op
         schema = ROWS_TEXT;
         row.text = crank_strdup(context, text);
     } else {
-        return missing_field(context, options, object, false, path, line);
+        return missing_field(context, options, object, fields, path, line);
     }
     crank_status status = row.text && (row.second || !(schema == ROWS_COMPLETION || pair)) ? set_schema(context, rows, schema, path, line) : CRANK_FAILED;
     if (schema == ROWS_LABELLED && row.text && status == CRANK_OK && pair && !row.second) status = CRANK_FAILED;
@@ -230,7 +259,7 @@ enum { MAX_COLUMNS = 256 };
 typedef struct table_reader {
     const dataset_options *options;
     const char            *path;
-    bool                   labelled, started;
+    bool                   labelled, bare, started;
     int                    text, second, label; /* columns; -1: none */
     raw_rows              *rows;
 } table_reader;
@@ -288,11 +317,11 @@ static crank_status add_columns(crank_context *context, table_reader *table, cha
     if (table->second > highest) highest = table->second;
     if (count <= highest) return crank_fail(context, CRANK_BAD_DATA, "%s:%zu: the row has %d columns and column %d is wanted", table->path, line, count, highest);
     crank_status status = table->labelled ? read_label(context, table->options, columns[table->label], table->path, line, &row.label) : CRANK_OK;
-    if (status == CRANK_OK) status = set_schema(context, table->rows, table->labelled ? ROWS_LABELLED : ROWS_TEXT, table->path, line);
+    if (status == CRANK_OK) status = set_schema(context, table->rows, table->labelled || table->bare ? ROWS_LABELLED : ROWS_TEXT, table->path, line);
     if (status != CRANK_OK) return status;
     row.text = crank_strdup(context, columns[table->text]);
-    row.second = table->second >= 0 && table->labelled ? crank_strdup(context, columns[table->second]) : NULL;
-    if (!row.text || (table->second >= 0 && table->labelled && !row.second)) {
+    row.second = table->second >= 0 && (table->labelled || table->bare) ? crank_strdup(context, columns[table->second]) : NULL;
+    if (!row.text || (table->second >= 0 && (table->labelled || table->bare) && !row.second)) {
         crank_free(row.text), crank_free(row.second);
         return CRANK_FAILED;
     }
@@ -370,11 +399,11 @@ static crank_status read_file(crank_context *context, const dataset_options *opt
     const char *format = format_of(options, path);
     if (!strcmp(format, "jsonl")) return read_jsonl(context, options, path, fields, rows);
     bool         labelled = fields & (DATASET_LABELS | DATASET_VALUES);
-    table_reader table = {.options = options, .path = path, .labelled = labelled, .rows = rows};
+    table_reader table = {.options = options, .path = path, .labelled = labelled, .bare = fields & DATASET_BARE, .rows = rows};
     if (!strcmp(format, "tsv")) return read_tsv(context, &table);
     if (!strcmp(format, "csv")) return read_csv(context, &table);
     if (labelled) return crank_fail(context, CRANK_BAD_DATA, "%s is plain text and the objective needs labels: use jsonl, TSV or CSV rows", path);
-    return read_text(context, options, path, rows);
+    return fields & DATASET_BARE ? read_lines(context, path, rows) : read_text(context, options, path, rows);
 }
 
 crank_status rows_read(crank_context *context, const dataset_options *options, const char *paths, unsigned fields, raw_rows *out)

@@ -241,6 +241,7 @@ static crank_status read_labels(crank_model *model)
         model->config.labels = model->options.labels;
         return CRANK_OK;
     }
+    if (model->options.body) model->task = TASK_BODY;
     if (model->task != TASK_CLASSIFY) return CRANK_OK;
     const json_t *names = json_object_get(model->json, "id2label");
     int64_t count = json_is_object(names) && json_object_size(names) ? (int64_t)json_object_size(names) : 2;
@@ -330,6 +331,7 @@ crank_status model_configure(crank_context *context, crank_model *model, const c
     snprintf(model->config.architecture, sizeof model->config.architecture, "%s%s", each->name,
              task_suffix(each->name, model->task));
     model->config.causal = model->task == TASK_LM;
+    model->config.decoder = model->family->decoder;
     config_number(model, &status, "initializer_range", 0, 1e3, 0.02, &model->spread);
     if (status == CRANK_OK) status = model->family->configure(model);
     return status == CRANK_OK ? read_pooling(context, model, folder) : status;

@@ -48,6 +48,7 @@ static const char *what_is_wrong(const crank_model *model, const crank_model_inp
     if (!is_index(inputs->positions, n)) return "positions must be i32 [n], one for each id";
     if (inputs->types && !is_index(inputs->types, n)) return "types must be i32 [n], one for each id";
     if (inputs->types && !model->body.types) return "this model has no token types";
+    if (inputs->rows && !is_index(inputs->rows, -1)) return "rows must be i32 [r]";
     if (!inputs->cache)
         return is_index(inputs->segments, -1) && inputs->segments->dims[0] >= 2 ? NULL : "segments must be i32 [s+1]";
     if (!model->family->decoder) return "an encoder does not generate: it has no cache";
@@ -66,6 +67,7 @@ crank_tensor *crank_model_features(crank_graph *graph, crank_model *model, const
                         .segments = inputs->segments,
                         .position = inputs->position,
                         .longest = inputs->longest,
+                        .rows = inputs->rows,
                         .cache = inputs->cache ? &inputs->cache->cache : NULL};
     if (model->body.rope.kind != NN_ROPE_NONE) {
         int64_t n = inputs->cache ? inputs->cache->cache.capacity : inputs->ids->dims[0];

@@ -75,6 +75,28 @@ crank_tensor *crank_model_cross_entropy(crank_graph *graph, crank_model *model, 
     return crank_scale(crank_sum(crank_mul(rows, crank_cast(weights, rows->dtype))), -1);
 }
 
+/* Columns of a product that was computed whole: logits [n, vocab], ids [k] -> [n, k]. */
+static crank_tensor *columns_of(crank_tensor *logits, crank_tensor *ids)
+{
+    crank_tensor *turned = crank_contiguous(crank_transpose(logits, 0, 1));
+    return crank_contiguous(crank_transpose(crank_gather_rows(turned, ids), 0, 1));
+}
+
+crank_tensor *crank_model_answers(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *ids)
+{
+    if (!has_vocabulary(graph, model)) return features;
+    crank_linear *head = model->heads.vocabulary;
+    if (crank_linear_has_maps(head)) return columns_of(crank_model_logits(graph, model, features), ids);
+    crank_dtype   compute = crank_graph_compute(graph);
+    crank_tensor *x = head_input(graph, model, features);
+    crank_tensor *rows = crank_gather_rows_as(crank_use(graph, head->weight), ids, compute), *bias = NULL;
+    if (head->bias) {
+        crank_tensor *column = crank_reshape(crank_use(graph, head->bias), 2, (const int64_t[]){-1, 1});
+        bias = crank_reshape(crank_gather_rows_as(column, ids, compute), 1, ids->dims);
+    }
+    return crank_matmul_full(x, false, rows, true, 1, bias, NULL, compute == CRANK_F64 ? CRANK_F64 : CRANK_F32);
+}
+
 crank_tensor *crank_model_pool(crank_graph *graph, crank_model *model, crank_tensor *features, crank_tensor *segments)
 {
     static const crank_segment_kind kinds[] = {[POOL_MEAN] = CRANK_SEGMENT_MEAN,

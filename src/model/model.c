@@ -131,6 +131,10 @@ const crank_model_options *crank_model_options_of(const crank_model *model)
 {
     return &model->options;
 }
+const char *crank_model_pooling(const crank_model *model)
+{
+    return model_pooling_label(model);
+}
 crank_linears *crank_model_linears(const crank_model *model)
 {
     return model->linears;

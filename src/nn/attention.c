@@ -26,7 +26,7 @@ static void project(crank_graph *graph, const nn_attention *a, crank_tensor *x, 
 }
 
 crank_tensor *nn_attention_forward(crank_graph *graph, const nn_attention *a, crank_tensor *x, const nn_tokens *tokens,
-                                   int layer)
+                                   int layer, crank_tensor *rows)
 {
     crank_tensor *q, *k, *v, *o;
     project(graph, a, x, &q, &k, &v);
@@ -46,5 +46,5 @@ crank_tensor *nn_attention_forward(crank_graph *graph, const nn_attention *a, cr
         o = crank_attention(q, k, v, tokens->segments, &attributes);
     }
     o = crank_reshape(o, 2, (const int64_t[]){-1, a->heads * a->head_dim});
-    return crank_linear_forward(graph, a->out, o);
+    return crank_linear_forward(graph, a->out, rows ? crank_gather_rows(o, rows) : o);
 }

@@ -58,6 +58,7 @@ typedef struct nn_tokens {
     const nn_cache *cache;         /* or NULL */
     crank_tensor *position;        /* i32 [1]: tokens in the cache before this run */
     int64_t longest;               /* no segment has more tokens; 0: not known */
+    crank_tensor *rows;            /* i32 [r]: tokens whose last hidden states are wanted, or NULL: all */
 } nn_tokens;
 
 typedef struct nn_attention {
@@ -69,9 +70,9 @@ typedef struct nn_attention {
     crank_attention_attributes attributes;
 } nn_attention;
 
-/* x [n, hidden] -> [n, hidden]; `layer` chooses the cache's pair. */
+/* x [n, hidden] -> [n, hidden], or with `rows` (i32 [r], may be NULL) [r, hidden]; `layer` chooses the cache's pair. */
 crank_tensor *nn_attention_forward(crank_graph *graph, const nn_attention *attention, crank_tensor *x,
-                                   const nn_tokens *tokens, int layer);
+                                   const nn_tokens *tokens, int layer, crank_tensor *rows);
 
 /* ---- feed-forward ---- */
 

@@ -22,17 +22,20 @@ static crank_tensor *embed(crank_graph *graph, const nn_transformer *t, const nn
     return nn_norm_forward(graph, &t->embedding_norm, x);
 }
 
+static crank_tensor *only(crank_tensor *x, crank_tensor *rows) { return rows ? crank_gather_rows(x, rows) : x; }
+
+/* With `rows` the layer gives these tokens' states alone: [r, hidden]. */
 static crank_tensor *layer_forward(crank_graph *graph, const nn_block *block, crank_tensor *x, const nn_tokens *tokens,
-                                   int layer)
+                                   int layer, crank_tensor *rows)
 {
     if (block->norms_last) {
-        x = crank_add(x, nn_attention_forward(graph, &block->attention, x, tokens, layer));
+        x = crank_add(only(x, rows), nn_attention_forward(graph, &block->attention, x, tokens, layer, rows));
         x = nn_norm_forward(graph, &block->attention_norm, x);
         x = crank_add(x, nn_mlp_forward(graph, &block->mlp, x));
         return nn_norm_forward(graph, &block->mlp_norm, x);
     }
     crank_tensor *y = nn_norm_forward(graph, &block->attention_norm, x);
-    x = crank_add(x, nn_attention_forward(graph, &block->attention, y, tokens, layer));
+    x = crank_add(only(x, rows), nn_attention_forward(graph, &block->attention, y, tokens, layer, rows));
     y = nn_norm_forward(graph, &block->mlp_norm, x);
     return crank_add(x, nn_mlp_forward(graph, &block->mlp, y));
 }
@@ -42,7 +45,7 @@ crank_tensor *nn_transformer_forward(crank_graph *graph, const nn_transformer *t
     crank_tensor *x = embed(graph, transformer, tokens);
     for (int i = 0; i < transformer->count; i++) {
         crank_block_begin(graph);
-        x = layer_forward(graph, &transformer->blocks[i], x, tokens, i);
+        x = layer_forward(graph, &transformer->blocks[i], x, tokens, i, i + 1 == transformer->count ? tokens->rows : NULL);
         crank_block_end(graph);
     }
     return nn_norm_forward(graph, &transformer->last_norm, x);

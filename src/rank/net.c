@@ -237,7 +237,7 @@ static crank_tensor *run_blocks(rank_net *net, rank_graph *g)
     crank_tensor *h = crank_linear_forward(g->graph, net->input, g->x);
     for (int i = 0; i < (int)net->options->blocks; i++) {
         const nn_block *block = net->blocks + i;
-        crank_tensor   *seen = nn_attention_forward(g->graph, &block->attention, nn_norm_forward(g->graph, &block->attention_norm, h), &lists, i);
+        crank_tensor   *seen = nn_attention_forward(g->graph, &block->attention, nn_norm_forward(g->graph, &block->attention_norm, h), &lists, i, NULL);
         h = crank_add(h, crank_dropout(seen, p));
         h = crank_add(h, crank_dropout(nn_mlp_forward(g->graph, &block->mlp, nn_norm_forward(g->graph, &block->mlp_norm, h)), p));
     }

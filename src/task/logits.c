@@ -1,66 +1,14 @@
 /* logits.c - forward passes over given ids, written row chunk by row chunk. */
 #include "task/logits.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
+#include "data/id_rows.h"
 #include "data/safetensors_stream.h"
 
-enum { CHUNK = 64, MAX_SEQUENCES = 1 << 20 };
-
-typedef struct sequences {
-    int32_t **ids;
-    int64_t  *lengths;
-    size_t    count;
-} sequences;
-
-static void sequences_free(sequences *s)
-{
-    for (size_t i = 0; s->ids && i < s->count; i++) crank_free(s->ids[i]);
-    crank_free(s->ids);
-    crank_free(s->lengths);
-}
-
-static crank_status read_one(crank_context *context, const json_t *list, size_t number, const crank_model_config *config, sequences *out, const char *path)
-{
-    size_t n = json_array_size(list);
-    if (!n) return crank_fail(context, CRANK_BAD_DATA, "%s: sequence %zu is empty", path, number);
-    if ((int64_t)n > config->context)
-        return crank_fail(context, CRANK_BAD_DATA, "%s: sequence %zu has %zu tokens and the model's context is %lld", path, number, n, (long long)config->context);
-    int32_t *ids = out->ids[number] = crank_alloc(context, n, sizeof *ids, "token ids");
-    if (!ids) return CRANK_FAILED;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *id = json_array_get(list, i);
-        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= config->vocab)
-            return crank_fail(context, CRANK_BAD_DATA, "%s: sequence %zu, place %zu is no token id in 0..%lld", path, number, i, (long long)config->vocab - 1);
-        ids[i] = (int32_t)json_integer_value(id);
-    }
-    out->lengths[number] = (int64_t)n;
-    return CRANK_OK;
-}
-
-static crank_status read_sequences(crank_context *context, const char *path, const crank_model_config *config, sequences *out)
-{
-    json_t *root = json_read(context, path);
-    if (!root) return crank_last_status(context);
-    bool         single = json_is_array(root) && !json_is_array(json_array_get(root, 0));
-    crank_status status = CRANK_OK;
-    size_t       count = single ? 1 : json_array_size(root);
-    if (!json_is_array(root) || !json_array_size(root) || count > MAX_SEQUENCES)
-        status = crank_fail(context, CRANK_BAD_DATA, "%s: wanted a list of token ids, or a list of such lists", path);
-    out->ids = crank_alloc(context, count + 1, sizeof *out->ids, "token ids");
-    out->lengths = crank_alloc(context, count + 1, sizeof *out->lengths, "token ids");
-    out->count = count;
-    if (!out->ids || !out->lengths) status = CRANK_FAILED;
-    for (size_t i = 0; i < count && status == CRANK_OK; i++) {
-        const json_t *list = single ? root : json_array_get(root, i);
-        status = json_is_array(list) ? read_one(context, list, i, config, out, path)
-                                     : crank_fail(context, CRANK_BAD_DATA, "%s: entry %zu is no list of token ids", path, i);
-    }
-    json_decref(root);
-    return status;
-}
+enum { CHUNK = 64 };
 
 /* features [n, hidden] f32 on the host, and outputs [labels] where the model has a classification head. */
 static crank_status run_features(crank_context *context, crank_model *model, const int32_t *ids, int64_t n, float *features, float *outputs)
@@ -121,17 +69,17 @@ static crank_status stream_logits(crank_context *context, crank_model *model, co
 }
 
 /* The file's tensors in order: for each sequence logits, or hidden and outputs. */
-static size_t name_tensors(const crank_model_config *config, const sequences *s, crank_named_view *views, char (*names)[32])
+static size_t name_tensors(const crank_model_config *config, const id_rows *s, crank_named_view *views, char (*names)[32])
 {
     size_t count = 0;
-    for (size_t i = 0; i < s->count; i++) {
+    for (int64_t i = 0; i < s->count; i++) {
         const char *const kinds[] = {config->causal ? "logits" : "hidden", "outputs"};
         for (int k = 0; k < (!config->causal && config->labels ? 2 : 1); k++) {
-            int64_t dims[2] = {s->lengths[i], config->causal ? config->vocab : config->hidden};
+            int64_t dims[2] = {s->starts[i + 1] - s->starts[i], config->causal ? config->vocab : config->hidden};
             if (s->count == 1)
                 snprintf(names[count], sizeof *names, "%s", kinds[k]);
             else
-                snprintf(names[count], sizeof *names, "%s.%zu", kinds[k], i);
+                snprintf(names[count], sizeof *names, "%s.%lld", kinds[k], (long long)i);
             views[count] = (crank_named_view){names[count], k ? crank_view_make(NULL, CRANK_F32, 1, &config->labels) : crank_view_make(NULL, CRANK_F32, 2, dims)};
             count++;
         }
@@ -157,10 +105,10 @@ static crank_status write_sequence(crank_context *context, crank_model *model, c
 crank_status logits_write(crank_context *context, crank_model *model, const char *ids_path, const char *out_path)
 {
     const crank_model_config *config = crank_model_config_of(model);
-    sequences                 s = {0};
-    crank_status              status = read_sequences(context, ids_path, config, &s);
-    crank_named_view         *views = status == CRANK_OK ? crank_alloc(context, 2 * s.count, sizeof *views, "tensor names") : NULL;
-    char(*names)[32] = status == CRANK_OK ? crank_alloc(context, 2 * s.count, sizeof *names, "tensor names") : NULL;
+    id_rows                   s;
+    crank_status              status = id_rows_read(context, ids_path, config->vocab, config->context, &s);
+    crank_named_view         *views = status == CRANK_OK ? crank_alloc(context, 2 * (size_t)s.count, sizeof *views, "tensor names") : NULL;
+    char(*names)[32] = status == CRANK_OK ? crank_alloc(context, 2 * (size_t)s.count, sizeof *names, "tensor names") : NULL;
     safetensors_stream *stream = NULL;
     if (views && names) {
         stream = safetensors_stream_open(context, out_path, views, name_tensors(config, &s, views, names));
@@ -168,12 +116,12 @@ crank_status logits_write(crank_context *context, crank_model *model, const char
     } else if (status == CRANK_OK) {
         status = CRANK_FAILED;
     }
-    for (size_t i = 0; i < s.count && status == CRANK_OK; i++) status = write_sequence(context, model, s.ids[i], s.lengths[i], stream);
+    for (int64_t i = 0; i < s.count && status == CRANK_OK; i++) status = write_sequence(context, model, s.ids + s.starts[i], s.starts[i + 1] - s.starts[i], stream);
     if (status == CRANK_OK)
         status = safetensors_stream_commit(context, stream);
     else
         safetensors_stream_abort(stream);
     crank_free(views), crank_free(names);
-    sequences_free(&s);
+    id_rows_free(&s);
     return status;
 }

@@ -1,0 +1,34 @@
+/* sentence_folder.h - what the sentence-transformers library keeps beside a model: how texts become vectors, or pairs become scores.
+ *
+ *   modules.json                        the parts in order: Transformer, Pooling, Normalize
+ *   PATH/config.json of the Pooling     which tokens are pooled
+ *   sentence_bert_config.json           max_seq_length
+ *   config_sentence_transformers.json   prompts by name, default_prompt_name
+ *   config.json of a cross-encoder      the activation of its scores
+ *
+ * A part that crank lacks is refused by name. */
+#ifndef CRANK_MODEL_SENTENCE_FOLDER_H
+#define CRANK_MODEL_SENTENCE_FOLDER_H
+
+#include "base/json.h"
+
+typedef enum sentence_activation { SENTENCE_UNSTATED, SENTENCE_IDENTITY, SENTENCE_SIGMOID } sentence_activation;
+
+typedef struct sentence_folder {
+    bool        found;           /* modules.json is there */
+    char       *model;           /* folder of the transformer */
+    char        pooling[8];      /* "mean", "cls", "last"; "": not stated */
+    bool        normalize;
+    bool        without_prompt;  /* the prompt's tokens are not pooled */
+    int64_t     max_length;      /* 0: not stated */
+    json_t     *prompts;         /* name -> text, or NULL */
+    const char *prompt_name;     /* of the default prompt, or NULL */
+    json_t     *config;          /* that prompt_name lives in */
+    sentence_activation activation;
+} sentence_folder;
+
+crank_status sentence_folder_read(crank_context *context, const char *folder, sentence_folder *out);
+void         sentence_folder_free(sentence_folder *s);
+/* The text of a prompt by name; NULL: there is none. */
+const char  *sentence_folder_prompt(const sentence_folder *s, const char *name);
+#endif
