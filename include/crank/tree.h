@@ -21,7 +21,8 @@ typedef struct crank_tree_data {
     bool           absent_missing; /* what is not in a compressed row: missing (true) or 0 */
     const float   *labels;         /* [rows]; NULL for scoring */
     const float   *weights;        /* [rows], or NULL: all 1 */
-    const double  *init;           /* [rows]: scores to start from, or NULL */
+    const double  *init;           /* [rows, init_outputs]: scores to start from, or NULL */
+    int64_t        init_outputs;   /* 0: 1; else as many as the model's outputs */
     int64_t        queries;
     const int32_t *offsets;        /* [queries + 1], or NULL: the rows are one list */
     const char *const *names;      /* [columns], or NULL */
@@ -30,6 +31,8 @@ typedef struct crank_tree_data {
 
 typedef struct crank_tree_options {
     const char *objective;
+    int64_t num_class;
+    const char *multi_strategy;
     int64_t num_iterations, num_leaves, max_depth, max_bin, min_data_in_bin, bin_construct_sample_cnt, seed;
     double  learning_rate;
     const char *grow_policy;
@@ -51,6 +54,9 @@ typedef struct crank_tree_options {
     const char *label_gain;
     int64_t eval_at, early_stopping_round, metric_freq;
     int64_t histogram_pool_size;
+    bool    use_quantized_grad;
+    int64_t num_grad_quant_bins;
+    bool    stochastic_rounding, quant_train_renew_leaf;
 } crank_tree_options;
 
 /* The table of crank_tree_options. */
@@ -68,6 +74,21 @@ typedef void crank_trees_progress(void *user, int64_t iteration, double measure)
 CRANK_API crank_trees *crank_trees_fit(crank_context *context, const crank_tree_options *options, const crank_tree_data *train,
                                        const crank_tree_data *valid, const crank_trees *init, crank_trees_progress *progress, void *user);
 CRANK_API void crank_trees_free(crank_trees *trees);
+
+/* Learning round by round from gradients of the caller's: losses of several outputs, policies, anything with derivatives. `options` give
+ * everything but the objective; with several outputs and multi_strategy multi_output_tree the leaves of a round's tree hold a vector (a
+ * model keeps it as a tree an output with the same splits, and scores those splits once). labels and queries of the data are not needed,
+ * but data and the strings of the options must live as long as the learner. init as in crank_trees_fit. NULL: message set. */
+typedef struct crank_trees_learner crank_trees_learner;
+CRANK_API crank_trees_learner *crank_trees_learner_new(crank_context *context, const crank_tree_options *options, const crank_tree_data *data, int64_t outputs, const crank_trees *init);
+/* Scores of the data so far -> out [rows, outputs] */
+CRANK_API void         crank_trees_learner_scores(const crank_trees_learner *learner, double *out);
+/* One more round down the gradient. gradient, hessian (NULL: all 1) [rows, outputs]: first and second derivatives of a loss by the scores.
+ * grew (may be NULL): false where no split gains, and nothing was added. */
+CRANK_API crank_status crank_trees_learner_step(crank_trees_learner *learner, const float *gradient, const float *hessian, bool *grew);
+/* Ends the learner -> its model; NULL: message set. */
+CRANK_API crank_trees *crank_trees_learner_finish(crank_trees_learner *learner);
+CRANK_API void         crank_trees_learner_free(crank_trees_learner *learner);
 
 /* Scores of the rows. raw: sums of leaves; else through the objective's link (sigmoid for binary, softmax for several classes).
  * out [rows, outputs] */

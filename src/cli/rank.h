@@ -37,7 +37,7 @@ crank_status rank_tree_verb_explain(cli_call *cli, letor_options *data);
 crank_status rank_tree_verb_cv(cli_call *cli, crank_tree_options *tree, letor_options *data);
 crank_status rank_tree_verb_export(cli_call *cli);
 /* A page of the fitted model; valid may be NULL. measures [count]: of validation after each tree, NaN: none */
-crank_status rank_tree_page(cli_call *cli, const char *path, const crank_trees *trees, const crank_tree_data *train, const crank_tree_data *valid, const double *measures, size_t count);
+crank_status rank_tree_page(cli_call *cli, const char *path, const crank_trees *trees, const crank_tree_options *options, const crank_tree_data *train, const crank_tree_data *valid, const double *measures, size_t count);
 
 /* Clicks: rank_clicks.c. */
 struct rank_net *rank_clicks_fit(cli_call *cli, rank_fit *how, const unbiased_options *options, const letor_set *train, const letor_set *valid);

@@ -18,10 +18,10 @@ crank_status rank_tree_words(cli_call *cli, int first, crank_tree_options *tree,
 
 crank_status rank_tree_data(crank_context *context, const letor_set *set, const char *path, crank_tree_data *out)
 {
-    if (set->init && set->init_outputs != 1) return crank_fail(context, CRANK_BAD_DATA, "%s.init: %lld scores a row; trees learn one", path, (long long)set->init_outputs);
+    if (set->init && set->init_outputs < 1) return crank_fail(context, CRANK_BAD_DATA, "%s.init: no scores in its rows", path);
     *out = (crank_tree_data){.rows = set->rows, .columns = set->columns, .dense = set->dense, .starts = set->starts, .indices = set->indices, .values = set->values,
-                             .absent_missing = set->absent_missing, .labels = set->labels, .weights = set->weights, .init = set->init, .queries = set->queries,
-                             .offsets = set->offsets, .names = (const char *const *)set->names, .categorical = set->categorical};
+                             .absent_missing = set->absent_missing, .labels = set->labels, .weights = set->weights, .init = set->init, .init_outputs = set->init_outputs,
+                             .queries = set->queries, .offsets = set->offsets, .names = (const char *const *)set->names, .categorical = set->categorical};
     return CRANK_OK;
 }
 
@@ -75,7 +75,7 @@ static crank_status fit_sets(cli_call *cli, const crank_tree_options *tree, cons
     progress_close(w.line);
     bool first = group.rank == 0; /* it alone writes */
     status = !trees ? crank_last_status(cli->context) : first ? crank_trees_save(cli->context, trees, o->out) : CRANK_OK;
-    if (status == CRANK_OK && first && o->html) status = rank_tree_page(cli, o->html, trees, &rows, valid ? &held : NULL, w.measures, w.count);
+    if (status == CRANK_OK && first && o->html) status = rank_tree_page(cli, o->html, trees, tree, &rows, valid ? &held : NULL, w.measures, w.count);
     if (status == CRANK_OK && first) status = print_fit(cli, trees, o->out);
     if (status == CRANK_OK) status = dist_close(cli->context, &group);
     crank_free(w.measures);

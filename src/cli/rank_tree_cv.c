@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "cli/rank.h"
+#include "tree/shared.h"
 
 static crank_status print_folds(cli_call *cli, const char *measure, const crank_tree_fold *folds, int64_t count)
 {
@@ -32,11 +33,11 @@ crank_status rank_tree_verb_cv(cli_call *cli, crank_tree_options *tree, letor_op
     crank_status      status = rank_tree_words(cli, 2, tree, data);
     letor_set        *set = status == CRANK_OK ? letor_read(cli->context, cli->words[1], data) : NULL;
     crank_tree_fold  *folds = set ? crank_alloc(cli->context, (size_t)o->folds, sizeof *folds, "folds") : NULL;
-    crank_tree_data   rows;
+    crank_tree_data   rows = {0};
     char              measure[48] = "loss";
     status = folds ? rank_tree_data(cli->context, set, cli->words[1], &rows) : crank_last_status(cli->context);
     if (status == CRANK_OK) status = crank_trees_cv(cli->context, tree, &rows, o->folds, folds);
-    if (set && set->offsets) snprintf(measure, sizeof measure, "ndcg@%lld", (long long)tree->eval_at);
+    if (status == CRANK_OK && measure_is_ndcg(tree, &rows)) snprintf(measure, sizeof measure, "ndcg@%lld", (long long)tree->eval_at);
     if (status == CRANK_OK) status = print_folds(cli, measure, folds, o->folds);
     crank_free(folds);
     letor_free(set);

@@ -130,7 +130,7 @@ static crank_status explain_rows(cli_call *cli, const crank_trees *trees, letor_
 {
     const rank_flags *o = cli->options;
     text_buffer       out = {0};
-    crank_tree_data   rows;
+    crank_tree_data   rows = {0};
     crank_status      status = rank_tree_words(cli, 3, NULL, data);
     letor_set        *set = status == CRANK_OK ? letor_read(cli->context, cli->words[2], data) : NULL;
     double           *mean = set ? crank_alloc(cli->context, (size_t)crank_trees_columns(trees) + 1, sizeof *mean, "contributions") : NULL;

@@ -7,6 +7,7 @@
 #include "base/chart.h"
 #include "base/file.h"
 #include "cli/rank.h"
+#include "tree/shared.h"
 
 enum { SHOWN = 30 };
 
@@ -63,16 +64,16 @@ static void put_words(text_buffer *out, const cli_call *cli)
     text_puts(out, "</pre>\n");
 }
 
-crank_status rank_tree_page(cli_call *cli, const char *path, const crank_trees *trees, const crank_tree_data *train, const crank_tree_data *valid, const double *measures, size_t count)
+crank_status rank_tree_page(cli_call *cli, const char *path, const crank_trees *trees, const crank_tree_options *options, const crank_tree_data *train, const crank_tree_data *valid, const double *measures, size_t count)
 {
     size_t      columns = (size_t)crank_trees_columns(trees) + 1;
     text_buffer out = {0};
     double     *gain = crank_alloc(cli->context, 2 * columns, sizeof *gain, "a page"), *at = crank_alloc(cli->context, count + 1, sizeof *at, "a page");
-    bool        good = gain && at;
+    bool        good = gain && at, ndcg = valid && measure_is_ndcg(options, valid);
     for (size_t i = 0; good && i < count; i++) at[i] = (double)(i + 1);
     if (good) {
-        const chart_series series = {.name = valid && valid->offsets ? "NDCG of the validation data" : "loss of the validation data", .x = at, .y = measures, .count = count};
-        const chart        curve = {.title = "Validation after each tree", .x_label = "trees", .y_label = valid && valid->offsets ? "NDCG" : "loss", .series = &series, .count = 1};
+        const chart_series series = {.name = ndcg ? "NDCG of the validation data" : "loss of the validation data", .x = at, .y = measures, .count = count};
+        const chart        curve = {.title = "Validation after each tree", .x_label = "trees", .y_label = ndcg ? "NDCG" : "loss", .series = &series, .count = 1};
         crank_trees_importance(trees, gain, gain + columns);
         html_open(&out, "Boosted trees");
         put_summary(&out, trees, train, valid);

@@ -22,6 +22,8 @@ static void part_free(part *p)
 
 static int64_t unit_first(const crank_tree_data *d, int64_t u) { return d->offsets ? d->offsets[u] : u; }
 
+static int64_t init_width(const crank_tree_data *d) { return d->init_outputs > 0 ? d->init_outputs : 1; }
+
 static bool part_alloc(crank_context *context, const crank_tree_data *d, int64_t rows, int64_t units, int64_t pairs, part *p)
 {
     size_t n = (size_t)rows + 1;
@@ -34,7 +36,7 @@ static bool part_alloc(crank_context *context, const crank_tree_data *d, int64_t
     p->labels = crank_alloc(context, n, sizeof *p->labels, "rows of a fold");
     p->offsets = crank_alloc(context, (size_t)units + 1, sizeof *p->offsets, "rows of a fold");
     if (d->weights) p->weights = crank_alloc(context, n, sizeof *p->weights, "rows of a fold");
-    if (d->init) p->init = crank_alloc(context, n, sizeof *p->init, "rows of a fold");
+    if (d->init) p->init = crank_alloc(context, n, (size_t)init_width(d) * sizeof *p->init, "rows of a fold");
     return (p->dense || (p->starts && p->indices && p->values)) && p->labels && p->offsets && (p->weights || !d->weights) && (p->init || !d->init);
 }
 
@@ -59,7 +61,7 @@ static bool part_take(crank_context *context, const crank_tree_data *d, int64_t 
             if (!d->dense) p->starts[n + 1] = at;
             p->labels[n] = d->labels[i];
             if (d->weights) p->weights[n] = d->weights[i];
-            if (d->init) p->init[n] = d->init[i];
+            for (int64_t k = 0, K = init_width(d); d->init && k < K; k++) p->init[n * K + k] = d->init[i * K + k];
         }
         p->offsets[++q] = (int32_t)n;
     }

@@ -62,7 +62,7 @@ static int least_loaded(const int64_t *load, int count)
 }
 
 /* Blocks with a wanted feature, shared out so that each process, and each of its threads, has about the same number of features. */
-static void share_blocks(grower *g)
+void grower_share_blocks(grower *g)
 {
     enum { MOST = 1024 };
     int64_t load[MOST] = {0}, process_load[MOST] = {0};
@@ -161,7 +161,7 @@ static void choose(const grower *g, const split *found, grow_leaf *leaf)
 
 /* The best splits of one or two leaves over all processes, each of which knows those of its features: sums of words that only their
  * owner sets. The larger gain wins, of equal ones the lower feature, as in one process. */
-static bool agree(grower *g, grow_leaf *const *leaves, int count)
+bool grower_agree(grower *g, grow_leaf *const *leaves, int count)
 {
     if (!g->group) return true;
     size_t  words = (size_t)g->group->size * 2 * SPLIT_WORDS;
@@ -231,7 +231,7 @@ static bool study(grower *g, grow_leaf *small, grow_leaf *large)
     if (large) large->best = (split){.gain = 0};
     if (scan_small) choose(g, g->found[0], small);
     if (scan_large) choose(g, g->found[1], large);
-    return agree(g, (grow_leaf *const[]){small, large}, large ? 2 : 1);
+    return grower_agree(g, (grow_leaf *const[]){small, large}, large ? 2 : 1);
 }
 
 /* Again, with exact rows of every bin: the estimate let through a side that is too small. */
@@ -258,12 +258,12 @@ static bool study_exactly(grower *g, grow_leaf *leaf)
         }
     }
     choose(g, g->found[0], leaf);
-    return agree(g, &leaf, 1);
+    return grower_agree(g, &leaf, 1);
 }
 
 /* ---- splits ---- */
 
-static void fill_goes_left(const grower *g, const split *s, uint8_t *goes_left)
+void split_goes_left(const grower *g, const split *s, uint8_t *goes_left)
 {
     const feature_bins *f = &g->mapper->feature[s->feature];
     memset(goes_left, 0, MOST_BINS);
@@ -301,7 +301,7 @@ static bool split_leaf(grower *g, int32_t i, bool *done)
     int32_t    number = g->leaves - 1, f = parent.best.feature;
     uint8_t   *goes_left = g->goes_left + (size_t)number * MOST_BINS;
     *done = false;
-    fill_goes_left(g, &parent.best, goes_left);
+    split_goes_left(g, &parent.best, goes_left);
     int64_t left = partition(g->threads, g->rows + parent.first, g->spare + parent.first, parent.count, g->matrix->by_slot + (int64_t)g->mapper->slot_of[f] * g->matrix->rows, goes_left);
     int64_t least = strcmp(g->options->count, "exact") == 0 ? g->options->min_data_in_leaf : 0;
     if (left < (least > 1 ? least : 1) || parent.count - left < (least > 1 ? least : 1)) {
@@ -328,8 +328,7 @@ static bool split_leaf(grower *g, int32_t i, bool *done)
     return true;
 }
 
-/* The leaf to split next, -1: none. */
-static int32_t next_leaf(const grower *g)
+int32_t grower_next_leaf(const grower *g)
 {
     bool    by_level = strcmp(g->options->grow_policy, "depthwise") == 0;
     int32_t best = -1;
@@ -348,8 +347,8 @@ bool grower_grow(grower *g, const float *gradient, const float *hessian, int64_t
     g->leaves = 1;
     g->free_count = 0;
     for (int32_t i = 0; i < g->pool_made; i++) g->free_slot[g->free_count++] = i;
-    if (n < 1 || g->mapper->features == 0 || !quantise(crank_threads(g->context), gradient, hessian, g->rows, n, &g->levels)) return false;
-    share_blocks(g);
+    if (n < 1 || g->mapper->features == 0 || !quantise(g->context, g->options, g->number, gradient, hessian, g->rows, n, &g->levels)) return false;
+    grower_share_blocks(g);
     for (int32_t k = 0; k < g->mapper->features; k++) g->found[0][k].gain = g->found[1][k].gain = 0; /* blocks without a wanted feature are not scanned */
     packed sum = 0;
     for (int64_t i = 0; i < n; i++) sum += g->levels.row[g->rows[i]];
@@ -357,7 +356,7 @@ bool grower_grow(grower *g, const float *gradient, const float *hessian, int64_t
     g->leaf[0].value = value_of(g, sum, n, 0);
     if (!may_split(g, &g->leaf[0])) return false;
     if (!study(g, &g->leaf[0], NULL)) return false;
-    for (int32_t i; g->leaves < g->options->num_leaves && (i = next_leaf(g)) >= 0;) {
+    for (int32_t i; g->leaves < g->options->num_leaves && (i = grower_next_leaf(g)) >= 0;) {
         bool done;
         if (!split_leaf(g, i, &done)) return false;
     }
@@ -376,11 +375,11 @@ int32_t grower_leaf(const grower *g, const uint8_t *bins)
 
 /* ---- the finished tree ---- */
 
-static void sums_of(const grower *g, const grow_leaf *leaf, const float *gradient, const float *hessian, double *G, double *H)
+void grower_sums(const grower *g, int64_t first, int64_t count, const float *gradient, const float *hessian, double *G, double *H)
 {
     double a[4] = {0}, b[4] = {0};
-    for (int64_t i = 0; i < leaf->count; i++) {
-        int32_t r = g->rows[leaf->first + i];
+    for (int64_t i = 0; i < count; i++) {
+        int32_t r = g->rows[first + i];
         a[i & 3] += (double)gradient[r];
         b[i & 3] += (double)hessian[r];
     }
@@ -422,7 +421,7 @@ static void put_node(const grower *g, int32_t i, tree *t, int32_t *set)
         if (n->split.set[b / 32] >> b % 32 & 1) bits[f->category[b] / 32] |= 1u << f->category[b] % 32;
 }
 
-bool grower_tree(grower *g, const float *gradient, const float *hessian, double rate, tree *out)
+bool grower_shape(const grower *g, double rate, tree *out)
 {
     int32_t sets = 0;
     int64_t words = 0;
@@ -431,16 +430,23 @@ bool grower_tree(grower *g, const float *gradient, const float *hessian, double 
     if (words > INT32_MAX) return crank_fail(g->context, CRANK_FAILED, "the sets of categories of one tree take too much memory: number categories from 0"), false;
     if (!tree_alloc(g->context, out, g->leaves, sets, (int32_t)words)) return false;
     for (int32_t i = 0, set = 0; i < g->leaves - 1; i++) put_node(g, i, out, &set);
+    for (int32_t i = 0; i < g->leaves - 1; i++) out->internal_value[i] *= rate;
+    out->shrinkage = rate;
+    return true;
+}
+
+bool grower_tree(grower *g, const float *gradient, const float *hessian, double rate, tree *out)
+{
+    if (!grower_shape(g, rate, out)) return false;
+    bool renew = !g->options->use_quantized_grad || g->options->quant_train_renew_leaf;
 #pragma omp parallel for num_threads(crank_threads(g->context)) schedule(dynamic, 4)
     for (int32_t i = 0; i < g->leaves; i++) {
         const grow_leaf *leaf = &g->leaf[i];
         double           G, H, parent = leaf->parent >= 0 ? g->node[leaf->parent].value : 0;
-        sums_of(g, leaf, gradient, hessian, &G, &H);
-        out->leaf_value[i] = rate * fmin(fmax(leaf_output(g->options, G, H, g->options->lambda_l2, leaf->count, parent), leaf->low), leaf->high);
+        grower_sums(g, leaf->first, leaf->count, gradient, hessian, &G, &H);
+        out->leaf_value[i] = rate * (renew ? fmin(fmax(leaf_output(g->options, G, H, g->options->lambda_l2, leaf->count, parent), leaf->low), leaf->high) : leaf->value);
         out->leaf_weight[i] = H;
         out->leaf_count[i] = leaf->count;
     }
-    for (int32_t i = 0; i < g->leaves - 1; i++) out->internal_value[i] *= rate;
-    out->shrinkage = rate;
     return true;
 }

@@ -31,6 +31,7 @@ typedef struct grower {
     const dist_group         *group;      /* processes that hold the same rows and scan a part of the features each; NULL: one */
     double   *exchange;                   /* [processes, 2, SPLIT_WORDS] */
     int       threads;
+    int64_t   number;                     /* of the tree: keys the chances of rounding */
     quantised levels;
     int32_t  *rows, *spare;               /* [matrix rows]: rows in the order of leaves */
     grow_leaf *leaf;                      /* [num_leaves] */
@@ -53,6 +54,14 @@ void grower_close(grower *g);
 bool grower_grow(grower *g, const float *gradient, const float *hessian, int64_t n);
 /* The grown tree with values from exact sums, times `rate`. */
 bool grower_tree(grower *g, const float *gradient, const float *hessian, double rate, tree *out);
+/* Its parts, which wide.c shares: blocks with a wanted feature shared out over processes and threads; the best splits of one or two leaves
+ * agreed on by all processes; the leaf to split next, -1: none; which bins go left; sums of a run of rows; the nodes of the finished tree. */
+void    grower_share_blocks(grower *g);
+bool    grower_agree(grower *g, grow_leaf *const *leaves, int count);
+int32_t grower_next_leaf(const grower *g);
+void    split_goes_left(const grower *g, const split *s, uint8_t *goes_left);
+void    grower_sums(const grower *g, int64_t first, int64_t count, const float *gradient, const float *hessian, double *G, double *H);
+bool    grower_shape(const grower *g, double rate, tree *out);
 /* The leaf where a row of bins [slots] ends. */
 int32_t grower_leaf(const grower *g, const uint8_t *bins);
 

@@ -47,24 +47,67 @@ float *label_gains(crank_context *context, const crank_tree_options *o, const cr
     return gain;
 }
 
-static bool kind_of(crank_context *context, const char *name, objective_kind *kind, const crank_list_objective **list)
+static const struct {
+    const char    *name;
+    objective_kind kind;
+} kinds[] = { /* the first name of a kind is that of models */
+    {"lambdarank", OBJECTIVE_LAMBDARANK}, {"rank:ndcg", OBJECTIVE_LAMBDARANK},
+    {"regression", OBJECTIVE_REGRESSION}, {"regression_l2", OBJECTIVE_REGRESSION}, {"l2", OBJECTIVE_REGRESSION}, {"mse", OBJECTIVE_REGRESSION}, {"mean_squared_error", OBJECTIVE_REGRESSION}, {"reg:squarederror", OBJECTIVE_REGRESSION},
+    {"binary", OBJECTIVE_BINARY}, {"binary:logistic", OBJECTIVE_BINARY},
+    {"multiclass", OBJECTIVE_MULTICLASS}, {"softmax", OBJECTIVE_MULTICLASS}, {"multi:softprob", OBJECTIVE_MULTICLASS}, {"multi:softmax", OBJECTIVE_MULTICLASS},
+    {"multiclassova", OBJECTIVE_MULTICLASSOVA}, {"multiclass_ova", OBJECTIVE_MULTICLASSOVA}, {"ova", OBJECTIVE_MULTICLASSOVA}, {"ovr", OBJECTIVE_MULTICLASSOVA},
+};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+const char *objective_name(const objective *o)
 {
-    static const struct {
-        const char    *name;
-        objective_kind kind;
-    } kinds[] = {{"lambdarank", OBJECTIVE_LAMBDARANK}, {"rank:ndcg", OBJECTIVE_LAMBDARANK}, {"regression", OBJECTIVE_REGRESSION}, {"l2", OBJECTIVE_REGRESSION}, {"mse", OBJECTIVE_REGRESSION},
-                 {"mean_squared_error", OBJECTIVE_REGRESSION}, {"reg:squarederror", OBJECTIVE_REGRESSION}, {"binary", OBJECTIVE_BINARY}, {"binary:logistic", OBJECTIVE_BINARY}};
+    for (size_t i = 0; i < KINDS; i++)
+        if (kinds[i].kind == o->kind) return kinds[i].name;
+    return o->kind == OBJECTIVE_LIST ? o->options->objective : "custom";
+}
+
+bool objective_kind_of(crank_context *context, const char *name, objective_kind *kind, const crank_list_objective **list)
+{
     *list = NULL;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    for (size_t i = 0; i < KINDS; i++)
         if (strcmp(kinds[i].name, name) == 0) return *kind = kinds[i].kind, true;
     *kind = OBJECTIVE_LIST;
     if ((*list = crank_list_objective_find(name))) return true;
-    const char *names[128] = {"lambdarank", "regression", "binary"};
-    size_t      count = 3;
-    for (const crank_list_objective *each; count < 128 && (each = crank_list_objective_at(count - 3)); count++) names[count] = each->name;
+    const char *names[128];
+    size_t      count = 0;
+    for (; count < KINDS; count++) names[count] = kinds[count].name;
+    for (const crank_list_objective *each; count < 128 && (each = crank_list_objective_at(count - KINDS)); count++) names[count] = each->name;
     const char *near = crank_closest(name, names, count);
-    return crank_fail(context, CRANK_USAGE, "no objective `%s` for trees%s%s%s; there are lambdarank, regression, binary and the list objectives", name, near ? "; did you mean `" : "",
+    return crank_fail(context, CRANK_USAGE, "no objective `%s` for trees%s%s%s; there are lambdarank, regression, binary, multiclass, multiclassova and the list objectives", name, near ? "; did you mean `" : "",
                       near ? near : "", near ? "`?" : ""), false;
+}
+
+static bool has_classes(objective_kind kind) { return kind == OBJECTIVE_MULTICLASS || kind == OBJECTIVE_MULTICLASSOVA; }
+
+int64_t objective_outputs(crank_context *context, const crank_tree_options *options, objective_kind kind)
+{
+    if (has_classes(kind) && options->num_class < 2)
+        return crank_fail(context, CRANK_USAGE, "objective %s needs num_class, the number of classes, from 2 on", options->objective), 0;
+    if (!has_classes(kind) && options->num_class != 1)
+        return crank_fail(context, CRANK_USAGE, "num_class is %lld, and objective %s learns one score: leave num_class out, or take objective multiclass", (long long)options->num_class, options->objective), 0;
+    return options->num_class;
+}
+
+bool objective_has_classes(const char *name)
+{
+    for (size_t i = 0; i < KINDS; i++)
+        if (strcmp(kinds[i].name, name) == 0) return has_classes(kinds[i].kind);
+    return false;
+}
+
+/* Labels of classes: 0 .. K - 1 */
+static bool check_classes(crank_context *context, const crank_tree_data *data, int64_t classes)
+{
+    for (int64_t i = 0; i < data->rows; i++)
+        if (!(data->labels[i] >= 0 && (double)data->labels[i] < (double)classes && data->labels[i] == floorf(data->labels[i])))
+            return crank_fail(context, CRANK_BAD_DATA, "row %lld: label %g is no class; with num_class=%lld labels are whole numbers from 0 to %lld", (long long)i + 1, (double)data->labels[i],
+                              (long long)classes, (long long)classes - 1), false;
+    return true;
 }
 
 bool objective_open(crank_context *context, const crank_tree_options *options, const crank_tree_data *data, objective *o)
@@ -72,7 +115,8 @@ bool objective_open(crank_context *context, const crank_tree_options *options, c
     *o = (objective){.context = context, .options = options, .data = data, .one = {0, (int32_t)data->rows}};
     o->offsets = data->offsets ? data->offsets : o->one;
     o->queries = data->offsets ? data->queries : 1;
-    if (!kind_of(context, options->objective, &o->kind, &o->list)) return false;
+    if (!objective_kind_of(context, options->objective, &o->kind, &o->list) || !(o->outputs = objective_outputs(context, options, o->kind))) return false;
+    if (has_classes(o->kind)) return check_classes(context, data, o->outputs);
     if (!data->offsets && (o->kind == OBJECTIVE_LAMBDARANK || o->list))
         return crank_fail(context, CRANK_BAD_DATA, "objective %s learns from lists, and the data name no queries: write qid:N in SVMlight lines, name a table's column with data.query=COLUMN, or put the sizes into DATA.query", options->objective), false;
     if (o->kind == OBJECTIVE_LAMBDARANK) return lambda_open(context, options, data, o->offsets, o->queries, &o->lambda);
@@ -100,12 +144,34 @@ static crank_status list_gradient(objective *o, const double *scores, float *g, 
     return CRANK_OK;
 }
 
+/* scores, g, h [outputs, rows] */
+static void class_gradient(const objective *o, const double *scores, float *g, float *h)
+{
+    const crank_tree_data *d = o->data;
+    int64_t                n = d->rows, K = o->outputs;
+    double                 a = o->options->sigmoid, factor = (double)K / (double)(K - 1);
+#pragma omp parallel for num_threads(crank_threads(o->context)) schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        double  w = d->weights ? (double)d->weights[i] : 1, top = scores[i], sum = 0;
+        int64_t label = (int64_t)d->labels[i];
+        for (int64_t k = 1; k < K; k++) top = fmax(top, scores[k * n + i]);
+        for (int64_t k = 0; o->kind == OBJECTIVE_MULTICLASS && k < K; k++) sum += exp(scores[k * n + i] - top);
+        for (int64_t k = 0; k < K; k++) {
+            double s = scores[k * n + i], y = k == label;
+            double p = o->kind == OBJECTIVE_MULTICLASS ? exp(s - top) / sum : 1 / (1 + exp(-a * s));
+            g[k * n + i] = (float)(o->kind == OBJECTIVE_MULTICLASS ? w * (p - y) : a * w * (p - y));
+            h[k * n + i] = (float)(o->kind == OBJECTIVE_MULTICLASS ? factor * w * p * (1 - p) : a * a * w * p * (1 - p));
+        }
+    }
+}
+
 crank_status objective_gradient(objective *o, const double *scores, float *g, float *h)
 {
     const crank_tree_data *d = o->data;
     double                 a = o->options->sigmoid;
     if (o->kind == OBJECTIVE_LAMBDARANK) return lambda_gradient(o->context, o->options, &o->lambda, scores, d->weights, g, h);
     if (o->kind == OBJECTIVE_LIST) return list_gradient(o, scores, g, h);
+    if (has_classes(o->kind)) return class_gradient(o, scores, g, h), CRANK_OK;
     bool binary = o->kind == OBJECTIVE_BINARY;
 #pragma omp parallel for num_threads(crank_threads(o->context)) schedule(static)
     for (int64_t i = 0; i < d->rows; i++) {
@@ -116,99 +182,19 @@ crank_status objective_gradient(objective *o, const double *scores, float *g, fl
     return CRANK_OK;
 }
 
-double objective_base(const objective *o)
+double objective_base(const objective *o, int64_t output)
 {
     const crank_tree_data *d = o->data;
-    bool                   binary = o->kind == OBJECTIVE_BINARY;
+    bool                   classes = has_classes(o->kind), binary = o->kind == OBJECTIVE_BINARY;
     double                 sum = 0, total = 0;
-    if (!o->options->boost_from_average || (!binary && o->kind != OBJECTIVE_REGRESSION)) return 0;
+    if (!o->options->boost_from_average || !(binary || classes || o->kind == OBJECTIVE_REGRESSION)) return 0;
     for (int64_t i = 0; i < d->rows; i++) {
-        double w = d->weights ? (double)d->weights[i] : 1;
-        sum += w * (binary ? d->labels[i] > 0 : (double)d->labels[i]);
+        double w = d->weights ? (double)d->weights[i] : 1, y = (double)d->labels[i];
+        sum += w * (classes ? (int64_t)y == output : binary ? y > 0 : y);
         total += w;
     }
     double mean = total > 0 ? sum / total : 0;
-    if (!binary) return mean;
+    if (o->kind == OBJECTIVE_REGRESSION) return mean;
     mean = fmin(fmax(mean, 1e-15), 1 - 1e-15);
-    return log(mean / (1 - mean)) / o->options->sigmoid;
-}
-
-/* ---- validation ---- */
-
-/* DCG@k of places in that order */
-static double dcg(const float *gain, const int32_t *order, int n, int64_t k)
-{
-    double sum = 0;
-    for (int r = 0; r < n && r < k; r++) sum += (double)gain[order[r]] / log2(2.0 + r);
-    return sum;
-}
-
-bool measure_open(crank_context *context, const crank_tree_options *options, const crank_tree_data *data, measure *m)
-{
-    const crank_list_objective *list;
-    *m = (measure){.context = context, .options = options, .data = data, .one = {0, (int32_t)data->rows}};
-    m->offsets = data->offsets ? data->offsets : m->one;
-    m->queries = data->offsets ? data->queries : 1;
-    if (!kind_of(context, options->objective, &m->kind, &list)) return false;
-    m->more_is_better = data->offsets != NULL;
-    if (!m->more_is_better) return true;
-    m->gain = label_gains(context, options, data);
-    m->ideal = crank_alloc(context, (size_t)m->queries + 1, sizeof *m->ideal, "queries");
-    m->value = crank_alloc(context, (size_t)m->queries + 1, sizeof *m->value, "queries");
-    if (!m->gain || !m->ideal || !m->value) return false;
-    double *scores = crank_alloc(context, (size_t)data->rows + 1, sizeof *scores, "ideal scores");
-    if (!scores) return false;
-    for (int64_t i = 0; i < data->rows; i++) scores[i] = (double)m->gain[i];
-    for (int64_t q = 0; q < m->queries; q++) m->ideal[q] = 1;
-    measure_of(m, scores);
-    memcpy(m->ideal, m->value, (size_t)m->queries * sizeof *m->ideal);
-    crank_free(scores);
-    return true;
-}
-
-void measure_close(measure *m)
-{
-    crank_free(m->gain);
-    crank_free(m->ideal);
-    crank_free(m->value);
-}
-
-static double mean_loss(const measure *m, const double *scores)
-{
-    double sum = 0, total = 0, a = m->options->sigmoid;
-    for (int64_t i = 0; i < m->data->rows; i++) {
-        double w = m->data->weights ? (double)m->data->weights[i] : 1, y = (double)m->data->labels[i], s = scores[i];
-        double margin = a * (y > 0 ? s : -s);
-        sum += w * (m->kind == OBJECTIVE_BINARY ? (margin > 0 ? log1p(exp(-margin)) : log1p(exp(margin)) - margin) : (s - y) * (s - y));
-        total += w;
-    }
-    return total > 0 ? sum / total : NAN;
-}
-
-/* NDCG: the mean over queries that have an item with gain. */
-double measure_of(measure *m, const double *scores)
-{
-    if (!m->more_is_better) return mean_loss(m, scores);
-    int64_t longest = 0;
-    for (int64_t q = 0; q < m->queries; q++)
-        if (m->offsets[q + 1] - m->offsets[q] > longest) longest = m->offsets[q + 1] - m->offsets[q];
-    int      threads = crank_threads(m->context);
-    int32_t *order = crank_alloc(m->context, (size_t)threads, 2 * ((size_t)longest + 1) * sizeof *order, "the order of items");
-    if (!order) return NAN;
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int t = 0; t < threads; t++) {
-        int32_t *mine = order + (size_t)t * 2 * ((size_t)longest + 1);
-        for (int64_t q = m->queries * t / threads; q < m->queries * (t + 1) / threads; q++) {
-            int n = m->offsets[q + 1] - m->offsets[q];
-            for (int i = 0; i < n; i++) mine[i] = i;
-            sort_places(scores + m->offsets[q], mine, mine + longest + 1, n);
-            m->value[q] = m->ideal[q] > 0 ? dcg(m->gain + m->offsets[q], mine, n, m->options->eval_at) / m->ideal[q] : 0;
-        }
-    }
-    crank_free(order);
-    double  sum = 0;
-    int64_t count = 0;
-    for (int64_t q = 0; q < m->queries; q++)
-        if (m->ideal[q] > 0) sum += m->value[q], count++;
-    return count ? sum / (double)count : NAN;
+    return o->kind == OBJECTIVE_MULTICLASS ? log(mean) : log(mean / (1 - mean)) / o->options->sigmoid;
 }

@@ -6,12 +6,14 @@
 typedef crank_tree_options options;
 
 static const crank_option option_table[] = {
-    CRANK_STRING(options, objective, "lambdarank", "lambdarank, regression, binary, or the name of a list objective"),
-    CRANK_INT(options, num_iterations, 100, 1, 1000000, "trees"),
+    CRANK_STRING(options, objective, "lambdarank", "lambdarank, regression, binary, multiclass, multiclassova, or the name of a list objective"),
+    CRANK_INT(options, num_class, 1, 1, 100000, "classes of multiclass and multiclassova: labels are 0 .. num_class - 1"),
+    CRANK_CHOICE(options, multi_strategy, "one_output_per_tree", "one_output_per_tree|multi_output_tree", "several outputs: a tree for each, or one whose leaves hold a vector"),
+    CRANK_INT(options, num_iterations, 100, 1, 1000000, "rounds of boosting: each adds a tree (of several outputs one an output)"),
     CRANK_FLOAT(options, learning_rate, 0.1, 0, 10, "each tree counts that much"),
     CRANK_INT(options, num_leaves, 31, 2, 65535, "leaves of a tree at most"),
     CRANK_INT(options, max_depth, -1, -1, 64, "depth of a tree at most; 0 or less: no limit"),
-    CRANK_CHOICE(options, grow_policy, "lossguide", "lossguide|depthwise", "split the leaf of largest gain, or level by level"),
+    CRANK_CHOICE(options, grow_policy, "lossguide", "lossguide|depthwise|oblivious", "split the leaf of largest gain, level by level, or all leaves of a level by one split"),
     CRANK_INT(options, max_bin, 255, 2, 255, "bins of a feature"),
     CRANK_INT(options, min_data_in_bin, 3, 1, 1000000, "rows of a bin at least"),
     CRANK_INT(options, bin_construct_sample_cnt, 200000, 1000, 100000000, "rows from which bins are found"),
@@ -47,6 +49,10 @@ static const crank_option option_table[] = {
     CRANK_INT(options, early_stopping_round, 0, 0, 1000000, "stop when validation has not improved for so many trees; 0: never"),
     CRANK_INT(options, metric_freq, 1, 1, 1000000, "validation is measured every so many trees"),
     CRANK_INT(options, histogram_pool_size, 1024, 1, 1e9, "MiB that histograms may take"),
+    CRANK_BOOL(options, use_quantized_grad, false, "gradients are rounded to few levels"),
+    CRANK_INT(options, num_grad_quant_bins, 4, 2, 65536, "use_quantized_grad: levels that a typical gradient spans"),
+    CRANK_BOOL(options, stochastic_rounding, true, "use_quantized_grad: up or down by chance, so that sums are right on average"),
+    CRANK_BOOL(options, quant_train_renew_leaf, true, "use_quantized_grad: leaf values come from the gradients before rounding"),
     CRANK_END
 };
 
@@ -56,6 +62,7 @@ const char *crank_trees_option(const char *name)
 {
     static const char *const aliases[][2] = {
         {"application", "objective"}, {"app", "objective"}, {"loss", "objective"}, {"objective_type", "objective"},
+        {"num_classes", "num_class"}, {"growth", "grow_policy"},
         {"trees", "num_iterations"}, {"num_iteration", "num_iterations"}, {"n_iter", "num_iterations"}, {"num_tree", "num_iterations"}, {"num_trees", "num_iterations"},
         {"num_round", "num_iterations"}, {"num_rounds", "num_iterations"}, {"nrounds", "num_iterations"}, {"num_boost_round", "num_iterations"},
         {"n_estimators", "num_iterations"}, {"max_iter", "num_iterations"}, {"shrinkage_rate", "learning_rate"}, {"eta", "learning_rate"},

@@ -1,6 +1,6 @@
 /* sample.c - bagging of rows or queries, gradient-based one-side sampling (Ke et al. 2017, LightGBM), and sampling of features.
  *
- * Draws are keyed by (seed, iteration, row), so they depend on nothing else. GOSS keeps the top_rate rows of largest |g h|, draws
+ * Draws are keyed by (seed, iteration, row), so they depend on nothing else. GOSS keeps the top_rate rows of largest |g h| (summed over outputs), draws
  * other_rate of all rows from the rest, and multiplies what it drew by (1 - top_rate) / other_rate. */
 #include "tree/sample.h"
 
@@ -62,7 +62,7 @@ static float kth_largest(const float *key, int64_t n, int64_t k)
     return value;
 }
 
-static void goss(const crank_tree_options *o, int64_t rows, int64_t it, float *g, float *h, row_sample *s)
+static void goss(const crank_tree_options *o, int64_t rows, int64_t it, int64_t outputs, float *g, float *h, row_sample *s)
 {
     if ((double)it < 1 / fmax(o->learning_rate, 1e-6)) { /* the first trees see all rows */
         memset(s->taken, 1, (size_t)rows);
@@ -72,6 +72,7 @@ static void goss(const crank_tree_options *o, int64_t rows, int64_t it, float *g
     crank_stream stream = stream_of(o, "goss", it);
     int64_t      top = (int64_t)(o->top_rate * (double)rows), ties = top;
     for (int64_t i = 0; i < rows; i++) s->key[i] = fabsf(g[i] * h[i]);
+    for (int64_t i = rows; i < rows * outputs; i++) s->key[i % rows] += fabsf(g[i] * h[i]);
     float bound = top > 0 && top <= rows ? kth_largest(s->key, rows, top - 1) : INFINITY;
     for (int64_t i = 0; i < rows; i++) ties -= s->key[i] > bound;
     float chance = (float)fmin(1, o->other_rate / fmax(1 - o->top_rate, 1e-12)), factor = 1 / chance;
@@ -79,15 +80,17 @@ static void goss(const crank_tree_options *o, int64_t rows, int64_t it, float *g
         bool large = s->key[i] > bound || (s->key[i] == bound && ties-- > 0);
         s->taken[i] = large || crank_draw_uniform(stream, (uint64_t)i) < chance;
         if (large || !s->taken[i]) continue;
-        g[i] *= factor;
-        h[i] *= factor;
+        for (int64_t k = i; k < rows * outputs; k += rows) {
+            g[k] *= factor;
+            h[k] *= factor;
+        }
     }
     collect(s, rows);
 }
 
-void sample_rows(const crank_tree_options *o, const crank_tree_data *data, int64_t it, float *g, float *h, row_sample *s)
+void sample_rows(const crank_tree_options *o, const crank_tree_data *data, int64_t it, int64_t outputs, float *g, float *h, row_sample *s)
 {
-    if (is_goss(o)) goss(o, data->rows, it, g, h, s);
+    if (is_goss(o)) goss(o, data->rows, it, outputs, g, h, s);
     if (!is_bagging(o) || it % o->bagging_freq != 0) return;
     crank_stream stream = stream_of(o, "bagging", it);
     bool         by_query = o->bagging_by_query && data->offsets;

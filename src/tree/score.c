@@ -123,15 +123,16 @@ static void walk_tile(const scorer *s, const score_tree *t, const float *value, 
 
 /* ---- tiles ---- */
 
-static void score_tree_tile(const scorer *s, const score_tree *t, score_masks *body, const float *value, const uint8_t *bytes, void *mask, double *sum)
+/* reuse: the room holds the leaves of the same nodes already. */
+static void score_tree_tile(const scorer *s, const score_tree *t, score_masks *body, const float *value, const uint8_t *bytes, score_room *room, bool reuse, double *sum)
 {
-    uint8_t low[SCORE_TILE], high[SCORE_TILE];
-    if (t->leaves > MOST_MASKED) {
+    if (t->leaves > MOST_MASKED && !t->levels) {
         walk_tile(s, t, value, sum);
         return;
     }
-    const double *leaf = s->value + t->value;
-    body(s, t, value, bytes, mask, low, high);
+    const double  *leaf = s->value + t->value;
+    const uint8_t *low = room->low, *high = room->high;
+    if (!reuse) body(s, t, value, bytes, room->mask, room->low, room->high);
     if (t->leaves <= 256)
         for (int i = 0; i < SCORE_TILE; i++) sum[i] += leaf[low[i]];
     else
@@ -151,7 +152,7 @@ static void score_tiles(const scorer *s, const crank_tree_data *data, bins_searc
     for (int64_t i = 0; i < s->count; i += BLOCK)
         for (int k = 0; k < tiles; k++)
             for (int64_t j = i; j < i + BLOCK && j < s->count; j++)
-                score_tree_tile(s, &s->tree[j], body, room->value + k * values, room->bytes + k * bytes, room->mask, room->sum + (k * s->outputs + j % s->outputs) * SCORE_TILE);
+                score_tree_tile(s, &s->tree[j], body, room->value + k * values, room->bytes + k * bytes, room, s->tree[j].same && j > i, room->sum + (k * s->outputs + j % s->outputs) * SCORE_TILE);
     for (int i = 0; i < n; i++)
         for (int64_t k = 0; k < s->outputs; k++) out[i * s->outputs + k] = room->sum[(i / SCORE_TILE * s->outputs + k) * SCORE_TILE + i % SCORE_TILE];
 }

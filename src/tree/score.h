@@ -10,6 +10,10 @@
  * sequential in memory and no pointer chase; the mask here holds documents instead of leaves, so that trees may have any number of
  * leaves. Trees with more than MOST_MASKED leaves are walked, eight documents abreast.
  *
+ * A tree of which all nodes of a level ask the same (an oblivious one) needs no masks: bit d of the number of a document's leaf says
+ * whether it goes right at level d, so a level costs one comparison of 64 bytes. Trees that share their nodes with the tree before them
+ * (leaves with vectors) share its leaves too.
+ *
  * Few rows: one document walks eight trees abreast.
  *
  * Missing values need no test of their own: each (column, treatment of missing) is an *input*, whose values are prepared so that
@@ -20,7 +24,7 @@
 
 #include "tree/tree.h"
 
-enum { SCORE_TILE = 64, MOST_MASKED = 1024, MOST_RANKS = 254, NODE_IS_SET = -1 };
+enum { SCORE_TILE = 64, MOST_MASKED = 1024, MOST_LEVELS = 16, MOST_RANKS = 254, NODE_IS_SET = -1 };
 
 typedef enum score_missing { MISSING_AS_ZERO, NAN_LEFT, NAN_RIGHT, ZERO_LEFT, ZERO_RIGHT, CATEGORY } score_missing;
 
@@ -57,7 +61,9 @@ typedef struct walk_node {
 typedef struct score_tree {
     int32_t leaves, depth;
     bool    by_sets;          /* has a node with a set */
-    int64_t node;             /* of its score_nodes (leaves - 1; none where walked) */
+    bool    same;             /* its nodes are those of the tree before */
+    int32_t levels;           /* of an oblivious tree, whose leaves are numbered by bits; 0: masks, or walked */
+    int64_t node;             /* of its score_nodes (leaves - 1; one a level; none where walked) */
     int64_t walk;             /* of its walk_nodes (2 leaves - 1) */
     int64_t value;            /* of its leaf values */
 } score_tree;
@@ -83,6 +89,7 @@ typedef struct score_room {
     uint8_t *bytes;           /* [tiles, planes, 64] */
     void    *mask;            /* of the bodies */
     double  *sum;             /* [outputs, tiles * 64] */
+    uint8_t  low[SCORE_TILE], high[SCORE_TILE]; /* number of each document's leaf in the last tree */
 } score_room;
 
 /* NULL: message set. */
@@ -99,6 +106,20 @@ score_masks score_masks_plain, score_masks_avx2, score_masks_avx512;
 bool score_rows(crank_context *context, const scorer *s, const crank_tree_data *data, score_masks *body, double *out);
 /* Sums of leaves of one dense row; columns behind `columns` are NaN. value [inputs] is work. */
 void score_one(const scorer *s, const float *row, float *value, double *out);
+
+/* The same of an oblivious tree. Inlined into every body, to be compiled for its instruction set. */
+static inline __attribute__((always_inline)) void score_levels(const scorer *s, const score_tree *t, const uint8_t *bytes, uint8_t *low, uint8_t *high)
+{
+    uint8_t number[2][SCORE_TILE] = {{0}};
+    for (int32_t d = 0; d < t->levels; d++) {
+        uint32_t       at = s->node[t->node + d].plane;
+        const uint8_t *rank = bytes + (size_t)(at >> 8) * SCORE_TILE;
+        uint8_t       *to = number[d / 8], cut = (uint8_t)at, bit = (uint8_t)(1 << d % 8);
+        for (int i = 0; i < SCORE_TILE; i++) to[i] |= rank[i] > cut ? bit : 0;
+    }
+    memcpy(low, number[0], SCORE_TILE);
+    memcpy(high, number[1], SCORE_TILE);
+}
 
 /* Left by the set? */
 static inline bool set_has(const scorer *s, const score_set *set, float x)

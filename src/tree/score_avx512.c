@@ -31,6 +31,10 @@ static inline __attribute__((always_inline)) void spread(const scorer *s, const 
 void score_masks_avx512(const scorer *s, const score_tree *t, const float *value, const uint8_t *bytes, void *room, uint8_t *low, uint8_t *high)
 {
     uint64_t *mask = room, *leaf = mask + t->leaves - 1;
+    if (t->levels) {
+        score_levels(s, t, bytes, low, high);
+        return;
+    }
     if (t->by_sets) spread(s, t, value, bytes, mask, true);
     else spread(s, t, value, bytes, mask, false);
     __m512i number = _mm512_setzero_si512(), group = number, k = number;

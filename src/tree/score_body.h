@@ -36,6 +36,10 @@ static inline __attribute__((always_inline)) void spread(const scorer *s, const 
 static inline __attribute__((always_inline)) void score_masks_body(const scorer *s, const score_tree *t, const float *value, const uint8_t *bytes, void *room, uint8_t *low, uint8_t *high)
 {
     lanes *mask = room;
+    if (t->levels) {
+        score_levels(s, t, bytes, low, high);
+        return;
+    }
     for (int part = 0; part < SCORE_TILE; part += WIDTH) {
         lanes number = splat(0), group = splat(0);
         if (t->by_sets) spread(s, t, value + part, bytes + part, mask, true);

@@ -12,9 +12,38 @@ typedef struct maker {
     float             *cut;         /* thresholds of masked trees by input, ascending and distinct; cut_count[i] of them */
     int32_t           *cut_count, *first_plane;
     int32_t           *place, *queue; /* [most leaves of any tree * 2] */
+    int32_t           *leaf_place;  /* [most leaves of any tree]: number of a leaf in the layout */
 } maker;
 
-static bool is_masked(const tree *t) { return t->leaves <= MOST_MASKED; }
+static bool is_masked(const score_tree *t) { return t->levels || t->leaves <= MOST_MASKED; }
+
+/* Levels of a tree all of whose nodes of a level ask the same of numbers, with leaves[bits] where its bits lead; 0: it is none. */
+static int32_t levels_of(const tree *t, int32_t *leaves)
+{
+    int32_t levels = 0;
+    while (levels < MOST_LEVELS && 1 << levels < t->leaves) levels++;
+    if (levels < 1 || 1 << levels != t->leaves) return 0;
+    for (int32_t bits = 0; bits < t->leaves; bits++) {
+        int32_t node = 0, like = 0; /* like: the node of the level on the leftmost way */
+        for (int32_t d = 0; d < levels; d++) {
+            if (node < 0 || like < 0 || t->kind[node] & NODE_CATEGORICAL || t->feature[node] != t->feature[like] || t->cut[node] != t->cut[like] || t->kind[node] != t->kind[like]) return 0;
+            node = bits >> d & 1 ? t->right[node] : t->left[node];
+            like = t->left[like];
+        }
+        if (node >= 0) return 0;
+        leaves[bits] = ~node;
+    }
+    return levels;
+}
+
+static bool same_nodes(const tree *a, const tree *b)
+{
+    size_t n = (size_t)a->leaves - 1;
+    return a->leaves == b->leaves && a->sets == b->sets && !memcmp(a->feature, b->feature, n * sizeof *a->feature) && !memcmp(a->cut, b->cut, n * sizeof *a->cut) &&
+           !memcmp(a->kind, b->kind, n * sizeof *a->kind) && !memcmp(a->left, b->left, n * sizeof *a->left) && !memcmp(a->right, b->right, n * sizeof *a->right) &&
+           !memcmp(a->threshold, b->threshold, n * sizeof *a->threshold) && !memcmp(a->set_start, b->set_start, ((size_t)a->sets + 1) * sizeof *a->set_start) &&
+           !memcmp(a->set_bits, b->set_bits, (size_t)a->set_start[a->sets] * sizeof *a->set_bits);
+}
 
 static score_missing treatment(uint8_t kind)
 {
@@ -55,20 +84,23 @@ static bool measure_model(maker *m)
     scorer *s = m->s;
     int64_t nodes = 0, walks = 0, values = 0, sets = 0, bits = 0;
     int32_t longest = 1;
+    for (int64_t i = 0; i < s->count; i++)
+        if (m->trees->trees[i].leaves > longest) longest = m->trees->trees[i].leaves;
+    if (!(m->leaf_place = crank_alloc(m->context, (size_t)longest, sizeof *m->leaf_place, "leaves of trees"))) return false;
     for (int64_t i = 0; i < s->count; i++) {
         const tree *t = &m->trees->trees[i];
-        s->tree[i] = (score_tree){.leaves = t->leaves, .node = nodes, .walk = walks, .value = values};
+        s->tree[i] = (score_tree){.leaves = t->leaves, .node = nodes, .walk = walks, .value = values, .same = i > 0 && same_nodes(t, t - 1)};
         for (int32_t n = 0; n < t->leaves - 1; n++) {
             if (input_of(m, t->feature[n], treatment(t->kind[n])) < 0) return false;
             s->tree[i].by_sets |= t->kind[n] & NODE_CATEGORICAL;
             sets += t->kind[n] & NODE_CATEGORICAL ? 1 : 0;
         }
-        if (is_masked(t)) nodes += t->leaves - 1;
-        if (is_masked(t) && t->leaves > s->most_leaves) s->most_leaves = t->leaves;
+        if (t->leaves <= 1 << MOST_LEVELS) s->tree[i].levels = levels_of(t, m->leaf_place);
+        if (is_masked(&s->tree[i])) nodes += s->tree[i].levels ? s->tree[i].levels : t->leaves - 1;
+        if (is_masked(&s->tree[i]) && !s->tree[i].levels && t->leaves > s->most_leaves) s->most_leaves = t->leaves;
         walks += 2 * (int64_t)t->leaves - 1;
         values += t->leaves;
         bits += t->set_start[t->sets];
-        if (t->leaves > longest) longest = t->leaves;
     }
     if (sets > INT32_MAX / 2) return crank_fail(m->context, CRANK_FAILED, "%lld nodes split by categories: too many to score", (long long)sets), false;
     s->node = crank_alloc(m->context, (size_t)nodes + 1, sizeof *s->node, "nodes of trees");
@@ -94,7 +126,7 @@ static bool find_cuts(maker *m)
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t i = 0; i < s->count; i++) {
             const tree *t = &m->trees->trees[i];
-            for (int32_t n = 0; is_masked(t) && n < t->leaves - 1; n++) {
+            for (int32_t n = 0; is_masked(&s->tree[i]) && n < t->leaves - 1; n++) {
                 if (t->kind[n] & NODE_CATEGORICAL) continue;
                 int32_t k = input_of(m, t->feature[n], treatment(t->kind[n]));
                 if (pass == 0) m->cut_start[k + 1]++;
@@ -161,15 +193,36 @@ static void put_set(maker *m, const tree *t, int32_t n, int32_t input, int64_t b
     m->s->set[m->s->sets++] = (score_set){input, t->kind[n] & NODE_DEFAULT_LEFT, t->set_start[k + 1] - t->set_start[k], bits + t->set_start[k]};
 }
 
-static int32_t place_of(const maker *m, const tree *t, int32_t child) { return child >= 0 ? m->place[child] : t->leaves - 1 + ~child; }
+static int32_t place_of(const maker *m, const tree *t, int32_t child) { return child >= 0 ? m->place[child] : t->leaves - 1 + m->leaf_place[~child]; }
+
+/* Leaves in their order, or by the bits that lead to them -> m->leaf_place, and their values. */
+static void put_leaves(maker *m, const tree *t, const score_tree *to)
+{
+    double *value = m->s->value + to->value;
+    int32_t *of_bits = m->queue;
+    if (to->levels) levels_of(t, of_bits);
+    for (int32_t k = 0; k < t->leaves; k++) {
+        int32_t leaf = to->levels ? of_bits[k] : k;
+        m->leaf_place[leaf] = k;
+        value[k] = t->leaf_value[leaf];
+    }
+}
+
+/* One node a level, all on the leftmost way. */
+static void put_levels(maker *m, const tree *t, const score_tree *to)
+{
+    for (int32_t d = 0, n = 0; d < to->levels; d++, n = t->left[n])
+        m->s->node[to->node + d].plane = plane_of(m, input_of(m, t->feature[n], treatment(t->kind[n])), t->cut[n]);
+}
 
 static void put_tree(maker *m, int64_t i, int64_t bits)
 {
     scorer     *s = m->s;
     const tree *t = &m->trees->trees[i];
     score_tree *to = &s->tree[i];
+    put_leaves(m, t, to);
+    put_levels(m, t, to);
     to->depth = order_nodes(m, t);
-    memcpy(s->value + to->value, t->leaf_value, (size_t)t->leaves * sizeof *s->value);
     memcpy(s->bits + bits, t->set_bits, (size_t)t->set_start[t->sets] * sizeof *s->bits);
     for (int32_t p = 0; p < t->leaves - 1; p++) {
         int32_t    n = m->queue[p], left = place_of(m, t, t->left[n]), right = place_of(m, t, t->right[n]), input = input_of(m, t->feature[n], treatment(t->kind[n]));
@@ -177,7 +230,7 @@ static void put_tree(maker *m, int64_t i, int64_t bits)
         walk_node *walk = &s->walk[to->walk + p];
         if (by_set) put_set(m, t, n, input, bits);
         *walk = (walk_node){t->cut[n], by_set ? NODE_IS_SET - (s->sets - 1) : input, left, right};
-        if (!is_masked(t)) continue;
+        if (to->levels || !is_masked(to)) continue;
         s->node[to->node + p] = (score_node){by_set ? (uint32_t)s->planes << 8 : plane_of(m, input, t->cut[n]), (uint16_t)left, (uint16_t)right};
         if (by_set) s->set_of[to->node + p] = s->sets - 1;
     }
@@ -208,7 +261,7 @@ scorer *scorer_make(crank_context *context, const crank_trees *trees)
     m.s->outputs = trees->outputs;
     m.s->columns = trees->columns;
     bool  good = make(&m);
-    void *arrays[] = {m.cut_start, m.cut, m.cut_count, m.first_plane, m.place, m.queue};
+    void *arrays[] = {m.cut_start, m.cut, m.cut_count, m.first_plane, m.place, m.queue, m.leaf_place};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) crank_free(arrays[i]);
     if (good) return m.s;
     scorer_free(m.s);

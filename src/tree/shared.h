@@ -1,4 +1,4 @@
-/* shared.h - trees learned by several processes. */
+/* shared.h - what the command line sees of trees beside their public header: learning by several processes, and what validation measures. */
 #ifndef CRANK_TREE_SHARED_H
 #define CRANK_TREE_SHARED_H
 
@@ -9,4 +9,7 @@
  * would make, bit for bit. */
 crank_trees *trees_fit_shared(crank_context *context, const dist_group *group, const crank_tree_options *options, const crank_tree_data *train, const crank_tree_data *valid,
                               const crank_trees *init, crank_trees_progress *progress, void *user);
+
+/* Rows held out are measured by NDCG, else by the mean loss. */
+bool measure_is_ndcg(const crank_tree_options *options, const crank_tree_data *data);
 #endif

@@ -82,6 +82,33 @@ static void the_column_that_makes_the_label_is_told(void **state)
     free(cv);
 }
 
+static void classes_and_oblivious_trees_are_learned_and_scored(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"tree.multi_strategy=multi_output_tree", "tree.growth=oblivious tree.num_leaves=8", "tree.use_quantized_grad=true"};
+    const char *data = write_data();
+    char        model[512];
+    snprintf(model, sizeof model, "%s", runs_path("classes.json"));
+    for (int i = 0; i < 3; i++) {
+        char *out = must("fit %s --out %s tree.objective=multiclass tree.num_class=3 tree.num_iterations=5 --json --quiet %s", data, model, words[i]);
+        assert_non_null(strstr(out, "\"trees\":15"));
+        free(out);
+        char *lines = must("predict %s %s%s", model, data, ""), *at = lines;
+        for (int row = 0; row < 600; row++) {
+            double sum = 0;
+            for (int k = 0; k < 3; k++) sum += strtod(at, &at);
+            assert_true(fabs(sum - 1) < 1e-9);
+        }
+        free(lines);
+        lines = must("predict %s %s --json%s", model, data, "");
+        assert_non_null(strstr(lines, "\"scores\":["));
+        free(lines);
+    }
+    char *cv = must("cv %s --folds=3 --json tree.objective=multiclass tree.num_class=3 tree.num_iterations=5%s%s", data, "", "");
+    assert_non_null(strstr(cv, "\"measure\":\"loss\""));
+    free(cv);
+}
+
 static void wrong_words_are_told_with_their_remedy(void **state)
 {
     (void)state;
@@ -96,6 +123,6 @@ static void wrong_words_are_told_with_their_remedy(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_kind_of_file_gives_the_same_scores), cmocka_unit_test(the_column_that_makes_the_label_is_told), cmocka_unit_test(wrong_words_are_told_with_their_remedy)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_kind_of_file_gives_the_same_scores), cmocka_unit_test(the_column_that_makes_the_label_is_told), cmocka_unit_test(classes_and_oblivious_trees_are_learned_and_scored), cmocka_unit_test(wrong_words_are_told_with_their_remedy)};
     return cmocka_run_group_tests(tests, runs_setup, runs_teardown);
 }

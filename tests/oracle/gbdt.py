@@ -1,7 +1,8 @@
 """LightGBM's models and their scores, for tests/tree.
 
 usage: gbdt.py OUT_FOLDER              trains a small model with missing and categorical values; writes model, scores of 10,000 rows, and
-                               pred_contrib of the first 200 (lightgbm.shap)
+                               pred_contrib of the first 200 (lightgbm.shap); and multiclass models of three classes (lightgbm-multiclass.txt
+                               and lightgbm-multiclassova.txt), each with its probabilities of 2,000 rows (.scores)
        gbdt.py --check MODEL SCORES    LightGBM reads a model that crank wrote: its scores of the same rows against crank's
 Rows come from a linear congruential generator that the C test runs as well: 8 columns, column 3 missing in one row of five, column 5
 categorical (0 to 19, at times unseen 25 or missing).
@@ -25,6 +26,10 @@ def rows(n, seed):
             if j == 5: x[i, j] = np.nan if u % 31 == 0 else 25 if u % 29 == 0 else u % 20
     return x
 
+def classes(x):
+    """Three classes from exact comparisons, so that the C test makes the same."""
+    return (x[:, 0] > 0).astype(int) + ((x[:, 2] + x[:, 4] > np.float32(.3)) | (x[:, 6] > np.float32(.7)))
+
 def main():
     import lightgbm as lgb
     if sys.argv[1] == "--check":
@@ -42,5 +47,10 @@ def main():
     model.save_model(sys.argv[1] + "/lightgbm.txt")
     model.predict(rows(10000, 2).astype(np.float64)).tofile(sys.argv[1] + "/lightgbm.scores")
     model.predict(rows(200, 2).astype(np.float64), pred_contrib=True).tofile(sys.argv[1] + "/lightgbm.shap")
+
+    for objective in ("multiclass", "multiclassova"):
+        model = lgb.train({"objective": objective, "num_class": 3, "num_leaves": 7, "verbose": -1, "deterministic": True, "num_threads": 1}, lgb.Dataset(x, classes(rows(4000, 1)), params={"verbose": -1}), 5)
+        model.save_model(sys.argv[1] + f"/lightgbm-{objective}.txt")
+        model.predict(rows(2000, 2).astype(np.float64)).astype(np.float32).tofile(sys.argv[1] + f"/lightgbm-{objective}.scores")
 
 if __name__ == "__main__": main()

@@ -2,7 +2,8 @@
 
 usage: xgboost_models.py OUT_FOLDER        trains small models with missing and categorical values; writes models and float32 scores:
                                            xgboost.json (regression, margins of 10,000 rows, pred_contribs of 200), xgboost-binary.ubj (probabilities of 2,000),
-                                           xgboost-vector.json (three classes, a vector in each leaf: probabilities of 2,000)
+                                           xgboost-vector.json (three classes, a vector in each leaf: probabilities of 2,000),
+                                           xgboost-multiclass.json (three classes, a tree for each: probabilities of 2,000)
        xgboost_models.py --score MODEL OUT [ROWS]  XGBoost reads a model that crank wrote: its scores of ROWS (2000) rows;
                                            so exported.scores was made from exported.json (crank rank export lightgbm.txt)
 Rows are those of gbdt.py.
@@ -10,7 +11,7 @@ Rows are those of gbdt.py.
 import sys
 import numpy as np
 import xgboost as xgb
-from gbdt import rows
+from gbdt import classes, rows
 
 TYPES = ["float"] * 5 + ["c"] + ["float"] * 2
 
@@ -37,3 +38,6 @@ model.predict(matrix(rows(2000, 2))).astype(np.float32).tofile(out + "-binary.sc
 model = xgb.train({**common, "objective": "multi:softprob", "num_class": 3, "max_depth": 3, "multi_strategy": "multi_output_tree"}, xgb.DMatrix(np.where(np.arange(8) == 5, 0, x), np.digitize(y, [0, .8])), 4)
 model.save_model(out + "-vector.json")
 model.predict(xgb.DMatrix(np.where(np.arange(8) == 5, 0, rows(2000, 2)))).astype(np.float32).tofile(out + "-vector.scores")
+model = xgb.train({**common, "objective": "multi:softprob", "num_class": 3, "max_depth": 3}, matrix(x, classes(x)), 4)
+model.save_model(out + "-multiclass.json")
+model.predict(matrix(rows(2000, 2))).astype(np.float32).tofile(out + "-multiclass.scores")
