@@ -3,7 +3,8 @@
 usage: gpu_methods.py [--crank PATH] [--rows adamw-350m,galore-350m,fira-350m,galore8-7b] [--steps N] [--device cuda] [--set section.key=value] [--profile]
 Random weights, full packed batches, bf16 products. A row of a subspace method runs twice: as it is (its median step does not refresh), and with
 optim.gap=1 (every step does). `mean_ms` is what a step costs over a whole gap: ordinary + (refresh - ordinary) / gap. Each row is one command
-of a few minutes. --rows tiny-adamw,tiny-galore,tiny-fira,tiny-galore8 --device cpu tries the script.
+of a few minutes. galore8-7b is the GaLore paper's headline, one sequence of 256 tokens; galore8-largest asks the planner for the largest shape that
+fits --gib (the card's memory less what the driver keeps) and trains it. --rows tiny-adamw,tiny-galore,tiny-fira,tiny-galore8 --device cpu tries the script.
 """
 import argparse, json, os, random, subprocess, tempfile
 
@@ -15,18 +16,26 @@ SUBSPACE = ["optim.rank={rank}", "optim.scale=0.25"]
 EIGHT = ["optim.inner=adamw8bit", "model.weights=bf16", "train.inside=true", "train.clip=0"]
 ROWS = {  # shape, sequences, tokens of each, rank, method, more words
     "adamw-350m": ("350m", 16, 1024, 256, "adamw", []), "galore-350m": ("350m", 16, 1024, 256, "galore", SUBSPACE),
-    "fira-350m": ("350m", 16, 1024, 256, "fira", SUBSPACE), "galore8-7b": ("7b", 4, 2048, 1024, "galore", SUBSPACE + EIGHT),
+    "fira-350m": ("350m", 16, 1024, 256, "fira", SUBSPACE), "galore8-7b": ("7b", 1, 256, 1024, "galore", SUBSPACE + EIGHT), "galore8-largest": ("largest", 1, 256, 1024, "galore", SUBSPACE + EIGHT),
     "tiny-adamw": ("tiny", 2, 64, 16, "adamw", []), "tiny-galore": ("tiny", 2, 64, 16, "galore", SUBSPACE),
     "tiny-fira": ("tiny", 2, 64, 16, "fira", SUBSPACE), "tiny-galore8": ("tiny", 2, 64, 16, "galore", SUBSPACE + EIGHT)}
 p = argparse.ArgumentParser()
 p.add_argument("--crank", default="build/crank"); p.add_argument("--rows", default="adamw-350m,galore-350m,fira-350m"); p.add_argument("--steps", type=int, default=8)
-p.add_argument("--device", default="cuda"); p.add_argument("--compute", default="bf16"); p.add_argument("--set", action="append", default=[])
+p.add_argument("--device", default="cuda"); p.add_argument("--compute", default="bf16"); p.add_argument("--set", action="append", default=[]); p.add_argument("--gib", type=float, default=76)
 p.add_argument("--tokenizer", default=os.path.join(os.path.dirname(here), "assets", "base")); p.add_argument("--profile", action="store_true")
 a = p.parse_args()
 work = tempfile.mkdtemp()
 
+def largest():
+    """The largest LLaMA-like shape whose step the planner fits into --gib."""
+    words = [a.crank, "inspect", "7b", "--plan", "--step", "1x256", "--way", "GaLore, 8 bits", "--rank", "1024", "--largest", str(a.gib), "--json"]
+    found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)[0]
+    print(f"largest: {json.dumps(found)}", flush=True)
+    k = found["layers"]
+    return 128 * k, k, k, (1024 * k + 767) // 768 * 256, 32000
+
 def shape_file(name):
-    h, layers, heads, inner, vocabulary = SHAPES[name]
+    h, layers, heads, inner, vocabulary = largest() if name == "largest" else SHAPES[name]
     path = os.path.join(work, name + ".json")
     json.dump({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": h, "intermediate_size": inner, "num_hidden_layers": layers,
                "num_attention_heads": heads, "num_key_value_heads": heads, "vocab_size": vocabulary, "max_position_embeddings": 8192,

@@ -11,6 +11,7 @@ typedef struct options {
     const char *weights, *outliers;
     double      threshold;
     int64_t     rank, tokens;
+    inspect_step_options     step;
     inspect_intruder_options intruder;
 } options;
 
@@ -25,6 +26,10 @@ static const crank_option option_table[] = {
     CRANK_INT(options, tokens, 262144, 1, 1e12, "outliers: tokens to read at most"),
     CRANK_CHOICE(options, weights, "bf16", "bf16|f32|nf4|fp8", "plan: how weights are held"),
     CRANK_INT(options, rank, 0, 0, 65536, "plan: rank of low-rank ways; 0: that of the GaLore paper, or 128"),
+    {"step", CRANK_OPTION_STRING, offsetof(options, step.step), 0, 0, 1, NULL, NULL, "plan: BxT, sequences and tokens of each: bytes of a whole step, from the plan of its graphs"},
+    {"way", CRANK_OPTION_STRING, offsetof(options, step.way), 0, 0, 1, NULL, NULL, "plan --step: ways whose name holds this text"},
+    {"inside", CRANK_OPTION_BOOL, offsetof(options, step.inside), 1, 0, 1, NULL, NULL, "plan --step: updates inside the backward pass"},
+    {"largest", CRANK_OPTION_FLOAT, offsetof(options, step.largest), 0, 0, 1e6, NULL, NULL, "plan --step: instead of MODEL's, the largest LLaMA-like shape whose step fits so many GiB"},
     IN_INTRUDER(CRANK_OPTION_LIST, top, "10", "how many leading singular vectors are looked at; several: all in one pass"),
     IN_INTRUDER(CRANK_OPTION_LIST, epsilon, "0.5", "a vector whose largest cosine with those before lies below it is an intruder; several: all in one pass"),
     {"side", CRANK_OPTION_CHOICE, offsetof(options, intruder.side), 0, 0, 0, "left", "left|right|both", "intruder: which singular vectors"},
@@ -79,6 +84,9 @@ static crank_status run(cli_call *cli)
     if (intruder && cli->word_count == 3) return inspect_intruder(cli, &o->intruder);
     if (cli->word_count != 1 || intruder) return crank_fail(cli->context, CRANK_USAGE, "usage: crank inspect MODEL, or crank inspect intruder BASE TUNED");
     if (o->outliers) return inspect_outliers(cli, cli->words[0], o->outliers, o->threshold, o->tokens);
+    if (o->step.step && !o->plan) return crank_fail(cli->context, CRANK_USAGE, "--step belongs to --plan");
+    if (o->step.step) return inspect_step(cli, cli->words[0], o->weights, o->rank, &o->step);
+    if (o->step.largest > 0) return crank_fail(cli->context, CRANK_USAGE, "--largest needs --plan --step BxT: what a step takes depends on its tokens");
     if (o->plan) return inspect_plan(cli, cli->words[0], o->weights, o->rank);
     crank_status   status = load_model(cli, cli->words[0], NULL, "f32", false, &l);
     if (status != CRANK_OK) return status;
@@ -103,7 +111,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_inspect = {
     .name = "inspect",
-    .usage = "MODEL [--linears] | MODEL --plan [--rank N] | MODEL --outliers TEXT | intruder BASE TUNED [--top K] [--epsilon E] [--html FILE] [--text FILE]",
+    .usage = "MODEL [--linears] | MODEL --plan [--rank N] [--step BxT [--way TEXT] [--largest GIB]] | MODEL --outliers TEXT | intruder BASE TUNED [--top K] [--epsilon E] [--html FILE] [--text FILE]",
     .summary = "what a model folder holds: shapes, sizes, the linears that can be adapted",
     .details = "intruder: TUNED is a model folder of the same shapes, or an adapter of BASE. Leading singular vectors of every tuned weight are held against all of the base's: "
                "those that none resembles are intruder dimensions (arXiv:2410.21228). Cosines, energies, overlaps and the effective rank of the change do not depend on the "

@@ -9,16 +9,13 @@
 #include "data/hub.h"
 #include "task/accounts.h"
 
-enum { WAYS = 13 };
-
-/* The table's rows at a rank; `text` holds the options. */
-static void fill_ways(int64_t rank, account ways[WAYS], char text[4][64])
+void inspect_ways(int64_t rank, account ways[INSPECT_WAYS], char text[4][64])
 {
     snprintf(text[0], 64, "rank=%lld", (long long)rank);
     snprintf(text[1], 64, "rank=%lld inner=adamw8bit", (long long)rank);
     snprintf(text[2], 64, "rank=%lld alpha=%lld", (long long)rank, (long long)rank);
     snprintf(text[3], 64, "layers=5 rank=%lld sampling=uniform state=drop", (long long)rank);
-    const account all[WAYS] = {{"AdamW", NULL, NULL, "adamw", NULL},
+    const account all[INSPECT_WAYS] = {{"AdamW", NULL, NULL, "adamw", NULL},
                                {"AdamW, 8 bits", NULL, NULL, "adamw8bit", NULL},
                                {"Adafactor", NULL, NULL, "adafactor", NULL},
                                {"Muon", NULL, NULL, "muon", NULL},
@@ -36,7 +33,7 @@ static void fill_ways(int64_t rank, account ways[WAYS], char text[4][64])
 
 static double gib(int64_t bytes) { return (double)bytes / 1073741824; }
 
-static char *config_of(cli_call *cli, const char *model, int64_t *rank)
+char *inspect_config(cli_call *cli, const char *model, int64_t *rank)
 {
     char *config = accounts_config(cli->context, model, rank);
     if (config) return config;
@@ -56,8 +53,7 @@ static char *config_of(cli_call *cli, const char *model, int64_t *rank)
     return config;
 }
 
-/* Four and eight bits are for methods that leave the base alone. */
-static bool fits(const account *way, crank_dtype type)
+bool inspect_fits(const account *way, crank_dtype type)
 {
     const crank_map *map = way->map ? crank_map_find(way->map) : NULL;
     return (type != CRANK_NF4 && type != CRANK_F8E4M3) || (map && !map->needs_base);
@@ -65,25 +61,25 @@ static bool fits(const account *way, crank_dtype type)
 
 crank_status inspect_plan(cli_call *cli, const char *model, const char *weights, int64_t rank)
 {
-    account       ways[WAYS];
+    account       ways[INSPECT_WAYS];
     char          text[4][64];
     crank_dtype   type = CRANK_BF16;
     int64_t       usual = 128;
     crank_device *device = crank_device_cpu(cli->context, NULL);
-    char         *config = device ? config_of(cli, model, &usual) : NULL;
+    char         *config = device ? inspect_config(cli, model, &usual) : NULL;
     crank_status  status = config ? CRANK_OK : crank_last_status(cli->context);
     json_t       *rows = json_array();
     crank_dtype_parse(strcmp(weights, "fp8") ? weights : "f8e4m3", &type);
-    fill_ways(rank ? rank : usual, ways, text);
+    inspect_ways(rank ? rank : usual, ways, text);
     int first = 0;
-    while (first < WAYS - 1 && !fits(&ways[first], type)) first++;
+    while (first < INSPECT_WAYS - 1 && !inspect_fits(&ways[first], type)) first++;
     if (status == CRANK_OK) status = accounts_measure(cli->context, device, config, type, &ways[first], &(account_bytes){0}); /* before any line */
     if (status == CRANK_OK && !cli->common.json)
         printf("%s, weights in %s, rank %lld, GiB; `inside`: updates inside the backward pass, one gradient at a time\n%-18s %8s %8s %9s %8s %8s %8s %14s\n", model,
                crank_dtype_name(type), (long long)(rank ? rank : usual), "", "weights", "method", "gradients", "state", "total", "inside", "trained");
-    for (int i = 0; status == CRANK_OK && i < WAYS; i++) {
+    for (int i = 0; status == CRANK_OK && i < INSPECT_WAYS; i++) {
         account_bytes b;
-        if (!fits(&ways[i], type)) continue;
+        if (!inspect_fits(&ways[i], type)) continue;
         status = accounts_measure(cli->context, device, config, type, &ways[i], &b);
         if (status != CRANK_OK) break;
         int64_t fixed = b.weights + b.method + b.state;

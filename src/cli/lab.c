@@ -18,8 +18,8 @@ static const crank_option option_table[] = {
     CRANK_BOOL(options, all, false, "run: every experiment"),
     CRANK_INT(options, seeds, 0, 0, 1000, "seeds; 0: what the experiment says for run (three, or more), one for tune"),
     CRANK_CHOICE(options, scale, "cpu", "cpu|gpu", "cpu: at most three minutes on two cores; gpu: the larger setting"),
-    CRANK_STRING(options, method, NULL, "tune: only methods whose name holds this text"),
-    CRANK_STRING(options, results, NULL, "run: folder in which NAME.json keeps each result; report: where they are (bench/lab)"),
+    CRANK_STRING(options, method, NULL, "tune, and run of an experiment that keeps its trials in --results: only methods whose name holds this text"),
+    CRANK_STRING(options, results, NULL, "run: folder in which NAME.json keeps each result, and trials where an experiment keeps them; report: where they are (bench/lab)"),
     CRANK_STRING(options, rates, "recipes/lab", "report: folder with what tune found"),
     CRANK_STRING(options, html, "lab.html", "report: the page to write"),
     CRANK_STRING(options, markdown, NULL, "report: a page of Markdown to write, too"),
@@ -37,7 +37,7 @@ static lab_how how_of(const cli_call *cli)
 {
     const options *o = cli->options;
     bool           quiet = cli->common.quiet || !isatty(2);
-    return (lab_how){.seeds = (int)o->seeds, .large = !strcmp(o->scale, "gpu"), .progress = quiet ? NULL : show_progress};
+    return (lab_how){.seeds = (int)o->seeds, .large = !strcmp(o->scale, "gpu"), .folder = o->results, .progress = quiet ? NULL : show_progress};
 }
 
 static crank_status list(cli_call *cli)
@@ -64,7 +64,7 @@ static crank_status unknown(cli_call *cli, const char *name)
 /* RESULTS/NAME.json, for reports. */
 static crank_status keep(cli_call *cli, const char *folder, const lab *found)
 {
-    char        *json = lab_json(found), *name = crank_format(cli->context, "%s.json", found->experiment->name), *path = name ? file_join(cli->context, folder, name) : NULL;
+    char        *json = lab_json(found), *name = crank_format(cli->context, found->large ? "%s-gpu.json" : "%s.json", found->experiment->name), *path = name ? file_join(cli->context, folder, name) : NULL;
     json_t      *value = json ? json_parse(cli->context, json, strlen(json), found->experiment->name) : NULL;
     crank_status status = value && path ? file_make_folder(cli->context, folder) : crank_last_status(cli->context);
     if (status == CRANK_OK) status = json_write(cli->context, path, value);
@@ -79,6 +79,7 @@ static crank_status run_one(cli_call *cli, const lab_experiment *experiment, boo
     const options *options_of = cli->options;
     lab            found;
     lab_how        how = how_of(cli);
+    how.only = options_of->method;
     crank_status   status = lab_run(cli->context, experiment, &how, &found);
     if (how.progress) fputs("\r\033[K", stderr);
     if (status != CRANK_OK) return status;
@@ -87,7 +88,9 @@ static crank_status run_one(cli_call *cli, const lab_experiment *experiment, boo
     if (text) puts(text);
     fflush(stdout);
     status = text ? CRANK_OK : CRANK_FAILED;
-    if (status == CRANK_OK && options_of->results) status = keep(cli, options_of->results, &found);
+    if (status == CRANK_OK && options_of->results && !found.missing) status = keep(cli, options_of->results, &found);
+    if (status == CRANK_OK && found.missing)
+        status = crank_fail(cli->context, CRANK_STOPPED, "%d trials of %s are still to run: the same command without --method, or with another, goes on", found.missing, experiment->name);
     crank_free(text);
     lab_free(&found);
     return status;
@@ -98,7 +101,7 @@ static crank_status run_action(cli_call *cli)
     const options *o = cli->options;
     bool           shown = true;
     if (cli->word_count != (o->all ? 1 : 2)) return crank_fail(cli->context, CRANK_USAGE, "usage: crank lab run NAME, or crank lab run --all");
-    if (o->method) return crank_fail(cli->context, CRANK_USAGE, "--method belongs to crank lab tune: a verdict takes all methods");
+    if (o->method && o->all) return crank_fail(cli->context, CRANK_USAGE, "--method needs the name of an experiment");
     if (!cli->common.threads) crank_set_threads(cli->context, 1); /* the networks are small: more threads would wait for each other */
     if (!o->all) {
         const lab_experiment *experiment = lab_find(cli->words[1]);
@@ -167,7 +170,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_lab = {
     .name = "lab",
-    .usage = "list | run NAME [--scale cpu|gpu] [--seeds N] [--json] [--results DIR] | run --all | tune NAME [--method TEXT] [--seeds N] | "
+    .usage = "list | run NAME [--scale cpu|gpu] [--seeds N] [--json] [--results DIR] [--method TEXT] | run --all | tune NAME [--method TEXT] [--seeds N] | "
              "report [--results DIR] [--html FILE] [--markdown FILE]",
     .summary = "experiments that show what each method's paper claims, against its baselines",
     .details = "Each experiment compares methods at tuned rates over several seeds and holds the result against a threshold that stood before the first run. "

@@ -25,7 +25,9 @@ typedef struct lab_method {
     const char *targets;                       /* linears that it stands on (PEFT's rule); NULL: the world's */
     const char *optimizer, *optimizer_options; /* NULL: adamw as the world has it */
     double      decay;                         /* weight decay */
+    const char *words;                         /* of a recipe, for worlds that train by recipes */
     double      rate;                          /* as tuned; 0: nothing is trained (zero-shot) */
+    double      large_rate;                    /* of the larger setting; 0: the same */
     bool        fixed;                         /* the rate is part of the claim ("at equal rates"): tune leaves it alone */
     int64_t     number;                        /* of the experiment's own trial */
 } lab_method;
@@ -56,6 +58,7 @@ struct lab_world {
     const char *name;
     size_t      size;
     bool        large; /* trial->large makes it larger; without it --scale gpu is refused */
+    bool        keeps; /* trials that end are kept in trial->folder and taken from there: a run may come in parts, by method */
     crank_status (*prepare)(lab_trial *trial); /* trial->method is NULL */
     crank_status (*trial)(lab_trial *trial);
     void (*release)(void *world);
@@ -70,6 +73,8 @@ struct lab_trial {
     uint64_t              seed; /* 1, 2, .. */
     double                rate; /* of this trial: the method's, or the one that tune tries */
     bool                  large; /* --scale gpu: the larger setting */
+    const char           *folder; /* of results; NULL: none is kept */
+    bool                  kept;   /* only a trial that is kept counts: one that is not gives CRANK_STOPPED */
     double                begun;   /* the clock when the trial began */
     double                seconds; /* of training; lab_adapt adds to both. 0: a row takes the trial's time up to its measure */
     int64_t               bytes;   /* weights, method, optimiser state and step memory; 0: not counted */
@@ -251,6 +256,7 @@ struct lab {
     size_t                row_count, row_room;
     lab_check            *checks;
     size_t                check_count, check_room;
+    int                   missing; /* trials of other parts of the run: rows are not whole, and nothing is judged */
     crank_status          status; /* of judging: a row that does not exist */
     bool                  shown;
     lab_claim             claim;
@@ -262,6 +268,7 @@ typedef void lab_progress(void *user, const char *text); /* one line a trial */
 typedef struct lab_how {
     int           seeds; /* 0: the experiment's */
     bool          large;
+    const char   *folder, *only; /* of results, and text in the names of methods to run: the others as they are kept. NULL: none, all */
     lab_progress *progress; /* may be NULL */
     void         *user;
 } lab_how;

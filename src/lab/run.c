@@ -168,9 +168,13 @@ static crank_status run_seed(lab *run, lab_trial *trial, int s, const lab_how *h
     crank_status status = open_world(trial, (uint64_t)s + 1);
     for (const lab_method *method = run->experiment->methods; status == CRANK_OK && method->name; method++) {
         trial->method = method;
-        trial->rate = method->rate;
-        tell(how, "%s  seed %d/%d  %s", run->experiment->name, s + 1, run->seeds, method->name);
+        trial->rate = run->large && method->large_rate > 0 ? method->large_rate : method->rate;
+        trial->kept = how->only && !strstr(method->name, how->only);
+        if (!trial->kept) tell(how, "%s  seed %d/%d  %s", run->experiment->name, s + 1, run->seeds, method->name);
         status = lab_try(trial);
+        if (!trial->kept || status != CRANK_STOPPED) continue;
+        run->missing++;
+        status = CRANK_OK;
     }
     close_world(trial);
     trial->method = NULL;
@@ -184,6 +188,8 @@ static lab start(crank_context *context, const lab_experiment *experiment, const
 
 static crank_status check_scale(crank_context *context, const lab_experiment *experiment, const lab_how *how)
 {
+    if (how->only && !(how->folder && experiment->world->keeps))
+        return crank_fail(context, CRANK_USAGE, "experiment %s runs whole: --method needs one that keeps its trials, and --results for them", experiment->name);
     if (!how->large || experiment->world->large) return CRANK_OK;
     return crank_fail(context, CRANK_USAGE, "experiment %s has one setting, --scale cpu", experiment->name);
 }
@@ -191,13 +197,13 @@ static crank_status check_scale(crank_context *context, const lab_experiment *ex
 crank_status lab_run(crank_context *context, const lab_experiment *experiment, const lab_how *how, lab *out)
 {
     *out = start(context, experiment, how);
-    lab_trial    trial = {.run = out, .context = context, .experiment = experiment, .large = how->large};
+    lab_trial    trial = {.run = out, .context = context, .experiment = experiment, .large = how->large, .folder = how->folder};
     double       begin = clock_seconds();
     crank_status status = check_scale(context, experiment, how);
     for (int s = 0; status == CRANK_OK && s < out->seeds; s++) status = run_seed(out, &trial, s, how);
     if (status == CRANK_OK) {
         finish_rows(out);
-        experiment->judge(out);
+        if (!out->missing) experiment->judge(out);
         if (!out->check_count) out->shown = false; /* nothing was asked */
         status = out->status;
         out->seconds = clock_seconds() - begin;

@@ -6,75 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-#include "base/json.h"
+#include "lab/corpus.h"
 
 enum { SYMBOLS = 96, CONTEXT = 16, EMBEDDING = 16, WIDTH = CONTEXT * EMBEDDING, HIDDEN = 512, BLOCKS = 4, BATCH = 128, STEPS = 800, TEST = 8000 };
 enum { OTHER_BYTES = 500000 };
 
 /* ---- text ---- */
 
-typedef struct text {
-    char  *bytes;
-    size_t length, room;
-} text;
-
-static crank_status append(crank_context *context, text *t, const char *bytes, size_t n)
-{
-    if (t->length + n > t->room) {
-        size_t wider = 2 * (t->length + n);
-        char  *made = crank_alloc(context, wider, 1, "a text");
-        if (!made) return CRANK_FAILED;
-        if (t->length) memcpy(made, t->bytes, t->length);
-        crank_free(t->bytes);
-        t->bytes = made, t->room = wider;
-    }
-    if (n) memcpy(t->bytes + t->length, bytes, n);
-    t->length += n;
-    return CRANK_OK;
-}
-
-static crank_status append_question(crank_context *context, text *t, const char *line, size_t length, const char *where)
-{
-    json_t      *row = json_parse(context, line, length, where);
-    const char  *parts[] = {json_string_value(json_object_get(row, "question")), "\n", json_string_value(json_object_get(row, "answer")), "\n\n"};
-    crank_status status = row ? CRANK_OK : crank_last_status(context);
-    for (int k = 0; status == CRANK_OK && k < 4; k++)
-        status = parts[k] ? append(context, t, parts[k], strlen(parts[k])) : crank_fail(context, CRANK_BAD_DATA, "%s: a question and an answer were expected", where);
-    json_decref(row);
-    return status;
-}
-
-/* A file of the data folder: rows of questions and answers, or plain lines. */
-static crank_status read_text(crank_context *context, const char *name, bool questions, size_t limit, text *t)
-{
-    const char *folder = getenv("CRANK_DATA"), *line;
-    char       *path = file_join(context, folder && *folder ? folder : "../shared/data", name), where[4200];
-    if (!path) return CRANK_FAILED;
-    crank_status status = file_exists(path) ? CRANK_OK
-                                            : crank_fail(context, CRANK_FAILED, "the experiment reads %s: set CRANK_DATA to a folder that holds text/gsm8k-test.jsonl.gz (openai/grade-school-math) "
-                                                         "and text/tinyshakespeare.txt.gz (karpathy/char-rnn)", path);
-    file_lines *lines = status == CRANK_OK ? file_lines_open(context, path) : NULL;
-    size_t      length;
-    int         more = 1;
-    if (status == CRANK_OK && !lines) status = crank_last_status(context);
-    while (status == CRANK_OK && t->length < limit && (more = file_lines_next(context, lines, &line, &length)) > 0) {
-        snprintf(where, sizeof where, "%s:%zu", path, file_lines_number(lines));
-        if (questions) status = append_question(context, t, line, length, where);
-        else status = append(context, t, line, length);
-        if (status == CRANK_OK && !questions) status = append(context, t, "\n", 1);
-    }
-    if (more < 0) status = crank_last_status(context);
-    if (lines) file_lines_close(lines);
-    crank_free(path);
-    return status;
-}
-
 /* Printable ASCII is 0..94, all else 95. */
 static int32_t symbol(char byte) { return byte >= 32 && byte < 127 ? byte - 32 : SYMBOLS - 1; }
 
 /* Places first, first + step, ..: windows of CONTEXT symbols and the symbol behind them. */
-static crank_status cut(crank_context *context, const text *t, size_t first, size_t last, int64_t most, lab_data *data)
+static crank_status cut(crank_context *context, const lab_corpus *t, size_t first, size_t last, int64_t most, lab_data *data)
 {
     int64_t places = (int64_t)(last - first) - CONTEXT;
     if (places < BATCH) return crank_fail(context, CRANK_BAD_DATA, "a text of %lld characters is too short for the experiment", (long long)places);
@@ -90,8 +33,8 @@ static crank_status cut(crank_context *context, const text *t, size_t first, siz
 
 static crank_status read_world(crank_context *context, const char *name, bool questions, size_t limit, lab_data *train, lab_data *test)
 {
-    text         t = {0};
-    crank_status status = read_text(context, name, questions, limit, &t);
+    lab_corpus   t = {0};
+    crank_status status = lab_corpus_read(context, name, questions, limit, &t);
     size_t       border = t.length / 10 * 9;
     if (status == CRANK_OK) status = cut(context, &t, 0, border, 0, train);
     if (status == CRANK_OK) status = cut(context, &t, border, t.length, TEST, test);

@@ -80,7 +80,7 @@ static crank_status attach(crank_context *context, crank_unit *unit)
     crank_status   status = choose(context, opt, model);
     if (status != CRANK_OK) return status;
     if (unit->param->view.rank != 2 || (unit->block < 0 && is(opt->targets, "layers"))) return inner_attach(context, &model->others, unit, NULL, &st->inner);
-    status = subspace_attach(context, unit, opt->side, opt->rank, &st->space);
+    status = subspace_attach(context, unit, opt->side, opt->rank, false, &st->space);
     if (status == CRANK_OK && subspace_is_warm(opt->refresh)) status = subspace_warm_attach(context, unit, &st->space);
     if (status != CRANK_OK) return status;
     subspace_dims(&st->space, dims);

@@ -91,7 +91,7 @@ static crank_status attach_subspace(crank_context *context, crank_unit *unit, in
     frugal_state         *st = unit->state;
     int64_t               m = unit->param->view.dims[0], n = unit->param->view.dims[1], shorter = m < n ? m : n;
     int64_t               rank = (int64_t)(opt->density * (double)shorter + 0.5);
-    crank_status          status = subspace_attach(context, unit, "std", rank < 1 ? 1 : rank, &st->space);
+    crank_status          status = subspace_attach(context, unit, "std", rank < 1 ? 1 : rank, false, &st->space);
     subspace_dims(&st->space, dims);
     return status;
 }

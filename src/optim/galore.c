@@ -68,7 +68,7 @@ static crank_status attach(crank_context *context, crank_unit *unit)
     if (status != CRANK_OK) return status;
     if (unit->param->view.rank != 2 || (unit->block < 0 && strcmp(opt->targets, "layers") == 0))
         return inner_attach(context, &model->inner, unit, NULL, &st->inner);
-    status = subspace_attach(context, unit, opt->side, opt->rank, &st->space);
+    status = subspace_attach(context, unit, opt->side, opt->rank, true, &st->space);
     if (status == CRANK_OK && subspace_is_warm(opt->refresh)) status = subspace_warm_attach(context, unit, &st->space);
     if (status != CRANK_OK) return status;
     if (strcmp(opt->on_refresh, "reset") == 0) {

@@ -22,7 +22,7 @@ crank_status layers_attach(crank_context *context, crank_unit *unit)
                           unit->param->name, unit->optimizer->name);
     if (drops(opt) && unit->block >= opt->layers) return CRANK_OK; /* it uses the slot that it is bound to */
     if (!opt->rank || unit->param->view.rank != 2) return inner_attach(context, &model->inner, unit, NULL, &st->inner);
-    status = subspace_attach(context, unit, opt->side ? opt->side : "std", opt->rank, &st->space);
+    status = subspace_attach(context, unit, opt->side ? opt->side : "std", opt->rank, true, &st->space);
     if (status == CRANK_OK && subspace_is_warm(opt->refresh)) status = subspace_warm_attach(context, unit, &st->space);
     if (status != CRANK_OK) return status;
     subspace_dims(&st->space, dims);

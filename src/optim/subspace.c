@@ -12,16 +12,17 @@
 
 enum { OVERSAMPLE = 8 }; /* columns of a sketch beyond the rank */
 
-crank_status subspace_attach(crank_context *context, crank_unit *unit, const char *side, int64_t rank, subspace *out)
+crank_status subspace_attach(crank_context *context, crank_unit *unit, const char *side, int64_t rank, bool narrow, subspace *out)
 {
     int64_t m = unit->param->view.dims[0], n = unit->param->view.dims[1], r = rank < m ? rank : m;
     if (r > n) r = n;
     bool wide = m < n, std = strcmp(side, "std") == 0, reverse = strcmp(side, "reverse") == 0, full = strcmp(side, "full") == 0;
     bool left = full || strcmp(side, "left") == 0 || (std && wide) || (reverse && !wide);
     bool right = full || strcmp(side, "right") == 0 || (std && !wide) || (reverse && wide);
-    *out = (subspace){ .m = m, .n = n, .r = r };
-    if (left) out->left = crank_unit_param(context, unit, "left", optim_wide(unit), 2, (const int64_t[]){ m, r });
-    if (right) out->right = crank_unit_param(context, unit, "right", optim_wide(unit), 2, (const int64_t[]){ r, n });
+    crank_dtype type = narrow && unit->param->view.dtype == CRANK_BF16 ? CRANK_BF16 : optim_wide(unit);
+    *out = (subspace){ .m = m, .n = n, .r = r, .wide = optim_wide(unit) };
+    if (left) out->left = crank_unit_param(context, unit, "left", type, 2, (const int64_t[]){ m, r });
+    if (right) out->right = crank_unit_param(context, unit, "right", type, 2, (const int64_t[]){ r, n });
     return (left && !out->left) || (right && !out->right) ? crank_last_status(context) : CRANK_OK;
 }
 
@@ -43,7 +44,7 @@ static bool product_of(const crank_tensor *G, crank_tensor **dY, crank_tensor **
 
 crank_dtype subspace_product_type(const crank_graph *graph, const subspace *space)
 {
-    crank_dtype wide = (space->left ? space->left : space->right)->view.dtype, compute = crank_graph_compute(graph);
+    crank_dtype wide = space->wide, compute = crank_graph_compute(graph);
     return crank_dtype_bits(compute) < 32 && wide == CRANK_F32 ? compute : wide;
 }
 
@@ -60,7 +61,7 @@ static crank_tensor *down_from_factors(crank_graph *graph, const subspace *space
     if (direct >= formed) return NULL;
     if (space->left) dY = crank_matmul(dY, false, basis(graph, space->left, dY->dtype), false);
     if (space->right) X = crank_matmul(X, false, basis(graph, space->right, X->dtype), true);
-    return crank_matmul_full(dY, true, X, false, alpha, NULL, NULL, (space->left ? space->left : space->right)->view.dtype);
+    return crank_matmul_full(dY, true, X, false, alpha, NULL, NULL, space->wide);
 }
 
 crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_tensor *G)
@@ -71,7 +72,7 @@ crank_tensor *subspace_down(crank_graph *graph, const subspace *space, crank_ten
 
 crank_tensor *subspace_down_formed(crank_graph *graph, const subspace *space, crank_tensor *G)
 {
-    crank_dtype   wide = (space->left ? space->left : space->right)->view.dtype, type = subspace_product_type(graph, space);
+    crank_dtype   wide = space->wide, type = subspace_product_type(graph, space);
     crank_tensor *R = crank_cast(G, type);
     if (space->left) R = crank_matmul_full(basis(graph, space->left, type), true, R, false, 1, NULL, NULL, space->right ? type : wide);
     if (space->right) R = crank_matmul_full(R, false, basis(graph, space->right, type), true, 1, NULL, NULL, wide);

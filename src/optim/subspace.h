@@ -4,7 +4,7 @@
  *     right  P [r,n], orthonormal rows:      R = G P^T [m,r]      back: N P
  *     full   both:                           R = P^T G Q^T [r,r]  back: P N Q
  *
- * The bases are state of the unit ("left", "right"), in the type of moments. */
+ * The bases are state of the unit ("left", "right"), in the type of moments or, where that is asked for, of the weight. R is in that of moments. */
 #ifndef CRANK_OPTIM_SUBSPACE_H
 #define CRANK_OPTIM_SUBSPACE_H
 
@@ -14,6 +14,7 @@
 
 typedef struct subspace {
     int64_t      m, n, r;
+    crank_dtype  wide;         /* of R, and of what is computed with a basis */
     crank_param *left, *right; /* [m,r] and [r,n]; NULL: that side is not projected */
     crank_param *energy;       /* warm refreshes: [1], the share of the last gradient's squared norm that the basis holds */
     bool         asked;        /* warm refreshes: one comes with this step */
@@ -27,8 +28,9 @@ typedef struct subspace {
  * orthonormal basis, or random unit vectors. */
 #define SUBSPACE_REFRESHES "warm|svd|gram|random|orthonormal|coordinates"
 
-/* Makes the bases (zero until the first refresh) for a matrix unit; r is cut at min(m, n). */
-crank_status subspace_attach(crank_context *context, crank_unit *unit, const char *side, int64_t rank, subspace *out);
+/* Makes the bases (zero until the first refresh) for a matrix unit; r is cut at min(m, n). `narrow`: those of a bf16 weight are bf16, which keeps
+ * columns orthonormal to some 2^-8: for methods that do not subtract what lies in the subspace. */
+crank_status subspace_attach(crank_context *context, crank_unit *unit, const char *side, int64_t rank, bool narrow, subspace *out);
 /* Dims of R. */
 void subspace_dims(const subspace *space, int64_t dims[2]);
 /* Products with a basis are computed in the graph's type where that has 16 bits; what they give is in the type of the basis. */

@@ -114,7 +114,7 @@ static crank_tensor *pass(crank_tensor *G, crank_tensor *inverse, crank_tensor *
 /* A non-finite gradient leaves the basis, or, at the first refresh, where it starts. */
 static crank_tensor *refresh_side(crank_graph *graph, const subspace *space, bool first, crank_tensor *G, crank_tensor *inverse, crank_tensor *finite, bool rows, int passes)
 {
-    crank_tensor *P = crank_use(graph, rows ? space->right : space->left);
+    crank_tensor *P = crank_cast(crank_use(graph, rows ? space->right : space->left), space->wide);
     crank_tensor *S = first ? sketch(graph, P->dtype, rows ? space->n : space->m, space->r, rows) : P, *start = S;
     for (int i = 0; i < passes && crank_graph_status(graph) == CRANK_OK; i++) S = pass(G, inverse, S, rows);
     S = crank_where(finite, S, start);
@@ -142,7 +142,7 @@ static void record_energy(crank_graph *graph, const subspace *space, crank_tenso
 void subspace_warm(crank_graph *graph, const crank_unit *unit, const subspace *space, int64_t passes, crank_tensor *gradient, crank_param *M, crank_param *V)
 {
     bool          first = unit->refresh == CRANK_REFRESH_FIRST;
-    crank_dtype   wide = (space->left ? space->left : space->right)->view.dtype, type = subspace_product_type(graph, space);
+    crank_dtype   wide = space->wide, type = subspace_product_type(graph, space);
     crank_tensor *square = crank_cast(crank_reduce(CRANK_SUM_SQUARES, gradient, 3, true), wide), *zero = number(graph, wide, 0);
     crank_tensor *finite = crank_binary(CRANK_EQ, crank_sub(square, square), zero), *some = crank_binary(CRANK_GT, square, number(graph, wide, 1e-30));
     crank_tensor *inverse = crank_cast(crank_where(some, crank_unary(CRANK_RSQRT, square), zero), type), *G = crank_cast(gradient, type);
@@ -152,7 +152,7 @@ void subspace_warm(crank_graph *graph, const crank_unit *unit, const subspace *s
         if (!param) continue;
         crank_tensor *P = crank_use(graph, param), *S = refresh_side(graph, space, first, G, inverse, finite, side, passes);
         if (M && V && !first) {
-            crank_tensor *C = side ? crank_matmul(S, false, P, true) : crank_matmul(S, true, P, false);
+            crank_tensor *old = crank_cast(P, wide), *C = side ? crank_matmul(S, false, old, true) : crank_matmul(S, true, old, false);
             rotate(graph, M, C, side, false), rotate(graph, V, C, side, true);
         }
         crank_assign(P, S, false);

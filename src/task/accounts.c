@@ -81,37 +81,87 @@ static void count_params(const crank_params *params, account_bytes *out)
     }
 }
 
-static crank_status measure(crank_context *context, crank_model *model, const account *way, account_bytes *out)
+/* A way of training opened on a model of shapes alone. */
+typedef struct opened {
+    train_section train;
+    optim_section optim;
+    task_recipe   recipe;
+    crank_model  *model;
+    task_trainer *trainer;
+} opened;
+
+static crank_status open_trainer(crank_context *context, const account *way, bool inside, opened *o)
 {
-    train_section train = {.accumulate = 1, .lr = 1, .schedule = "constant", .seed = 1};
-    optim_section optim = {.method = way->optimizer};
-    task_recipe   recipe = {.train = &train, .optim = &optim, .optimizer = crank_optimizer_find(way->optimizer ? way->optimizer : "adamw"),
-                            .objective = crank_objective_find("cross_entropy")};
-    if (!recipe.optimizer) return crank_fail(context, CRANK_USAGE, "there is no optimiser `%s`", way->optimizer);
-    recipe.optimizer_options = options_of(context, recipe.optimizer->options, recipe.optimizer->options_size, way->optimizer_options);
-    crank_status status = recipe.optimizer_options ? CRANK_OK : crank_last_status(context);
-    if (status == CRANK_OK && way->map) status = attach(context, model, way);
-    if (status == CRANK_OK && !way->map) train_all(crank_model_params(model));
-    task_trainer *trainer = status == CRANK_OK ? trainer_new(context, model, &recipe, 1) : NULL;
-    if (status == CRANK_OK) status = trainer ? trainer_period(context, trainer, 0) : crank_last_status(context);
-    if (status == CRANK_OK) status = count_gradients(context, trainer, out);
-    if (status == CRANK_OK) count_params(crank_model_params(model), out);
-    trainer_free(trainer);
-    crank_options_free(recipe.optimizer_options);
-    return status;
+    o->train = (train_section){.accumulate = 1, .lr = 1, .schedule = "constant", .seed = 1, .inside = inside};
+    o->optim = (optim_section){.method = way->optimizer};
+    o->recipe = (task_recipe){.train = &o->train, .optim = &o->optim, .optimizer = crank_optimizer_find(way->optimizer ? way->optimizer : "adamw"), .objective = crank_objective_find("cross_entropy")};
+    if (!o->recipe.optimizer) return crank_fail(context, CRANK_USAGE, "there is no optimiser `%s`", way->optimizer);
+    o->recipe.optimizer_options = options_of(context, o->recipe.optimizer->options, o->recipe.optimizer->options_size, way->optimizer_options);
+    o->recipe.objective_options = options_of(context, o->recipe.objective->options, o->recipe.objective->options_size, NULL);
+    crank_status status = o->recipe.optimizer_options && o->recipe.objective_options ? CRANK_OK : crank_last_status(context);
+    if (status == CRANK_OK && way->map) status = attach(context, o->model, way);
+    if (status == CRANK_OK && !way->map) train_all(crank_model_params(o->model));
+    if (status == CRANK_OK) o->trainer = trainer_new(context, o->model, &o->recipe, 1);
+    return status == CRANK_OK && !o->trainer ? crank_last_status(context) : status;
+}
+
+static void close_way(opened *o)
+{
+    trainer_free(o->trainer);
+    crank_options_free(o->recipe.optimizer_options);
+    crank_options_free(o->recipe.objective_options);
+    crank_model_free(o->model);
+}
+
+static crank_status open_way(crank_context *context, crank_device *device, const char *config, crank_dtype weights, crank_dtype compute, const account *way, bool inside, opened *o)
+{
+    crank_model_options options = {.compute = compute, .weights = weights, .double_quantized = true, .dry = true, .seed = 1};
+    *o = (opened){.model = crank_model_new(context, device, config, &options)};
+    if (!o->model) return crank_last_status(context);
+    crank_params_defer(crank_model_params(o->model), true);
+    return open_trainer(context, way, inside, o);
 }
 
 crank_status accounts_measure(crank_context *context, crank_device *device, const char *config, crank_dtype weights, const account *way, account_bytes *out)
 {
-    bool                quantized = weights == CRANK_NF4 || weights == CRANK_F8E4M3; /* all but the layers' linears stays in bf16 */
-    crank_model_options options = {.compute = quantized ? CRANK_BF16 : CRANK_F32, .weights = weights, .double_quantized = true, .dry = true, .seed = 1};
-    crank_model        *model = crank_model_new(context, device, config, &options);
+    bool         quantized = weights == CRANK_NF4 || weights == CRANK_F8E4M3; /* all but the layers' linears stays in bf16 */
+    opened       o;
+    crank_status status = open_way(context, device, config, weights, quantized ? CRANK_BF16 : CRANK_F32, way, false, &o);
     *out = (account_bytes){0};
-    if (!model) return crank_last_status(context);
-    crank_params_defer(crank_model_params(model), true);
-    crank_status status = measure(context, model, way, out);
-    crank_model_free(model);
+    if (status == CRANK_OK) status = trainer_period(context, o.trainer, 0);
+    if (status == CRANK_OK) status = count_gradients(context, o.trainer, out);
+    if (status == CRANK_OK) count_params(crank_model_params(o.model), out);
+    close_way(&o);
     return status;
+}
+
+crank_status accounts_plan(crank_context *context, crank_device *device, const char *config, crank_dtype weights, const account *way, const account_step *step, account_plan *out)
+{
+    opened         o;
+    trainer_memory memory;
+    crank_status   status = open_way(context, device, config, weights, device->bf16 ? CRANK_BF16 : CRANK_F32, way, step->inside, &o);
+    if (status == CRANK_OK) {
+        trainer_set_longest(o.trainer, step->tokens);
+        status = trainer_plan(context, o.trainer, step->tokens * step->sequences, step->sequences, false, 0, &memory);
+    }
+    if (status == CRANK_OK)
+        *out = (account_plan){.weights = (int64_t)(memory.weights + memory.method), .state = (int64_t)(memory.state + memory.buffers), .step = (int64_t)(memory.arena + memory.workspace + memory.inputs)};
+    if (status == CRANK_OK) out->peak = out->weights + out->state + out->step;
+    for (size_t i = 0; status == CRANK_OK && i < crank_params_count(crank_model_params(o.model)); i++) {
+        const crank_param *param = crank_params_at(crank_model_params(o.model), i);
+        if (param->role == CRANK_ROLE_WEIGHT && !param->scales) out->parameters += crank_view_count(&param->view);
+    }
+    close_way(&o);
+    return status;
+}
+
+static char *llama(crank_context *context, int64_t hidden, int64_t inner, int64_t layers, int64_t heads)
+{
+    return crank_format(context,
+                        "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":32000,\"hidden_size\":%lld,\"num_hidden_layers\":%lld,"
+                        "\"num_attention_heads\":%lld,\"num_key_value_heads\":%lld,\"intermediate_size\":%lld,\"max_position_embeddings\":1024,\"rms_norm_eps\":1e-6,"
+                        "\"initializer_range\":0.02,\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}",
+                        (long long)hidden, (long long)layers, (long long)heads, (long long)heads, (long long)inner);
 }
 
 char *accounts_config(crank_context *context, const char *size, int64_t *rank)
@@ -123,11 +173,29 @@ char *accounts_config(crank_context *context, const char *size, int64_t *rank)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         if (strcmp(sizes[i].name, size) != 0) continue;
         *rank = sizes[i].rank;
-        return crank_format(context,
-                            "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":32000,\"hidden_size\":%d,\"num_hidden_layers\":%d,"
-                            "\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"intermediate_size\":%d,\"max_position_embeddings\":1024,\"rms_norm_eps\":1e-6,"
-                            "\"initializer_range\":0.02,\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}",
-                            sizes[i].hidden, sizes[i].layers, sizes[i].heads, sizes[i].heads, sizes[i].inner);
+        return llama(context, sizes[i].hidden, sizes[i].inner, sizes[i].layers, sizes[i].heads);
     }
     return NULL;
+}
+
+/* Width 128 k, k layers, k heads of 128, mlp of 8/3 of the width rounded up to 256: k = 32 is the 7B shape, k = 40 the 13B one. */
+char *accounts_llama(crank_context *context, int64_t k) { return llama(context, 128 * k, (1024 * k + 767) / 768 * 256, k, k); }
+
+crank_status accounts_largest(crank_context *context, crank_device *device, crank_dtype weights, const account *way, const account_step *step, int64_t limit, int64_t *k, account_plan *out)
+{
+    enum { MOST = 256 };
+    int64_t      low = 0, high = MOST + 1;
+    crank_status status = CRANK_OK;
+    while (status == CRANK_OK && high - low > 1) {
+        int64_t      middle = low || high <= MOST ? (low + high) / 2 : 16; /* small ones are planned sooner */
+        char        *config = accounts_llama(context, middle);
+        account_plan plan = {0};
+        status = config ? accounts_plan(context, device, config, weights, way, step, &plan) : CRANK_FAILED;
+        crank_free(config);
+        if (status == CRANK_OK && plan.peak <= limit) low = middle, *out = plan;
+        else high = middle;
+    }
+    *k = low;
+    if (status == CRANK_OK && !low) return crank_fail(context, CRANK_USAGE, "no shape fits %.1f GiB: even the smallest, of width 128 with one layer, takes more; allow more memory", (double)limit / 1073741824);
+    return status;
 }

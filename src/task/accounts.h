@@ -22,6 +22,21 @@ typedef struct account_bytes {
 
 /* The accounts of one way of training a model of this config.json text. */
 crank_status accounts_measure(crank_context *context, crank_device *device, const char *config, crank_dtype weights, const account *way, account_bytes *out);
+/* A whole step over `sequences` sequences of `tokens`; inside: updates inside the backward pass. */
+typedef struct account_step {
+    int64_t tokens, sequences;
+    bool    inside;
+} account_step;
+/* Its bytes: the plan of the graphs that would run, refreshes included. */
+typedef struct account_plan {
+    int64_t weights, state, step; /* with low-rank parameters; with sums and what updates work in; arena, workspace, inputs */
+    int64_t peak, parameters;
+} account_plan;
+crank_status accounts_plan(crank_context *context, crank_device *device, const char *config, crank_dtype weights, const account *way, const account_step *step, account_plan *out);
+/* The largest k whose plan for accounts_llama(k) is at most `limit` bytes, and its plan. */
+crank_status accounts_largest(crank_context *context, crank_device *device, crank_dtype weights, const account *way, const account_step *step, int64_t limit, int64_t *k, account_plan *out);
+char        *accounts_llama(crank_context *context, int64_t k); /* config.json text of LLaMA's proportions, width 128 k; crank_free */
+
 /* The LLaMA sizes of the GaLore family's benchmark: "60m", "130m", "350m", "1b", "7b" -> config.json text (crank_free) and rank; NULL: none. */
 char *accounts_config(crank_context *context, const char *size, int64_t *rank);
 #endif

@@ -140,6 +140,7 @@ static crank_status read_outcome(crank_context *context, const char *folder, con
         t->loss = real_of(root, "loss"), t->accuracy = real_of(root, "accuracy"), t->seconds = real_of(root, "seconds");
         t->steps = json_integer_value(json_object_get(root, "steps")), t->trainable = json_integer_value(json_object_get(root, "trainable"));
         t->planned = json_integer_value(json_object_get(root, "planned")), t->measured = json_integer_value(json_object_get(root, "measured"));
+        t->state = json_integer_value(json_object_get(root, "state"));
         json_decref(root);
     }
     crank_free(path);
@@ -149,8 +150,8 @@ static crank_status read_outcome(crank_context *context, const char *folder, con
 static crank_status write_outcome(crank_context *context, const char *folder, const char *recipe, const compare_trial *t)
 {
     char   *path = file_join(context, folder, "outcome.json");
-    json_t *root = json_pack("{s:s, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I}", "recipe", recipe, "diverged", t->diverged, "loss", number(t->loss), "accuracy", number(t->accuracy), "seconds",
-                             number(t->seconds), "steps", (json_int_t)t->steps, "trainable", (json_int_t)t->trainable, "planned", (json_int_t)t->planned, "measured", (json_int_t)t->measured);
+    json_t *root = json_pack("{s:s, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "recipe", recipe, "diverged", t->diverged, "loss", number(t->loss), "accuracy", number(t->accuracy), "seconds",
+                             number(t->seconds), "steps", (json_int_t)t->steps, "trainable", (json_int_t)t->trainable, "planned", (json_int_t)t->planned, "measured", (json_int_t)t->measured, "state", (json_int_t)t->state);
     crank_status status = !path || !root ? crank_fail(context, CRANK_FAILED, "out of memory: %s", folder) : json_write(context, path, root);
     json_decref(root);
     crank_free(path);
@@ -170,9 +171,9 @@ static crank_status tidy(crank_context *context, const char *folder, bool weight
     return status;
 }
 
-static crank_status train(crank_context *context, const compare_how *how, const task_recipe *recipe, const char *folder, compare_trial *t)
+static crank_status train(crank_context *context, int progress, const task_recipe *recipe, const char *folder, compare_trial *t)
 {
-    train_how     way = {.progress = how->progress};
+    train_how     way = {.progress = progress};
     train_outcome o;
     crank_status  status = file_make_folder(context, folder);
     if (status != CRANK_OK) return status;
@@ -180,18 +181,38 @@ static crank_status train(crank_context *context, const compare_how *how, const 
     t->diverged = status == CRANK_FAILED && o.skipped >= DIVERGED_SKIPS;
     if (t->diverged) status = CRANK_OK;
     t->loss = t->diverged ? NAN : o.loss_after, t->accuracy = t->diverged ? NAN : o.accuracy_after, t->seconds = o.seconds;
-    t->steps = o.steps, t->trainable = o.trainable, t->planned = (int64_t)o.planned, t->measured = (int64_t)o.measured;
+    t->steps = o.steps, t->trainable = o.trainable, t->planned = (int64_t)o.planned, t->measured = (int64_t)o.measured, t->state = (int64_t)o.state;
     train_outcome_free(&o);
     if (status == CRANK_OK && !t->diverged && !isfinite(t->loss))
         status = crank_fail(context, CRANK_USAGE, "methods are compared on held-out data: name them with data.eval, or data.eval_share");
     return status;
 }
 
+crank_status compare_trial_run(crank_context *context, const task_recipe *recipe, const char *folder, int progress, bool tune, compare_trial *t)
+{
+    bool         found = false;
+    char        *text = crank_recipe_text(context, recipe->file);
+    crank_status status = text ? read_outcome(context, folder, text, t, &found) : CRANK_FAILED;
+    if (status == CRANK_OK && !found) {
+        status = train(context, progress, recipe, folder, t);
+        if (status == CRANK_OK) status = write_outcome(context, folder, text, t);
+        if (status == CRANK_OK) status = tidy(context, folder, tune);
+    }
+    crank_free(text);
+    return status;
+}
+
+bool compare_trial_ended(crank_context *context, const char *folder)
+{
+    char *path = file_join(context, folder, "outcome.json");
+    bool  ended = path && file_exists(path);
+    crank_free(path);
+    return ended;
+}
+
 static crank_status run_trial(crank_context *context, const compare_how *how, const compare_method *m, const char *name, bool tune, compare_trial *t)
 {
-    char         folder[1024], *text = NULL;
-    bool         found = false;
-    char         safe[128];
+    char folder[1024], safe[128];
     snprintf(safe, sizeof safe, "%s", m->spec);
     for (char *at = safe; *at; at++)
         if (strchr("/:,= ", *at)) *at = '_';
@@ -202,16 +223,8 @@ static crank_status run_trial(crank_context *context, const compare_how *how, co
         how->told(how->user, line);
     }
     task_recipe *recipe = load(context, how, m, t, folder);
-    crank_status status = recipe ? CRANK_OK : crank_fail_in(context, "%s", m->spec);
-    if (status == CRANK_OK && !(text = crank_recipe_text(context, recipe->file))) status = CRANK_FAILED;
-    if (status == CRANK_OK) status = read_outcome(context, folder, text, t, &found);
-    if (status == CRANK_OK && !found) {
-        status = train(context, how, recipe, folder, t);
-        if (status == CRANK_OK) status = write_outcome(context, folder, text, t);
-        if (status == CRANK_OK) status = tidy(context, folder, tune);
-        if (status != CRANK_OK && status != CRANK_STOPPED) status = crank_fail_in(context, "%s, %s", m->spec, name);
-    }
-    crank_free(text);
+    crank_status status = recipe ? compare_trial_run(context, recipe, folder, how->progress, tune, t) : crank_fail_in(context, "%s", m->spec);
+    if (recipe && status != CRANK_OK && status != CRANK_STOPPED) status = crank_fail_in(context, "%s, %s", m->spec, name);
     task_recipe_free(recipe);
     return status;
 }

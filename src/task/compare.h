@@ -22,7 +22,7 @@ typedef struct compare_trial {
     int64_t seed;
     bool    diverged;
     double  loss, accuracy, seconds; /* held-out; accuracy NAN outside of classification */
-    int64_t steps, trainable, planned, measured;
+    int64_t steps, trainable, planned, measured, state;
 } compare_trial;
 
 typedef struct compare_method {
@@ -56,6 +56,12 @@ crank_status compare_open(crank_context *context, const char *const *specs, int 
 /* CRANK_STOPPED: the same call goes on later. */
 crank_status compare_run(crank_context *context, const compare_how *how, comparison *out);
 void         compare_free(comparison *comparison);
+
+/* Trains the recipe in the folder (its output.path), or takes the trial that has ended there with the same recipe. What it needs no longer goes:
+ * its checkpoint, and with `tune` its weights. */
+crank_status compare_trial_run(crank_context *context, const task_recipe *recipe, const char *folder, int progress, bool tune, compare_trial *t);
+/* The folder holds a trial that has ended. */
+bool         compare_trial_ended(crank_context *context, const char *folder);
 
 /* Mean quality over seeds, and of method i less method 0: mean and half-width of the 95 % interval of paired differences (NAN: fewer than
  * two seeds). */

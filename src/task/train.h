@@ -19,6 +19,7 @@ typedef struct train_outcome {
     int64_t steps, best_step, tokens, skipped, trainable, parameters;
     double  seconds, tokens_per_second;      /* of training steps alone */
     double  median_step;                     /* seconds of the median step behind the first three */
+    size_t  state;                           /* bytes of the optimiser's state, and what a method keeps beside its parameters */
     size_t  planned, measured;               /* bytes: the plan's peak, and what the system reports (VmHWM less that at the start) */
     char   *result;                          /* folder of the adapter or model; crank_free */
     char   *table;                           /* profile; crank_free */

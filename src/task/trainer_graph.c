@@ -125,14 +125,14 @@ static void record_before_step(const task_trainer *trainer, shaped *shape, crank
 }
 
 typedef struct arrival {
-    crank_tensor *gradient;
-    int           unit;
+    int place, unit;
 } arrival;
 
-static int by_arrival(const void *a, const void *b) { return ((const arrival *)a)->gradient->id - ((const arrival *)b)->gradient->id; }
+static int by_place(const void *a, const void *b) { return ((const arrival *)a)->place - ((const arrival *)b)->place; }
 
 /* Updates in the order in which the reverse pass yields gradients, each behind a look at its own gradient: a non-finite one stops this
- * update and all later ones. In any other order an update would wait for gradients that come after its own. */
+ * update and all later ones. In any other order an update would wait for gradients that come after its own. What an optimiser keeps of a
+ * gradient is recorded behind the reverse pass, so the gradient's own place counts. */
 static void record_updates_inside(const task_trainer *trainer, shaped *shape, crank_tensor **gradients)
 {
     int      count = 0;
@@ -142,10 +142,10 @@ static void record_updates_inside(const task_trainer *trainer, shaped *shape, cr
         return;
     }
     for (int i = 0; i < trainer->unit_count; i++)
-        if (gradients[i] && !trainer->units[i].param->moved) order[count++] = (arrival){gradients[i], i};
-    qsort(order, (size_t)count, sizeof *order, by_arrival);
+        if (gradients[i] && !trainer->units[i].param->moved) order[count++] = (arrival){shape->arrived ? shape->arrived[i] : 0, i};
+    qsort(order, (size_t)count, sizeof *order, by_place);
     for (int k = 0; k < count; k++) {
-        crank_tensor *g = order[k].gradient;
+        crank_tensor *g = gradients[order[k].unit];
         crank_unit   *unit = &trainer->units[order[k].unit];
         crank_check_finite(crank_reduce(CRANK_SUM_SQUARES, g, (1u << g->rank) - 1, false));
         unit->optimizer->update(shape->graph, unit, g);
@@ -203,7 +203,12 @@ static bool record_gradients(const task_trainer *trainer, shaped *shape, crank_t
         int           target_count = record_targets(trainer, shape, targets, seeds);
         good = crank_gradients(shape->graph, targets, seeds, target_count, leaves, count, yielded) == CRANK_OK;
     }
-    for (int i = 0; good && i < count; i++) gradients[unit_of[i]] = yielded[i];
+    shape->arrived = calloc(n + 1, sizeof *shape->arrived);
+    good = good && shape->arrived;
+    for (int i = 0; good && i < count; i++) {
+        gradients[unit_of[i]] = yielded[i];
+        shape->arrived[unit_of[i]] = yielded[i] ? yielded[i]->id : 0;
+    }
     free(leaves), free(yielded), free(unit_of);
     return good;
 }
@@ -324,6 +329,7 @@ static crank_status record(crank_context *context, task_trainer *trainer, shaped
 static void shape_free(shaped *shape)
 {
     crank_graph_free(shape->graph);
+    free(shape->arrived);
     free(shape->probes);
     free(shape->seen);
     free(shape->seen_gradients);

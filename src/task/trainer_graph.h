@@ -30,6 +30,7 @@ typedef struct shaped {
     crank_tensor      *numerator, *norm;
     crank_tensor      *reference; /* VARIANT_REFERENCE: f32 [tokens], kept */
     crank_tensor      *list_scores, *list_gradient; /* with a list objective: kept, and the input that starts the reverse pass */
+    int               *arrived; /* of each unit, the place of its gradient in the reverse pass; NULL: no reverse pass */
     crank_tensor     **probes; /* VARIANT_PROBE: of each unit, its kept gradient or NULL */
     unsigned char     *asked;  /* VARIANT_REFRESH, _REFRESH_FIRST, _PROBE: what each unit asked for when the graph was recorded */
     linear_seen       *seen;   /* VARIANT_CALIBRATE: the watched linears with kept x and y, and the gradients by y (NULL: none arrives) */

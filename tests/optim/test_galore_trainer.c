@@ -1,4 +1,6 @@
 /* GaLore in the trainer: windows of micro-batches, updates inside the backward pass, and what a run's memory holds. */
+#include "optim/run.h"
+#include "task/accounts.h"
 #include "task/tiny.h"
 
 #define Q0 "model.layers.0.self_attn.q_proj.weight"
@@ -119,6 +121,53 @@ static void matrices_outside_of_layers_keep_whole_moments(void **state)
     tiny_close(t);
 }
 
+/* Each update stands behind its gradient in the reverse pass: what is kept of the gradients never lies side by side. */
+static void updates_inside_the_backward_pass_free_what_is_kept_of_each_gradient(void **state)
+{
+    (void)state;
+    crank_context     *context = crank_context_new();
+    crank_device      *device = crank_device_cpu(context, NULL);
+    int64_t            rank;
+    char              *config = accounts_config(context, "60m", &rank);
+    account            way = { "GaLore", NULL, NULL, "galore", "rank=128 inner=adamw8bit" };
+    account_plan       inside, behind;
+    account_bytes      b;
+    assert_ok(context, accounts_measure(context, device, config, CRANK_BF16, &way, &b));
+    assert_ok(context, accounts_plan(context, device, config, CRANK_BF16, &way, &(account_step){ 32, 1, true }, &inside));
+    assert_ok(context, accounts_plan(context, device, config, CRANK_BF16, &way, &(account_step){ 32, 1, false }, &behind));
+    if (inside.step > 2 * b.largest) fail_msg("%lld bytes a step; the largest gradient has %lld", (long long)inside.step, (long long)b.largest);
+    assert_true(behind.step > b.gradients);
+    crank_free(config);
+    device->close(device);
+    crank_context_free(context);
+}
+
+/* Bases of bf16 weights are bf16; what is kept of a gradient is f32. */
+static void bases_are_as_wide_as_the_weight(void **state)
+{
+    (void)state;
+    static const int64_t dims[2] = { 12, 20 };
+    static const char   *settings = "rank=4 gap=2";
+    float                w[240], g[240], P[48];
+    crank_fill_normal(crank_stream_make(3, CRANK_RANDOM_TEST, 0), 0, 0, 1, w, 240);
+    for (int narrow = 0; narrow < 2; narrow++) {
+        runner r = runner_open("galore", settings, narrow ? CRANK_BF16 : CRANK_F32, 2, dims, w, 0);
+        assert_int_equal(crank_params_find(r.params, "w.galore.left")->view.dtype, narrow ? CRANK_BF16 : CRANK_F32);
+        for (int t = 1; t <= 5; t++) {
+            crank_fill_normal(crank_stream_make(3, CRANK_RANDOM_TEST, (uint32_t)t), 0, 0, 1, g, 240);
+            runner_step(&r, g, 0.01, t, 1, false);
+        }
+        runner_read(&r, "w.galore.left", P, CRANK_F32);
+        for (int a = 0; a < 4; a++)
+            for (int b = 0; b < 4; b++) {
+                double dot = 0;
+                for (int i = 0; i < 12; i++) dot += (double)P[i * 4 + a] * P[i * 4 + b];
+                assert_true(fabs(dot - (a == b)) < (narrow ? 1e-2 : 1e-5));
+            }
+        runner_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +175,8 @@ int main(void)
         cmocka_unit_test(updates_inside_the_backward_pass_change_no_bit),
         cmocka_unit_test(the_gradient_is_not_formed),
         cmocka_unit_test(matrices_outside_of_layers_keep_whole_moments),
+        cmocka_unit_test(updates_inside_the_backward_pass_free_what_is_kept_of_each_gradient),
+        cmocka_unit_test(bases_are_as_wide_as_the_weight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

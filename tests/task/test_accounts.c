@@ -58,8 +58,79 @@ static void the_60m_model_follows_the_formulas(void **state)
     int64_t in_layers = L * (4 * d * d + 3 * d * f), small = L * (4 * (r * d) + 3 * (r * f)); /* gradients r x longer side */
     int64_t bases = L * (7 * d * r), deltas = r * d + 2 * r * f;                                /* one delta a shape: [512,128], [1376,128], [128,1376] */
     assert_int_equal(b.gradients, 4 * (all - in_layers + small));
-    assert_int_equal(b.state, 8 * (all - in_layers) + 8 * small + 4 * bases + 4 * deltas + 4 * 7 * L); /* the last: what each basis holds, for the log */
+    assert_int_equal(b.state, 8 * (all - in_layers) + 8 * small + 2 * bases + 4 * deltas + 4 * 7 * L); /* the last: what each basis holds, for the log */
     assert_null(accounts_config(context, "61m", &rank));
+    crank_free(config);
+    device->close(device);
+    crank_context_free(context);
+}
+
+/* Weights and state of the GaLore paper's table 2 (GiB, all in 16 bits): the paper's estimates within a tenth. */
+static void weights_and_state_are_those_of_the_papers_table(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *size;
+        double      full, galore;
+    } paper[] = { { "60m", 0.36, 0.24 }, { "130m", 0.76, 0.52 }, { "350m", 2.06, 1.22 }, { "1b", 7.80, 4.38 } };
+    crank_context *context = crank_context_new();
+    crank_device  *device = crank_device_cpu(context, NULL);
+    for (size_t i = 0; i < sizeof paper / sizeof *paper; i++)
+        for (int k = 0; k < 2; k++) {
+            int64_t       rank;
+            char         *config = accounts_config(context, paper[i].size, &rank), options[32];
+            account_bytes b;
+            snprintf(options, sizeof options, "rank=%d", (int)rank);
+            account way = { "way", NULL, NULL, k ? "galore" : "adamw", k ? options : NULL };
+            assert_ok(context, accounts_measure(context, device, config, CRANK_F32, &way, &b));
+            double ours = (double)(b.weights + b.state) / 2 / 1073741824, theirs = k ? paper[i].galore : paper[i].full;
+            if (fabs(ours / theirs - 1) > 0.12) fail_msg("%s, %s: %.3f GiB, and the paper has %.2f", paper[i].size, way.optimizer, ours, theirs);
+            crank_free(config);
+        }
+    device->close(device);
+    crank_context_free(context);
+}
+
+/* The paper's headline: 7 billion parameters, 8-bit GaLore with updates inside the backward pass, 256 tokens: 22.0 GB there. */
+static void eight_bit_galore_trains_7b_in_22_gb(void **state)
+{
+    (void)state;
+    crank_context *context = crank_context_new();
+    crank_device  *device = crank_device_cpu(context, NULL);
+    int64_t        rank;
+    char          *config = accounts_config(context, "7b", &rank);
+    account        way = { "GaLore, 8 bits", NULL, NULL, "galore", "rank=1024 inner=adamw8bit" };
+    account_plan   plan;
+    account_bytes  b;
+    assert_ok(context, accounts_plan(context, device, config, CRANK_BF16, &way, &(account_step){ 256, 1, true }, &plan));
+    if (plan.peak > 22000000000) fail_msg("%.2f GB are planned", (double)plan.peak / 1e9);
+    assert_int_equal(plan.parameters, 6738415616);
+    assert_ok(context, accounts_measure(context, device, config, CRANK_BF16, &way, &b)); /* the paper's table 3: 18 G of weights and state */
+    assert_true(fabs((double)(b.weights + b.state) / 1073741824 / 18 - 1) < 0.02);
+    crank_free(config);
+    device->close(device);
+    crank_context_free(context);
+}
+
+static void the_largest_shape_fits_and_the_next_does_not(void **state)
+{
+    (void)state;
+    crank_context     *context = crank_context_new();
+    crank_device      *device = crank_device_cpu(context, NULL);
+    account            way = { "AdamW, 8 bits", NULL, NULL, "adamw8bit", NULL };
+    const account_step step = { 64, 2, true };
+    account_plan       plan, next;
+    int64_t            k, limit = 500000000;
+    assert_ok(context, accounts_largest(context, device, CRANK_BF16, &way, &step, limit, &k, &plan));
+    assert_true(k > 1 && plan.peak <= limit);
+    char *config = accounts_llama(context, k + 1);
+    assert_ok(context, accounts_plan(context, device, config, CRANK_BF16, &way, &step, &next));
+    assert_true(next.peak > limit);
+    assert_int_equal(accounts_largest(context, device, CRANK_BF16, &way, &step, 1000, &k, &plan), CRANK_USAGE);
+    crank_free(config);
+    config = accounts_llama(context, 32);
+    assert_non_null(strstr(config, "\"hidden_size\":4096"));
+    assert_non_null(strstr(config, "\"intermediate_size\":11008"));
     crank_free(config);
     device->close(device);
     crank_context_free(context);
@@ -70,6 +141,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accounts_are_those_of_a_trainer),
         cmocka_unit_test(the_60m_model_follows_the_formulas),
+        cmocka_unit_test(weights_and_state_are_those_of_the_papers_table),
+        cmocka_unit_test(eight_bit_galore_trains_7b_in_22_gb),
+        cmocka_unit_test(the_largest_shape_fits_and_the_next_does_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
