@@ -19,6 +19,7 @@ static const crank_option option_table[] = {
     CRANK_BOOL(rank_flags, raw, false, "predict: sums of leaves, not through the objective's link"),
     CRANK_BOOL(rank_flags, shap, false, "explain: what each column adds to the scores of DATA (Shapley values); --out writes those of every row"),
     CRANK_INT(rank_flags, folds, 5, 2, 1000000, "cv: parts of the queries, each held out once"),
+    CRANK_BOOL(rank_flags, online, false, "fit: learn from users (user.KEY, by the labels of DATA) who click on what the ranker shows"),
     CRANK_STRING(rank_flags, against, NULL, "eval: a second model to compare with, instead of the order shown"),
     CRANK_INT(rank_flags, at, 10, 0, 1000000, "eval, cv on clicks: DCG of the first ranks; 0: of all"),
     CRANK_FLOAT(rank_flags, most, 20, 0, 1e9, "eval, cv on clicks: largest weight of a click; 0: any"),
@@ -82,7 +83,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_rank = {
     .name = "rank",
-    .usage = "fit DATA --out MODEL [--valid DATA] [model=tree|linear|mlp|attention|coordinate-ascent] [SECTION.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL [DATA --shap] | eval --clicks LOG --propensity FILE MODEL DATA [--against MODEL] | cv DATA | export MODEL --out FILE | fit DATA --clicks LOG .. | propensity LOG [DATA] | simulate DATA --out LOG",
+    .usage = "fit DATA --out MODEL [--valid DATA] [model=tree|linear|mlp|attention|coordinate-ascent] [SECTION.KEY=VALUE ...] | predict MODEL DATA [--trec] | explain MODEL [DATA --shap] | eval --clicks LOG --propensity FILE MODEL DATA [--against MODEL] | cv DATA | export MODEL --out FILE | fit DATA --clicks LOG .. | fit DATA --online .. | propensity LOG [DATA] | simulate DATA --out LOG",
     .summary = "rankers of feature vectors: learn to rank, score, tell which columns matter",
     .details = "DATA is SVMlight/LETOR, CSV, TSV (gzip or not) or crank's binary form; queries come from qid:, a column or a .query file.\n"
                "data.KEY are the reader's keys (label, query, ignore, ...). model=tree, the default, takes tree.KEY, LightGBM's parameters (its aliases and\n"
@@ -90,7 +91,7 @@ const cli_verb verb_rank = {
                "XGBoost's, .trees crank's own (no parsing, all bits), .c (export) C source, anything else LightGBM's text. A model of XGBoost wants\n"
                "data.absent=missing for SVMlight, as XGBoost takes what is not written. The other models take fit.KEY, loss.objective=NAME and loss.KEY (lambdarank unless said; crank help objectives), optim.method=NAME and optim.KEY, and write a safetensors file.\n"
                "fit DATA --clicks LOG takes clicks.KEY (method=dla, ipw, ...; docs/unbiased.md). propensity LOG prints examination by place (model=pbm, ubm or\n"
-               "random; with DATA dla, regression-em, pair-debias); simulate DATA takes user.KEY.",
+               "random; with DATA dla, regression-em, pair-debias); simulate DATA takes user.KEY. fit DATA --online takes user.KEY and clicks.method=pdgd, dbgd or any.",
     .letters = "o=out",
     .options = option_table,
     .options_size = sizeof(rank_flags),

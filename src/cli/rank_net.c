@@ -32,6 +32,7 @@ typedef struct job {
     letor_options *data;
     rank_options  *options;
     unbiased_options *clicks;
+    click_simulator  *users;
     void          *objective_options, *optimizer_options;
     rank_fit       how;
     letor_set     *train, *valid;
@@ -81,10 +82,12 @@ static crank_status open_job(job *j)
     j->options = crank_options_new(cli->context, rank_option_table, sizeof *j->options);
     j->data = crank_options_new(cli->context, letor_option_table, sizeof *j->data);
     j->clicks = crank_options_new(cli->context, unbiased_option_table, sizeof *j->clicks);
-    if (!j->options || !j->data || !j->clicks) return CRANK_FAILED;
-    const rank_section sections[] = {{"data", letor_option_table, j->data}, {"fit", rank_option_table, j->options}, {"clicks", unbiased_option_table, j->clicks}};
+    j->users = crank_options_new(cli->context, click_simulator_table, sizeof *j->users);
+    if (!j->options || !j->data || !j->clicks || !j->users) return CRANK_FAILED;
+    const rank_section sections[] = {{"data", letor_option_table, j->data}, {"fit", rank_option_table, j->options}, {"clicks", unbiased_option_table, j->clicks},
+                                     {"user", click_simulator_table, j->users}};
     crank_status       status = crank_options_set(cli->context, rank_option_table, j->options, "model", rank_word(cli, 2, "model"), "command line");
-    if (status == CRANK_OK) status = rank_read_words(cli, 2, sections, 3, skip);
+    if (status == CRANK_OK) status = rank_read_words(cli, 2, sections, 4, skip);
     if (status != CRANK_OK) return status;
     if (!o->out && !strcmp(cli->words[0], "fit")) return crank_fail(cli->context, CRANK_USAGE, "crank rank fit needs --out MODEL");
     if (o->init) return crank_fail(cli->context, CRANK_USAGE, "--init belongs to model=tree");
@@ -102,6 +105,19 @@ static crank_status open_job(job *j)
     return j->optimizer_options ? CRANK_OK : crank_last_status(cli->context);
 }
 
+/* Users who are made up click on what the ranker shows, epoch after epoch. */
+static rank_net *fit_online(job *j)
+{
+    const rank_flags *o = j->cli->options;
+    const char       *wrong = o->clicks ? "--clicks is a log of the past" : j->options->held_out > 0 ? "fit.held_out holds out labels or logged clicks; --valid DATA judges" : NULL;
+    if (wrong) return crank_fail(j->cli->context, CRANK_USAGE, "--online: users answer what the ranker shows; %s", wrong), NULL;
+    click_curve *known = rank_clicks_known(j->cli);
+    j->clicks->online = true;
+    rank_net *net = known || !o->propensity ? unbiased_fit_simulated(j->cli->context, &j->how, j->clicks, j->train, j->users, NULL, known, j->valid, NULL) : NULL;
+    click_curve_free(known);
+    return net;
+}
+
 static crank_status fit_sets(job *j)
 {
     cli_call         *cli = j->cli;
@@ -112,7 +128,7 @@ static crank_status fit_sets(job *j)
     if (o->clicks && strcmp(o->relevance, "none") && rank_clicks_relevance(cli, &j->train) != CRANK_OK) return crank_last_status(cli->context);
     if (!(j->line = progress_open(cli->context, &how))) return CRANK_FAILED;
     bool      estimated = strcmp(o->relevance, "none") != 0;
-    rank_net *net = o->clicks && !estimated ? rank_clicks_fit(cli, &j->how, j->clicks, j->train, j->valid) : rank_net_fit(cli->context, &j->how, j->train, j->valid);
+    rank_net *net = o->online ? fit_online(j) : o->clicks && !estimated ? rank_clicks_fit(cli, &j->how, j->clicks, j->train, j->valid) : rank_net_fit(cli->context, &j->how, j->train, j->valid);
     progress_close(j->line);
     crank_status status = net ? rank_net_save(cli->context, net, o->out) : crank_last_status(cli->context);
     if (status == CRANK_OK) status = print_fit(j, net);
@@ -123,7 +139,7 @@ static crank_status fit_sets(job *j)
 static void close_job(job *j)
 {
     letor_free(j->train), letor_free(j->valid);
-    crank_options_free(j->options), crank_options_free(j->clicks), crank_options_free(j->data), crank_options_free(j->objective_options), crank_options_free(j->optimizer_options);
+    crank_options_free(j->options), crank_options_free(j->clicks), crank_options_free(j->users), crank_options_free(j->data), crank_options_free(j->objective_options), crank_options_free(j->optimizer_options);
 }
 
 crank_status rank_net_verb_fit(cli_call *cli)

@@ -1,11 +1,11 @@
 /* unbiased.c - one step of learning from clicks: the losses of unbiased.h, and the examination that is learnt beside. */
-#include "rank/unbiased.h"
+#include "rank/online.h"
 
 #include <math.h>
 #include <string.h>
 
 const crank_option unbiased_option_table[] = {
-    CRANK_CHOICE(unbiased_options, method, "dla", "naive|ipw|dla|regression-em|pair-debias|labels", "how the bias of the place is met"),
+    CRANK_CHOICE(unbiased_options, method, "dla", "naive|ipw|dla|regression-em|pair-debias|labels|pdgd|dbgd", "how the bias of the place is met; pdgd and dbgd learn online alone"),
     CRANK_CHOICE(unbiased_options, loss, "softmax", "softmax|pairwise|pointwise", "of clicked items; softmax is the one whose dual is proven"),
     CRANK_CHOICE(unbiased_options, logits, "softmax", "softmax|sigmoid", "dla: ratios of e^p, or of sigmoid(p - mean p)"),
     CRANK_FLOAT(unbiased_options, propensity_rate, 1e-2, 0, 1e3, "dla: learning rate of p (Adam)"),
@@ -14,6 +14,9 @@ const crank_option unbiased_option_table[] = {
     CRANK_FLOAT(unbiased_options, power, 1, 0, 100, "pair-debias: regularisation of the ratios"),
     CRANK_BOOL(unbiased_options, online, false, "simulated users see the ranker's own order"),
     CRANK_INT(unbiased_options, refresh, 1, 1, 1000000, "online: epochs between two orders"),
+    CRANK_FLOAT(unbiased_options, temperature, 1, 1e-6, 1e6, "pdgd: orders are drawn from softmax(temperature * score)"),
+    CRANK_INT(unbiased_options, candidates, 1, 1, 32, "dbgd: rankers drawn around the own one, whose orders are multileaved"),
+    CRANK_FLOAT(unbiased_options, delta, 1, 1e-9, 1e9, "dbgd: distance of the candidates from the own weights"),
     CRANK_END
 };
 
@@ -28,7 +31,7 @@ struct unbiased {
     method           method;
     local            local;
     bool             sigmoid;
-    double           clip;
+    double           clip, rate; /* rate: of the ranker before its schedule */
     int64_t          contexts, places, cells;
     double          *p;       /* [contexts, places]: logits; examination under regression-em; t+ under pair-debias */
     double          *other;   /* t- */
@@ -47,9 +50,13 @@ unbiased *unbiased_new(rank_net *net, const unbiased_options *options, const cha
 {
     static const char *const methods[] = {"naive", "ipw", "dla", "regression-em", "pair-debias", "labels"}, *const losses[] = {"softmax", "pairwise", "pointwise"};
     crank_context           *context = rank_net_context(net);
+    if (online_is(options->method)) {
+        crank_fail(context, CRANK_USAGE, "%s learns from users who answer what it shows: --online", options->method);
+        return NULL;
+    }
     unbiased                *u = crank_alloc(context, 1, sizeof *u, "a learner of clicks");
     if (!u) return NULL;
-    *u = (unbiased){.context = context, .net = net, .options = *options, .contexts = contexts, .places = places, .cells = contexts * places, .clip = rank_net_options(net)->clip,
+    *u = (unbiased){.context = context, .net = net, .options = *options, .contexts = contexts, .places = places, .cells = contexts * places, .clip = rank_net_options(net)->clip, .rate = rank_net_options(net)->rate,
                     .sigmoid = !strcmp(options->logits, "sigmoid")};
     for (int i = 0; i < 6; i++)
         if (!strcmp(options->method, methods[i])) u->method = (method)i;
@@ -176,8 +183,8 @@ static double dual(unbiased *u, const session *v, const double *s, double *p, do
     return sum;
 }
 
-/* Adam on p, with the norm of the gradient limited as that of the ranker's. */
-static void move_propensity(unbiased *u, double denominator)
+/* Adam on p, with the norm of the gradient limited as that of the ranker's; the rate falls as the ranker's does. */
+static void move_propensity(unbiased *u, double denominator, double rate)
 {
     double norm = 0, t = (double)++u->steps;
     for (int64_t k = 0; k < u->cells; k++) norm += u->g[k] * u->g[k];
@@ -187,7 +194,7 @@ static void move_propensity(unbiased *u, double denominator)
         double g = u->g[k] * factor;
         u->m[k] = 0.9 * u->m[k] + 0.1 * g;
         u->v[k] = 0.999 * u->v[k] + 0.001 * g * g;
-        u->p[k] -= u->options.propensity_rate * (u->m[k] / (1 - pow(0.9, t))) / (sqrt(u->v[k] / (1 - pow(0.999, t))) + 1e-8);
+        u->p[k] -= rate * (u->m[k] / (1 - pow(0.9, t))) / (sqrt(u->v[k] / (1 - pow(0.999, t))) + 1e-8);
         u->g[k] = 0;
     }
 }
@@ -206,7 +213,8 @@ static double weigh(const unbiased *u, const letor_set *set, const session *v, d
     return sum;
 }
 
-static void weighted_step(unbiased *u, const letor_set *set, const click_log *log, int64_t lists, double *numerator, double *denominator)
+/* schedule: the factor on both learning rates. */
+static void weighted_step(unbiased *u, const letor_set *set, const click_log *log, int64_t lists, double schedule, double *numerator, double *denominator)
 {
     double dual_weights = 0;
     for (int64_t l = 0; l < lists; l++) {
@@ -219,7 +227,7 @@ static void weighted_step(unbiased *u, const letor_set *set, const click_log *lo
         *numerator += u->local == SOFTMAX ? softmax_loss(u->s, u->w, v.n, u->soft, d1) : u->local == PAIRWISE ? pairwise_loss(u->s, u->w, v.n, d1) : pointwise_loss(u->s, u->w, v.n, d1);
         if (u->method == DLA) dual_weights += dual(u, &v, u->s, p, u->w, u->soft);
     }
-    if (dual_weights > 0) move_propensity(u, dual_weights);
+    if (dual_weights > 0) move_propensity(u, dual_weights, u->options.propensity_rate * schedule);
 }
 
 static void regression_step(unbiased *u, const click_log *log, int64_t lists, double *numerator, double *denominator)
@@ -336,7 +344,7 @@ crank_status unbiased_step(unbiased *u, const letor_set *set, const click_log *l
     memset(u->d1, 0, (size_t)n * sizeof *u->d1);
     if (u->method == REGRESSION_EM) regression_step(u, log, lists, &numerator, &denominator);
     else if (u->method == PAIR_DEBIAS) pair_step(u, log, lists, &numerator, &denominator);
-    else weighted_step(u, set, log, lists, &numerator, &denominator);
+    else weighted_step(u, set, log, lists, u->rate > 0 ? rate / u->rate : 1, &numerator, &denominator);
     if (!isfinite(numerator)) return crank_fail(u->context, CRANK_FAILED, "the loss of the clicks is not finite; a lower fit.rate or clicks.most helps");
     *loss = denominator > 0 ? numerator / denominator : 0;
     return rank_trainer_backward(u->trainer, u->d1, denominator, rate);

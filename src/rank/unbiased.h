@@ -21,9 +21,9 @@
 
 typedef struct unbiased_options {
     const char *method, *loss, *logits;
-    double      propensity_rate, most, tau, power;
+    double      propensity_rate, most, tau, power, temperature, delta;
     bool        online;
-    int64_t     refresh;
+    int64_t     refresh, candidates;
 } unbiased_options;
 extern const crank_option unbiased_option_table[];
 
@@ -32,7 +32,8 @@ typedef struct unbiased unbiased;
 unbiased    *unbiased_new(rank_net *net, const unbiased_options *options, const char *optimizer, const void *optimizer_options, const click_curve *curve,
                           int64_t contexts, int64_t places);
 void         unbiased_free(unbiased *learner);
-/* One step on some sessions of a log over the set. Sessions without a click teach nothing and are left out, but for regression-em. */
+/* One step on some sessions of a log over the set. Sessions without a click teach nothing and are left out, but for regression-em.
+ * rate: of this step; that of the examination stands to its option as rate to the ranker's. */
 crank_status unbiased_step(unbiased *learner, const letor_set *set, const click_log *log, const int64_t *sessions, int64_t count, double rate, double *loss);
 /* The examination curve as it stands; click_curve_free. */
 click_curve *unbiased_curve(const unbiased *learner, crank_context *context);
@@ -42,7 +43,7 @@ click_curve *unbiased_curve(const unbiased *learner, crank_context *context);
 rank_net *unbiased_fit(crank_context *context, rank_fit *how, const unbiased_options *options, const letor_set *set, const click_log *log, const click_curve *known,
                        const letor_set *valid, click_curve **curve);
 /* The same from users who are simulated on the fly: a session of each list an epoch, on the order of `order` [rows] (scores), or, online, of
- * the ranker itself, taken anew every `refresh` epochs. */
+ * the ranker itself, taken anew every `refresh` epochs. pdgd and dbgd (online.h) learn from such users alone. */
 rank_net *unbiased_fit_simulated(crank_context *context, rank_fit *how, const unbiased_options *options, const letor_set *set, const click_simulator *users,
                                  const float *order, const click_curve *known, const letor_set *valid, click_curve **curve);
 /* Sessions of simulated users, `rounds` a list, on the order of scores (NULL: file order); random: in random order instead. */

@@ -8,7 +8,7 @@
 
 #include "crank/metric.h"
 #include "rank/net.h"
-#include "rank/unbiased.h"
+#include "rank/online.h"
 
 /* ---- simulated sessions ---- */
 
@@ -296,6 +296,7 @@ rank_net *unbiased_fit(crank_context *context, rank_fit *how, const unbiased_opt
 rank_net *unbiased_fit_simulated(crank_context *context, rank_fit *how, const unbiased_options *options, const letor_set *set, const click_simulator *users, const float *order,
                                  const click_curve *known, const letor_set *valid, click_curve **curve)
 {
+    if (online_is(options->method)) return online_fit(context, how, options, set, users, valid);
     run r = {.context = context, .how = how, .options = options, .set = set, .users = users, .order = order};
     return fit(&r, known, valid, curve);
 }

@@ -137,6 +137,23 @@ static void cross_validation_runs_on_labels_and_on_clicks(void **state)
     free(must("fit %s --clicks %s --out %s model=linear fit.held_out=0.2 fit.epochs=4 --quiet", data, log_file, model));
 }
 
+static void rankers_learn_from_users_online(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {"clicks.method=pdgd fit.rate=0.05", "clicks.method=dbgd clicks.candidates=4 fit.rate=0.3", "clicks.method=dla", "clicks.method=naive"};
+    for (int i = 0; i < 4; i++) {
+        char words[600];
+        snprintf(words, sizeof words, "fit %%s --online --valid %%s --out %%s model=linear fit.epochs=12 fit.patience=0 user.user=pbm --json --quiet %s", ways[i]);
+        char  *out = must(words, data, data, model);
+        double found = number_behind(out, "\"valid\":");
+        if (found < 0.9) fail_msg("%s: ndcg@10 %g", ways[i], found);
+        free(out);
+    }
+    refused(2, "--online", "fit %s --clicks %s --out x.st model=linear clicks.method=pdgd", data, log_file);
+    refused(2, "log of the past", "fit %s --clicks %s --out x.st model=linear --online", data, log_file);
+    refused(2, "--valid", "fit %s --out %s model=linear fit.held_out=0.5 --online", data, model);
+}
+
 static void what_does_not_fit_is_refused(void **state)
 {
     (void)state;
@@ -164,6 +181,7 @@ int main(void)
         cmocka_unit_test(rankers_and_trees_learn_from_the_log),
         cmocka_unit_test(rankers_are_judged_by_clicks),
         cmocka_unit_test(cross_validation_runs_on_labels_and_on_clicks),
+        cmocka_unit_test(rankers_learn_from_users_online),
         cmocka_unit_test(what_does_not_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, write_data, runs_teardown);

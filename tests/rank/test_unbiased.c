@@ -52,7 +52,7 @@ static void after_steps(crank_context *context, const small *s, const char *meth
     assert_ok(context, crank_options_set(context, rank_option_table, o, "model", "linear", "test"));
     assert_ok(context, crank_options_set(context, unbiased_option_table, u, "method", method, "test"));
     assert_ok(context, crank_options_set(context, unbiased_option_table, u, "loss", loss, "test"));
-    u->propensity_rate = propensity_rate;
+    u->propensity_rate = propensity_rate, o->rate = 0.5;
     assert_ok(context, rank_scaler_fit(context, &s->set, "none", &scaler));
     rank_net *net = rank_net_new(context, o, &scaler);
     unbiased *learner = unbiased_new(net, u, "sgd", NULL, NULL, 1, ITEMS);
