@@ -59,6 +59,7 @@ static crank_status learn(lab_trial *trial, const clicks_room *room, const char 
     double            value = 0;
     crank_status      status = ranker && users && how ? crank_options_set(context, unbiased_option_table, how, "method", method->optimizer_options, "experiment") : CRANK_FAILED;
     if (status == CRANK_OK) users->seed = (int64_t)trial->seed, ranker->patience = ranker->epochs, ranker->schedule = "cosine"; /* the best epoch of all */
+    if (status == CRANK_OK) how->propensity_rate = 2e-2; /* it falls along the cosine too: the card's 1e-2 in the mean */
     if (status == CRANK_OK && method->number >= KNOWN && !(known = known_curve(trial, room, users))) status = crank_last_status(context);
     rank_fit fit = {.options = ranker};
     if (status == CRANK_OK) net = unbiased_fit_simulated(context, &fit, how, room->train, users, room->order, known, room->valid, &found);
