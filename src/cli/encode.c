@@ -59,6 +59,8 @@ static crank_status go(cli_call *cli, const options *o, rows_run *run)
     sentence_folder *folder = &run->folder;
     if (o->plain) folder->max_length = 0;
     const char *pooling = strcmp(o->pooling, "auto") ? o->pooling : *folder->pooling ? folder->pooling : NULL;
+    if (!pooling && folder->other_pooling)
+        return crank_fail(cli->context, CRANK_USAGE, "%s pools in a way that crank lacks (mean, first or last token, one of them): choose with --pooling", cli->words[0]);
     status = rows_open(cli, &o->rows, &(crank_model_options){.pooling = pooling, .body = !o->adapter}, run);
     if (status != CRANK_OK) return status;
     encode_options how = {.kind = ENCODE_VECTORS, .pooling = pooling, .normalize = o->normalize || (folder->normalize && !o->plain), .tokens = o->batch};

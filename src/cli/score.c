@@ -24,7 +24,7 @@ static const crank_option option_table[] = {
     CRANK_STRING(options, pair_field, "text_pair", "member or column of the second text"),
     CRANK_CHOICE(options, format, "auto", "auto|text|jsonl|tsv|csv", "format of the rows; auto: by the file's name"),
     CRANK_CHOICE(options, activation, "auto", "auto|none|sigmoid|softmax", "of a head's outputs; auto: as the folder says, else sigmoid of a single output"),
-    CRANK_LIST(options, answers, "yes,no", "a decoder's answers, each one token (with --ids: token ids): their log-probabilities are the scores"),
+    CRANK_STRING(options, answers, "yes,no", "a decoder's answers parted by commas, each one token as it stands, blanks too (with --ids: token ids): their log-probabilities are the scores"),
     CRANK_CHOICE(options, among, "answers", "answers|vocabulary", "what an answer's probability is a share of"),
     CRANK_STRING(options, template, "Query: {text}\nDocument: {pair}\nIs the document relevant to the query, yes or no? Answer:", "a decoder's prompt with {text} and {pair}"),
     CRANK_BOOL(options, chat, false, "the prompt is a user's turn: render it with the model's chat template"),
@@ -88,12 +88,15 @@ static crank_status read_answer(cli_call *cli, const rows_run *run, const char *
 
 static crank_status read_answers(cli_call *cli, const options *o, const rows_run *run, int32_t *tokens, int *count)
 {
-    const char  *cursor = o->answers;
-    char         text[256];
     crank_status status = CRANK_OK;
-    for (*count = 0; status == CRANK_OK && crank_list_next(&cursor, text, sizeof text, NULL, 0); (*count)++) {
-        if (*count == MOST_ANSWERS) return crank_fail(cli->context, CRANK_USAGE, "at most %d answers", MOST_ANSWERS);
-        status = read_answer(cli, run, text, &tokens[*count]);
+    *count = 0;
+    for (const char *at = o->answers; at && status == CRANK_OK; (*count)++) {
+        const char *comma = strchr(at, ',');
+        char       *text = crank_format(cli->context, "%.*s", (int)(comma ? comma - at : (ptrdiff_t)strlen(at)), at);
+        if (*count == MOST_ANSWERS) status = crank_fail(cli->context, CRANK_USAGE, "at most %d answers", MOST_ANSWERS);
+        else status = text ? read_answer(cli, run, text, &tokens[*count]) : CRANK_FAILED;
+        crank_free(text);
+        at = comma ? comma + 1 : NULL;
     }
     return status;
 }

@@ -87,7 +87,7 @@ static bool is_wanted(const json_t *siblings, const char *file)
 {
     static const char *const names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
                                         "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "modules.json",
-                                        "1_Pooling/config.json", "sentence_bert_config.json", "adapter_config.json", "adapter_model.safetensors",
+                                        "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json", "adapter_config.json", "adapter_model.safetensors",
                                         "crank.json", "model.safetensors"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!strcmp(file, names[i])) return true;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "model/sentence_folder.h"
 
 /* ---- members ---- */
 
@@ -261,29 +262,15 @@ const char *model_pooling_label(const crank_model *model) { return pooling_names
 /* What a sentence-transformers folder says in 1_Pooling/config.json. */
 static crank_status read_pooling_file(crank_context *context, crank_model *model, const char *folder, bool *found)
 {
-    static const struct {
-        const char *key;
-        model_pooling pooling;
-    } modes[] = {{"pooling_mode_mean_tokens", POOL_MEAN},
-                 {"pooling_mode_cls_token", POOL_CLS},
-                 {"pooling_mode_lasttoken", POOL_LAST}};
-    char *path = file_join(context, folder, "1_Pooling/config.json");
-    if (!path) return CRANK_FAILED;
-    *found = file_exists(path);
-    json_t *json = *found ? json_read(context, path) : NULL;
-    crank_status status = *found && !json ? crank_last_status(context) : CRANK_OK;
-    int on = 0;
-    for (size_t i = 0; json && status == CRANK_OK && i < sizeof modes / sizeof *modes; i++) {
-        bool set = false;
-        status = json_get_bool(context, json, modes[i].key, false, &set, path);
-        if (set) model->pooling = modes[i].pooling;
-        on += set;
-    }
-    if (json && status == CRANK_OK && on != 1)
-        status = crank_fail(context, CRANK_BAD_DATA,
-                            "%s: crank pools by mean, first (cls) or last token; choose one with `pooling`", path);
-    json_decref(json);
-    crank_free(path);
+    char  told[8] = "", *place = file_join(context, folder, "1_Pooling");
+    bool  without_prompt;
+    if (!place) return CRANK_FAILED;
+    crank_status status = sentence_pooling_read(context, place, found, told, &without_prompt);
+    for (int i = 0; status == CRANK_OK && *found && i < POOL_POOLER; i++)
+        if (!strcmp(told, pooling_names[i])) model->pooling = (model_pooling)i;
+    if (status == CRANK_OK && *found && !*told)
+        status = crank_fail(context, CRANK_BAD_DATA, "%s/config.json: crank pools by mean, first (cls) or last token, one of them; choose one with `pooling`", place);
+    crank_free(place);
     return status;
 }
 

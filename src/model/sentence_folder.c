@@ -15,29 +15,43 @@ static json_t *read_json(crank_context *context, const char *folder, const char 
     return json;
 }
 
-static crank_status read_pooling(crank_context *context, const char *folder, sentence_folder *out)
+/* Flags "pooling_mode_mean_tokens": true, or a name "pooling_mode": "mean". */
+static const char *read_mode(const json_t *json, int *on)
 {
-    static const struct {
-        const char *key, *name;
-    } modes[] = {{"pooling_mode_mean_tokens", "mean"}, {"pooling_mode_cls_token", "cls"}, {"pooling_mode_lasttoken", "last"}};
+    static const char *const flags[][2] = {{"pooling_mode_mean_tokens", "mean"}, {"pooling_mode_cls_token", "cls"}, {"pooling_mode_lasttoken", "last"}};
+    static const char *const names[][2] = {{"mean", "mean"}, {"cls", "cls"}, {"lasttoken", "last"}};
+    const json_t *named = json_object_get(json, "pooling_mode"), *value;
+    const char   *found = NULL, *key;
+    *on = named != NULL;
+    if (!named) json_object_foreach((json_t *)(uintptr_t)json, key, value) *on += !strncmp(key, "pooling_mode_", 13) && json_is_true(value);
+    for (size_t i = 0; i < 3; i++)
+        if (named ? json_is_string(named) && !strcmp(json_string_value(named), names[i][0]) : json_is_true(json_object_get(json, flags[i][0]))) found = flags[i][1];
+    return found;
+}
+
+crank_status sentence_pooling_read(crank_context *context, const char *folder, bool *found, char pooling[8], bool *without_prompt)
+{
     crank_status status = CRANK_OK;
     char        *path;
     json_t      *json = read_json(context, folder, "config.json", &path, &status);
     int          on = 0;
-    if (status == CRANK_OK && !json) status = crank_fail(context, CRANK_BAD_DATA, "%s is missing: modules.json names it", path);
-    const char *key;
-    json_t     *value;
-    if (json) json_object_foreach(json, key, value) on += !strncmp(key, "pooling_mode_", 13) && json_is_true(value);
-    for (size_t i = 0; json && i < sizeof modes / sizeof modes[0]; i++)
-        if (json_is_true(json_object_get(json, modes[i].key))) strcpy(out->pooling, modes[i].name);
-    bool included = true;
-    if (json && status == CRANK_OK) status = json_get_bool(context, json, "include_prompt", true, &included, path);
-    out->without_prompt = !included;
-    if (json && status == CRANK_OK && (on != 1 || !*out->pooling))
-        status = crank_fail(context, CRANK_BAD_DATA, "%s: crank pools by mean, first (cls) or last token, one of them; choose with --pooling", path);
+    bool         included = true;
+    const char  *mode = json ? read_mode(json, &on) : NULL;
+    *found = json != NULL;
+    if (json) status = json_get_bool(context, json, "include_prompt", true, &included, path);
+    *without_prompt = !included;
+    strcpy(pooling, on == 1 && mode ? mode : "");
     json_decref(json);
     crank_free(path);
     return status;
+}
+
+static crank_status read_pooling(crank_context *context, const char *folder, sentence_folder *out)
+{
+    bool         found;
+    crank_status status = sentence_pooling_read(context, folder, &found, out->pooling, &out->without_prompt);
+    out->other_pooling = !*out->pooling;
+    return status != CRANK_OK || found ? status : crank_fail(context, CRANK_BAD_DATA, "%s/config.json is missing: modules.json names it", folder);
 }
 
 /* "sentence_transformers.models.Pooling" -> "Pooling" */
@@ -96,6 +110,11 @@ static crank_status read_length(crank_context *context, sentence_folder *out)
         status = crank_fail(context, CRANK_BAD_DATA, "%s: `do_lower_case` is true; crank leaves case to the tokenizer: set it to false and give texts in lower case", path);
     json_decref(json);
     crank_free(path);
+    json = read_json(context, out->model, "tokenizer_config.json", &path, &status);
+    const json_t *most = json_object_get(json, "model_max_length"); /* some files state 1e30 */
+    if (!out->max_length && json_is_integer(most) && json_integer_value(most) > 0 && json_integer_value(most) <= 1 << 27) out->max_length = json_integer_value(most);
+    json_decref(json);
+    crank_free(path);
     return status;
 }
 
@@ -116,7 +135,7 @@ static crank_status read_prompts(crank_context *context, const char *folder, sen
     return status;
 }
 
-/* "torch.nn.modules.activation.Sigmoid", in the layout of today or of earlier releases. */
+/* "torch.nn.modules.activation.Sigmoid": in config_sentence_transformers.json, or in the layouts of earlier releases. */
 static crank_status read_activation(crank_context *context, sentence_folder *out)
 {
     crank_status status = CRANK_OK;
@@ -124,6 +143,7 @@ static crank_status read_activation(crank_context *context, sentence_folder *out
     json_t      *json = read_json(context, out->model, "config.json", &path, &status), *of = json_object_get(json, "sentence_transformers");
     const char  *name = json_is_object(of) ? json_get_string(context, of, "activation_fn", path, &status) : NULL;
     if (status == CRANK_OK && !name && json) name = json_get_string(context, json, "sbert_ce_default_activation_function", path, &status);
+    if (status == CRANK_OK && !name && out->config) name = json_get_string(context, out->config, "activation_fn", path, &status);
     if (status == CRANK_OK && name) {
         name = last_name(name);
         if (!strcmp(name, "Identity")) out->activation = SENTENCE_IDENTITY;
