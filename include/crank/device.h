@@ -15,6 +15,17 @@ extern "C" {
 
 typedef struct crank_device crank_device;
 
+/* The processes that share a run, and their collectives on host memory (MPI's). All call the same collectives in the same order. A sum over
+ * f32, bf16, f16 or f64 goes to process `root`, or with root < 0 to all; elsewhere the values are lost. */
+typedef struct crank_group crank_group;
+struct crank_group {
+    int         rank, size;
+    double      patience; /* seconds that a device waits for what others owe it before it gives up; 0: for ever */
+    const void *table;    /* of the room that made it */
+    crank_status (*sum)(crank_context *context, const crank_group *group, void *values, size_t count, crank_dtype dtype, int root);
+    crank_status (*broadcast)(crank_context *context, const crank_group *group, void *bytes, size_t count, int root);
+};
+
 /* One call of a body. Views of optional operands that are absent have data == NULL and rank == -1. */
 typedef struct crank_call {
     crank_device     *device;
@@ -59,6 +70,10 @@ struct crank_device {
     void (*program_free)(crank_device *device, void *program);
     /* Bytes of device memory that are free, and all; NULL on a host device (the system tells). */
     crank_status (*memory)(crank_context *context, crank_device *device, size_t *available, size_t *total);
+    /* Makes it one of a group of devices: what the operations "group_.." reach. The group outlives the device; all processes call it, once.
+     * Before it, or in a group of one, these operations are copies. */
+    crank_status (*join)(crank_context *context, crank_device *device, const crank_group *group);
+    const crank_group *group; /* that it has joined, or NULL */
 };
 
 /* Opens a device by name: "cpu", "cuda" (the first card) or "cuda:N"; "auto" takes a card when there is one. `bodies` as for
@@ -73,6 +88,9 @@ CRANK_API crank_device *crank_device_open(crank_context *context, const crank_de
 
 /* One line for each GPU that could be opened (i from 0); false past the last, with the reason in `text` when i is 0. */
 CRANK_API bool crank_device_describe(int i, char *text, size_t size);
+
+/* One line on the library that GPUs of several processes sum with; false: the reason why there is none. */
+CRANK_API bool crank_device_describe_group(char *text, size_t size);
 
 /* The CPU device. `bodies` restricts the choice for tests: "plain", "avx2", "avx512", "avx512bf16", "amx" name the highest
  * level that may be used; NULL the best that this processor has (CRANK_BODIES in the environment has the same effect). A

@@ -44,6 +44,7 @@ struct crank_param {
     bool          mapped;    /* data points into a mapped file: read only */
     bool          moved;  /* its method's `update` moves it (crank_map): the run's optimiser leaves it alone */
     bool          folded; /* a method writes into it between runs (ReLoRA): checkpoints hold it although it is not trained */
+    bool          away;   /* state that another of the processes holds for all: it has no memory here */
     bool          summed; /* counts of a method's forward passes: processes that share a step add theirs before `after_step` */
     double        rate_factor; /* of its optimiser unit: multiplies the rate of the step. 1 unless its method says so (LoRA+) */
     crank_param  *clock;       /* of its optimiser unit (crank_unit.clock), written by its method's `period`; NULL: the run's own */
@@ -66,6 +67,7 @@ CRANK_API crank_param *crank_params_find(const crank_params *params, const char 
 CRANK_API size_t       crank_params_count(const crank_params *params);
 CRANK_API crank_param *crank_params_at(const crank_params *params, size_t i); /* in the order they were added */
 CRANK_API void         crank_params_defer(crank_params *params, bool defer);
+CRANK_API bool         crank_params_deferred(const crank_params *params);
 CRANK_API crank_status crank_params_commit(crank_params *params);
 /* Host access: whole contiguous contents, converted from/to `dtype` (float types; integers only as themselves). Marks changed. */
 CRANK_API crank_status crank_param_write(crank_context *context, crank_param *param, const void *host, crank_dtype dtype);

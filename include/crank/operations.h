@@ -199,6 +199,19 @@ typedef struct crank_clip_attributes { double limit; } crank_clip_attributes;
 
 /* "check_finite" (state): x f32 [], scalars -> scalars (in place: 1): SKIP = 1 when x is not finite. */
 
+/* Collectives over the processes that share a run (crank_device.group). Operands: k tensors of any sizes, then one or more *orders*, of which
+ * nothing is read: they only stand before. Outputs: the k tensors, and an order f32 [1], of which nothing is written. A collective is begun,
+ * runs beside what follows, and is waited for under the same `bucket`; between the two nobody reads or writes its tensors. In all processes
+ * the same collectives are begun in the same order.
+ *
+ * "group_sum": x f, orders -> y f, order: begins y_i = the sum of x_i over the processes, in all of them or with root_i >= 0 in that one;
+ *     elsewhere y_i is undefined. in place: each.
+ * "group_broadcast" (state): x, orders -> x, order: begins x_i = that of process root_i. In place.
+ * "group_wait": y, orders -> z, order: z_i = y_i, complete. in place: each.
+ * "group_settle" (state): x, orders -> x, order: the same in place. */
+enum { CRANK_GROUP_MOST = 7 }; /* tensors of one node */
+typedef struct crank_group_attributes { int bucket, root[CRANK_GROUP_MOST]; } crank_group_attributes;
+
 #ifdef __cplusplus
 }
 #endif

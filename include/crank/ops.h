@@ -103,6 +103,19 @@ CRANK_API void crank_assign(crank_tensor *target, crank_tensor *value, bool add)
 CRANK_API void crank_check_finite(crank_tensor *scalar);
 /* norm (f32 scalar) of gradients, and CLIP and SKIP set in the step scalars. limit 0: none. */
 CRANK_API crank_tensor *crank_clip_scale(crank_tensor *const *gradients, int count, double limit, crank_graph *graph);
+/* The same from sums of squares, f32 [k], and the sums of squares that it makes of gradients. */
+CRANK_API crank_tensor *crank_clip_squares(crank_tensor *squares, double limit, crank_graph *graph);
+CRANK_API crank_tensor *crank_square_sums(crank_tensor *const *gradients, int count, crank_graph *graph);
+
+/* Collectives over the processes that share a run; see operations.h. A sum or a broadcast of up to CRANK_GROUP_MOST tensors is begun and
+ * later waited for under its bucket (numbers from 0 in each graph); the tensors of a sum become those under way, then those that are complete.
+ * *order is the last collective's place, from crank_group_order at first: what is recorded stands behind it and becomes it. `behind`: another
+ * tensor that must be made before (may be NULL). Broadcast and settle work on parameters. A graph ends with a settle, behind all waits. */
+CRANK_API crank_tensor *crank_group_order(crank_graph *graph);
+CRANK_API void crank_group_sum(crank_tensor **tensors, int count, const int *roots, int bucket, crank_tensor *behind, crank_tensor **order);
+CRANK_API void crank_group_wait(crank_tensor **tensors, int count, int bucket, crank_tensor *behind, crank_tensor **order);
+CRANK_API void crank_group_broadcast(crank_tensor *const *targets, int count, const int *roots, int bucket, crank_tensor **order);
+CRANK_API void crank_group_settle(crank_tensor *const *targets, int count, int bucket, crank_tensor *behind, crank_tensor **order);
 /* Updates. adamw, sgd and lion also take scalars [rows, CRANK_SCALARS]: each row of w is updated by its own (f32 and f64 only). */
 CRANK_API void crank_adamw(crank_tensor *w, crank_tensor *g, crank_tensor *m, crank_tensor *v, crank_tensor *scalars,
                            const crank_adam_attributes *attributes);

@@ -186,6 +186,30 @@ static bool check_dequantize(const crank_call *call)
     return !coded || (call->in[2].dims[0] == 256 && second->dims[0] == (scales->dims[0] + 255) / 256);
 }
 
+static bool same_dims(const crank_view *a, const crank_view *b)
+{
+    return a->rank == b->rank && memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) == 0;
+}
+
+/* k pairs of equal type and dims (an output may be missing), then orders. */
+static bool check_group(const crank_call *call)
+{
+    int k = call->outputs - 1;
+    if (k < 0 || k > CRANK_GROUP_MOST || call->inputs <= k) return false;
+    for (int i = 0; i < k; i++) {
+        const crank_view *x = &call->in[i], *y = &call->out[i];
+        if (view_present(y) && (x->dtype != y->dtype || !same_dims(x, y) || !crank_view_is_contiguous(y))) return false;
+    }
+    return true;
+}
+
+static bool check_group_sum(const crank_call *call)
+{
+    for (int i = 0; i < call->outputs - 1 && i < call->inputs; i++)
+        if (!crank_dtype_is_float(call->in[i].dtype) || crank_dtype_bits(call->in[i].dtype) < 16) return false;
+    return check_group(call);
+}
+
 static const signature table[] = {
     {"copy", "*[.]/ -> *[.]/", false, NULL},
     {"fill", "-> *[.]/", true, NULL},
@@ -236,6 +260,10 @@ static const signature table[] = {
     {"assign", "f[.] g[.] -> g[.]", true, NULL},
     {"clip_scale", "f[k] F[8] -> F[8] f[]", true, NULL},
     {"check_finite", "f[] F[8] -> F[8]", false, NULL},
+    {"group_sum", "*[~]+ -> *[~]+?", true, check_group_sum},
+    {"group_broadcast", "*[~]+ -> *[~]+?", true, check_group},
+    {"group_wait", "*[~]+ -> *[~]+?", true, check_group},
+    {"group_settle", "*[~]+ -> *[~]+?", true, check_group},
 };
 
 const char *operation_name(int i) { return i >= 0 && i < (int)(sizeof table / sizeof *table) ? table[i].name : NULL; }
@@ -270,11 +298,6 @@ static bool type_fits(binding *b, char letter, crank_dtype dtype)
     if (b->typed[(int)letter]) return b->types[(int)letter] == dtype;
     b->types[(int)letter] = dtype;
     return b->typed[(int)letter] = true;
-}
-
-static bool same_dims(const crank_view *a, const crank_view *b)
-{
-    return a->rank == b->rank && memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) == 0;
 }
 
 /* dims: the text between the brackets. */

@@ -8,6 +8,8 @@
 
 #include "dist/dist.h"
 
+#include "crank/tensor.h"
+
 #define PLUGIN "libcrank-mpi.so"
 
 /* How many processes mpirun (Open MPI, or a PMI launcher) started; 1 without one. */
@@ -55,7 +57,7 @@ static crank_status check(crank_context *context, const dist_group *group, int e
 crank_status dist_open(crank_context *context, dist_group *group)
 {
     char why[512] = "";
-    *group = (dist_group){.size = 1};
+    *group = (dist_group){.size = 1, .local_size = 1};
     if (launched() < 2) return CRANK_OK;
     group->library = load(why, sizeof why);
     const dist_table *table = group->library ? dlsym(group->library, DIST_TABLE_SYMBOL) : NULL;
@@ -64,7 +66,7 @@ crank_status dist_open(crank_context *context, dist_group *group)
                           launched(), why);
     if (!table || table->version != DIST_VERSION) return crank_fail(context, CRANK_USAGE, PLUGIN " is of another version than this program: install both together");
     group->table = table;
-    crank_status status = check(context, group, table->start(&group->rank, &group->size), "MPI does not start");
+    crank_status status = check(context, group, table->start(&group->rank, &group->size, &group->local_rank, &group->local_size), "MPI does not start");
     if (status == CRANK_OK && group->size != launched())
         return crank_fail(context, CRANK_USAGE, "%ld processes were started together, and MPI sees %d: " PLUGIN " belongs to another MPI than the launcher", launched(), group->size);
     return status;
@@ -80,20 +82,57 @@ crank_status dist_close(crank_context *context, dist_group *group)
 
 crank_status dist_sum_f32(crank_context *context, const dist_group *group, float *values, size_t count)
 {
-    return group->table ? check(context, group, group->table->sum_f32(values, count), "a sum over processes") : CRANK_OK;
+    return group->table ? check(context, group, group->table->sum(values, count, false, -1), "a sum over processes") : CRANK_OK;
 }
 
 crank_status dist_sum_f64(crank_context *context, const dist_group *group, double *values, size_t count)
 {
-    return group->table ? check(context, group, group->table->sum_f64(values, count), "a sum over processes") : CRANK_OK;
+    return group->table ? check(context, group, group->table->sum(values, count, true, -1), "a sum over processes") : CRANK_OK;
+}
+
+crank_status dist_broadcast_from(crank_context *context, const dist_group *group, void *bytes, size_t count, int root)
+{
+    return group->table ? check(context, group, group->table->broadcast(bytes, count, root), "a broadcast") : CRANK_OK;
 }
 
 crank_status dist_broadcast(crank_context *context, const dist_group *group, void *bytes, size_t count)
 {
-    return group->table ? check(context, group, group->table->broadcast(bytes, count, 0), "a broadcast") : CRANK_OK;
+    return dist_broadcast_from(context, group, bytes, count, 0);
 }
 
 crank_status dist_barrier(crank_context *context, const dist_group *group)
 {
     return group->table ? check(context, group, group->table->barrier(), "a barrier") : CRANK_OK;
+}
+
+/* ---- as devices see it ---- */
+
+static dist_group group_of(const crank_group *group) { return (dist_group){.rank = group->rank, .size = group->size, .table = group->table}; }
+
+static crank_status sum_values(crank_context *context, const crank_group *group, void *values, size_t count, crank_dtype dtype, int root)
+{
+    const dist_group  own = group_of(group);
+    const dist_table *table = own.table;
+    if (!table || !count) return CRANK_OK;
+    if (dtype == CRANK_F32 || dtype == CRANK_F64) return check(context, &own, table->sum(values, count, dtype == CRANK_F64, root), "a sum over processes");
+    if (!crank_dtype_is_float(dtype)) return crank_fail(context, CRANK_USAGE, "a sum over processes of %s: only float types are summed", crank_dtype_name(dtype));
+    float *wide = crank_alloc(context, count, sizeof *wide, "a sum over processes");
+    if (!wide) return CRANK_FAILED;
+    crank_convert(wide, CRANK_F32, values, dtype, count);
+    crank_status status = check(context, &own, table->sum(wide, count, false, root), "a sum over processes");
+    if (status == CRANK_OK) crank_convert(values, dtype, wide, CRANK_F32, count);
+    crank_free(wide);
+    return status;
+}
+
+static crank_status broadcast_bytes(crank_context *context, const crank_group *group, void *bytes, size_t count, int root)
+{
+    const dist_group own = group_of(group);
+    return dist_broadcast_from(context, &own, bytes, count, root);
+}
+
+crank_group dist_device_group(const dist_group *group, double patience)
+{
+    return (crank_group){.rank = group->rank, .size = group->size > 1 ? group->size : 1, .patience = patience, .table = group->table,
+                         .sum = sum_values, .broadcast = broadcast_bytes};
 }

@@ -186,11 +186,13 @@ size_t       crank_params_count(const crank_params *params) { return params->cou
 crank_param *crank_params_at(const crank_params *params, size_t i) { return &params->items[i]->public; }
 void         crank_params_defer(crank_params *params, bool defer) { params->defer = defer; }
 
+bool         crank_params_deferred(const crank_params *params) { return params->defer; }
+
 crank_status crank_params_commit(crank_params *params)
 {
     params->defer = false;
     for (size_t i = 0; i < params->count; i++)
-        if (!params->items[i]->public.view.data && take_memory(params, params->items[i]) != CRANK_OK) return CRANK_FAILED;
+        if (!params->items[i]->public.view.data && !params->items[i]->public.away && take_memory(params, params->items[i]) != CRANK_OK) return CRANK_FAILED;
     return CRANK_OK;
 }
 

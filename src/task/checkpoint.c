@@ -42,7 +42,10 @@ static crank_status host_copy_make(crank_context *context, const task_trainer *t
         if (!wanted(trainer, param, with_state)) continue;
         crank_named_view *view = &copy->views[copy->count];
         *view = (crank_named_view){param->name, param->view};
-        if (!device->host) {
+        if (param->away) {
+            view->view.data = (void *)trainer_collected(trainer, param);
+            if (!view->view.data) return crank_fail(context, CRANK_FAILED, "%s: another process holds it, and it was not collected", param->name);
+        } else if (!device->host) {
             void *host = copy->copies[copy->count] = crank_alloc(context, crank_view_bytes(&param->view) + 1, 1, param->name);
             if (!host || device->download(context, device, host, param->view.data, crank_view_bytes(&param->view)) != CRANK_OK)
                 return CRANK_FAILED;
@@ -81,7 +84,7 @@ static crank_status read_tensors(crank_context *context, const char *path, const
             status = crank_fail(context, CRANK_BAD_DATA, "%s: tensor `%s` is missing; it was made by another recipe", path, param->name);
         else if (!same_shape(&view, &param->view))
             status = crank_fail(context, CRANK_BAD_DATA, "%s: tensor `%s` has another type or shape; it was made by another recipe", path, param->name);
-        else
+        else if (!param->away)
             status = crank_param_write(context, param, view.data, view.dtype);
         if (status == CRANK_OK) crank_safetensors_release(file, &view); /* the plan has no room for the file's pages beside the values */
         found++;

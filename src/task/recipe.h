@@ -28,7 +28,9 @@ typedef struct train_section {
     double      lr, clip, floor, warmup_share;
     const char *schedule;
     const char *keep; /* what the end leaves as the result: best, last */
-    bool        inside, resume;
+    const char *shard; /* none, optimizer */
+    bool        inside, resume, overlap;
+    double      timeout;
 } train_section;
 
 typedef struct lowrank_section {

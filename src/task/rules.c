@@ -35,6 +35,18 @@ static bool quantized_needed_dense(const rule_case *about)
     return quantized(about) && map && map->needs_base && !strcmp(map->needs_base, "dense");
 }
 
+static bool shared_trials(const rule_case *about) { return about->recipe->group.size > 1 && about->recipe->optimizer->propose; }
+
+static bool shards(const rule_case *about) { return !strcmp(about->recipe->train->shard, "optimizer"); }
+
+static bool shard_of_all(const rule_case *about)
+{
+    const crank_optimizer *o = about->recipe->optimizer;
+    return shards(about) && (o->accumulate || o->period || o->observe || o->refresh || o->propose);
+}
+
+static bool shard_before_step(const rule_case *about) { return shards(about) && about->recipe->map && about->recipe->map->before_step; }
+
 static const combination_rule table[] = {
     {"next-token", "objective, family",
      "a loss over next tokens, L = -sum_t log p(x_t | x_<t), needs a causal model: an encoder sees x_t itself",
@@ -50,6 +62,12 @@ static const combination_rule table[] = {
     {"quantized-base", "model.weights, lowrank.method",
      "the method takes its factors from the base weight, follows its norms or writes into it, and a weight of four or eight bits has neither its values nor room for a change",
      "set model.weights to f32 or bf16, or lowrank.method to one that reads only x and y (lora, lora-ga, eva, bone, hydra, randlora ...)", quantized_needed_dense},
+    {"shared-trials", "several processes, optimiser", "processes sum gradients, and the optimiser works without them", "start one process", shared_trials},
+    {"shard-state", "train.shard, optimiser",
+     "each process holds the state of its own parameters, and the optimiser reads state in every process (it projects gradients before they are summed, or chooses from those of the whole model)",
+     "set train.shard to none, or optim.method to one whose update sees one matrix and its own state (adamw, adamw8bit, lion, sgd, signsgd, adafactor, muon)", shard_of_all},
+    {"shard-gradients", "train.shard, lowrank.method", "the method changes gradients before the step, and each process has the sums of its own parameters alone",
+     "set train.shard to none", shard_before_step},
     {"coupled", "objective, train.accumulate", "the loss couples the rows of a batch: it is no sum over micro-batches", "set train.accumulate to 1", coupled_windows},
 };
 

@@ -2,6 +2,7 @@
 #include "task/session.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,7 +73,8 @@ static size_t held(const session *s)
 {
     crank_params *params = crank_model_params(s->model);
     size_t        bytes = dataset_bytes(s->train) + (s->eval ? dataset_bytes(s->eval) : 0) + PROGRAM;
-    for (size_t i = 0; i < crank_params_count(params); i++) bytes += crank_view_bytes(&crank_params_at(params, i)->view);
+    for (size_t i = 0; i < crank_params_count(params); i++)
+        if (!crank_params_at(params, i)->away) bytes += crank_view_bytes(&crank_params_at(params, i)->view);
     return bytes;
 }
 
@@ -189,18 +191,27 @@ size_t session_measured(crank_context *context, const session *s)
     return used > s->card_at_start ? used - s->card_at_start : 0;
 }
 
+/* "12.0", or of an optimiser in shares "12.0 (this process's share of 24.0)". */
+static const char *state_text(const trainer_memory *m, char *text, size_t size)
+{
+    if (m->state_all > m->state) snprintf(text, size, "%.1f (this process's share of %.1f)", mib(m->state), mib(m->state_all));
+    else snprintf(text, size, "%.1f", mib(m->state));
+    return text;
+}
+
 /* A run on a GPU is held against the card's memory: all of the plan but the data, which stay on the host. */
 static crank_status plan_card(crank_context *context, const task_recipe *recipe, session *s, int64_t tokens, int64_t sequences)
 {
+    char           share[96];
     trainer_memory m = {0};
     size_t         taken, room = card_room(context, recipe, s, &taken), total = taken + room;
     crank_status   status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), room, &m);
     if (status != CRANK_OK) return status;
     s->planned = m.weights + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs;
     crank_log(context, CRANK_INFO,
-              "memory plan of %s: weights %.1f MiB, method %.1f, optimiser %.1f, gradient sums %.1f, activations %.1f (%.1f kept for the reverse pass), "
+              "memory plan of %s: weights %.1f MiB, method %.1f, optimiser %s, gradient sums %.1f, activations %.1f (%.1f kept for the reverse pass), "
               "workspace %.1f, inputs %.1f; peak %.1f MiB beside %.1f for CUDA's own context and libraries%s", s->device->name, mib(m.weights), mib(m.method),
-              mib(m.state), mib(m.buffers), mib(m.arena), mib(m.kept), mib(m.workspace), mib(m.inputs), mib(s->planned), mib(s->card_at_start),
+              state_text(&m, share, sizeof share), mib(m.buffers), mib(m.arena), mib(m.kept), mib(m.workspace), mib(m.inputs), mib(s->planned), mib(s->card_at_start),
               m.recomputed_blocks ? "; layers are computed again in the reverse pass" : "");
     if (s->planned > total)
         return crank_fail(context, CRANK_FAILED, "the run needs %.1f MiB of GPU memory and %.1f MiB are allowed: lower train.batch (now %lld), lower data.context, or raise memory.limit",
@@ -210,6 +221,7 @@ static crank_status plan_card(crank_context *context, const task_recipe *recipe,
 
 static crank_status plan_memory(crank_context *context, const task_recipe *recipe, session *s)
 {
+    char           share[96];
     trainer_memory m = {0};
     size_t         data = dataset_bytes(s->train) + (s->eval ? dataset_bytes(s->eval) : 0);
     size_t         total = allowed(recipe), taken = held(s);
@@ -227,9 +239,9 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
     int64_t peak = memory_peak(); /* rows and their tokens at once may have taken more */
     if (peak > s->peak_at_start && peak > (int64_t)(s->at_start + s->planned)) s->planned = (size_t)peak - s->at_start;
     crank_log(context, CRANK_INFO,
-              "memory plan: weights %.1f MiB (%.1f mapped), method %.1f, optimiser %.1f, gradient sums %.1f, activations %.1f (%.1f kept for the "
+              "memory plan: weights %.1f MiB (%.1f mapped), method %.1f, optimiser %s, gradient sums %.1f, activations %.1f (%.1f kept for the "
               "reverse pass), workspace %.1f, inputs %.1f, data %.1f, program %.1f; peak %.1f MiB%s",
-              mib(m.weights + m.mapped), mib(m.mapped), mib(m.method), mib(m.state), mib(m.buffers), mib(m.arena), mib(m.kept), mib(m.workspace),
+              mib(m.weights + m.mapped), mib(m.mapped), mib(m.method), state_text(&m, share, sizeof share), mib(m.buffers), mib(m.arena), mib(m.kept), mib(m.workspace),
               mib(m.inputs), mib(data), mib(PROGRAM), mib(s->planned), m.recomputed_blocks ? "; layers are computed again in the reverse pass" : "");
     if (recipe->memory->limit > 0 ? s->planned > total : m.arena + m.workspace + m.inputs > total)
         return crank_fail(context, CRANK_FAILED,
@@ -238,16 +250,68 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
     return CRANK_OK;
 }
 
+/* ---- the device ---- */
+
+/* The cards that CUDA shows to this process; CUDA_VISIBLE_DEVICES hides others. */
+static int card_count(void)
+{
+    char text[512];
+    int  count = 0;
+    while (crank_device_describe(count, text, sizeof text)) count++;
+    return count;
+}
+
+/* Of several processes on a host each takes a card of its own: "cuda:K" for the K-th of them, the name as it is elsewhere. */
+static crank_status name_card(crank_context *context, const task_recipe *recipe, const char *wanted, char *name, size_t size)
+{
+    const dist_group *group = &recipe->group;
+    snprintf(name, size, "%s", wanted);
+    if (group->size < 2 || strcmp(wanted, "cpu") == 0) return CRANK_OK;
+    if (strncmp(wanted, "cuda:", 5) == 0 && group->local_size > 1)
+        return crank_fail(context, CRANK_USAGE, "model.device: %s is one card, and %d processes of this host would share it: write cuda, and each takes its own", wanted, group->local_size);
+    if (strcmp(wanted, "cuda") != 0 && strcmp(wanted, "auto") != 0) return CRANK_OK;
+    int cards = card_count();
+    if (!cards) return CRANK_OK; /* auto takes the CPU, and cuda tells why there is none */
+    if (group->local_size > cards)
+        return crank_fail(context, CRANK_USAGE, "%d processes of this host have %d card%s: start one process a card (mpirun -n %d), or set model.device=cpu", group->local_size, cards,
+                          cards == 1 ? "" : "s", cards);
+    snprintf(name, size, "cuda:%d", group->local_rank);
+    return CRANK_OK;
+}
+
+/* All processes must have come to the same kind of device before one of them waits for the others in joining. */
+static crank_status join_device(crank_context *context, const task_recipe *recipe, session *s)
+{
+    if (recipe->group.size < 2 || !s->device->join) return CRANK_OK;
+    double cards = !s->device->host;
+    s->group = dist_device_group(&recipe->group, recipe->train->timeout);
+    crank_status status = dist_sum_f64(context, &recipe->group, &cards, 1);
+    if (status != CRANK_OK) return status;
+    if (cards != 0 && cards != recipe->group.size)
+        return crank_fail(context, CRANK_USAGE, "%.0f of %d processes run on GPUs and the others on CPUs: set model.device to cpu or cuda", cards, recipe->group.size);
+    return s->device->join(context, s->device, &s->group);
+}
+
+static crank_status open_device(crank_context *context, const task_recipe *recipe, session *s)
+{
+    char         name[64];
+    bool         cpu = recipe->model->bodies && !strcmp(recipe->model->device, "auto"); /* who names CPU instructions wants the CPU */
+    crank_status status = name_card(context, recipe, cpu ? "cpu" : recipe->model->device, name, sizeof name);
+    if (status != CRANK_OK) return status;
+    s->device = crank_device_open(context, &(crank_device_options){.name = name, .bodies = recipe->model->bodies, .deterministic = recipe->model->deterministic});
+    if (!s->device) return crank_last_status(context);
+    if ((status = join_device(context, recipe, s)) != CRANK_OK) return status;
+    size_t available;
+    if (!s->device->host) s->card_at_start = card_used(context, s->device, &available);
+    return CRANK_OK;
+}
+
 crank_status session_open(crank_context *context, const task_recipe *recipe, const char *resume, session *s)
 {
     *s = (session){.at_start = memory_resident() > 0 ? (size_t)memory_resident() : 0, .peak_at_start = memory_peak()};
     if (recipe->train->threads) crank_set_threads(context, (int)recipe->train->threads);
-    bool cpu = recipe->model->bodies && !strcmp(recipe->model->device, "auto"); /* who names CPU instructions wants the CPU */
-    s->device = crank_device_open(context, &(crank_device_options){.name = cpu ? "cpu" : recipe->model->device, .bodies = recipe->model->bodies,
-                                                                   .deterministic = recipe->model->deterministic});
-    size_t available;
-    if (s->device && !s->device->host) s->card_at_start = card_used(context, s->device, &available);
-    crank_status status = s->device ? open_model(context, recipe, s) : crank_last_status(context);
+    crank_status status = open_device(context, recipe, s);
+    if (status == CRANK_OK) status = open_model(context, recipe, s);
     if (status == CRANK_OK) status = rules_check(context, &(rule_case){.recipe = recipe, .config = crank_model_config_of(s->model)});
     if (status == CRANK_OK) status = open_data(context, recipe, s);
     if (status == CRANK_OK) status = attach_method(context, recipe, resume, s);

@@ -10,6 +10,7 @@
 
 typedef struct session {
     crank_device     *device;
+    crank_group       group;        /* the processes of the run, as the device sees them */
     crank_model      *model;
     crank_tokenizer  *tokenizer;
     data_set         *train, *eval; /* eval may be NULL */

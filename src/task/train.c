@@ -158,8 +158,10 @@ static crank_status log_metrics(run *r, int64_t step, const metric *metrics, siz
 static crank_status save_checkpoint(run *r)
 {
     crank_status status = trainer_check_replicas(r->context, r->session.trainer);
-    if (status != CRANK_OK || !writes(r)) return status;
-    return checkpoint_write(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
+    if (status == CRANK_OK) status = trainer_collect(r->context, r->session.trainer);
+    if (status == CRANK_OK && writes(r)) status = checkpoint_write(r->context, r->checkpoint_folder, r->session.trainer, crank_model_params(r->session.model), &r->state, &r->origin);
+    trainer_collect_release(r->session.trainer);
+    return status;
 }
 
 static crank_status log_spectra(run *r)

@@ -49,6 +49,22 @@ static int block_of(const crank_model *model, const crank_param *param)
     return -1;
 }
 
+static bool is_trained(const crank_param *param) { return param->trainable && param->role != CRANK_ROLE_STATE && param->role != CRANK_ROLE_CACHE; }
+
+static crank_status choose_owners(crank_context *context, task_trainer *trainer)
+{
+    crank_params *params = crank_model_params(trainer->model);
+    size_t        count = crank_params_count(params);
+    int           trained = 0;
+    crank_param **list = crank_alloc(context, count + 1, sizeof *list, "owners of parameters");
+    if (!list) return CRANK_FAILED;
+    for (size_t i = 0; i < count; i++)
+        if (is_trained(crank_params_at(params, i))) list[trained++] = crank_params_at(params, i);
+    crank_status status = trainer_choose_owners(context, trainer, list, trained);
+    crank_free(list);
+    return status;
+}
+
 static crank_status add_unit(crank_context *context, task_trainer *trainer, crank_param *param)
 {
     const task_recipe *recipe = trainer->recipe;
@@ -68,7 +84,7 @@ static crank_status add_unit(crank_context *context, task_trainer *trainer, cran
                           param->name, recipe->optimizer->name);
     }
     trainer->optimizer_units++;
-    return recipe->optimizer->attach ? recipe->optimizer->attach(context, unit) : CRANK_OK;
+    return trainer_attach_unit(context, trainer, unit);
 }
 
 static crank_status add_units(crank_context *context, task_trainer *trainer)
@@ -79,9 +95,10 @@ static crank_status add_units(crank_context *context, task_trainer *trainer)
     trainer->unit_state = crank_alloc(context, count + 1, sizeof *trainer->unit_state, "optimiser units");
     trainer->buffers = crank_alloc(context, count + 1, sizeof *trainer->buffers, "gradient buffers");
     if (!trainer->units || !trainer->unit_state || !trainer->buffers) return CRANK_FAILED;
+    if (choose_owners(context, trainer) != CRANK_OK) return CRANK_FAILED;
     for (size_t i = 0; i < count; i++) {
         crank_param *param = crank_params_at(params, i);
-        if (!param->trainable || param->role == CRANK_ROLE_STATE || param->role == CRANK_ROLE_CACHE) continue;
+        if (!is_trained(param)) continue;
         crank_status status = add_unit(context, trainer, param);
         if (status != CRANK_OK) return status;
     }
@@ -135,9 +152,11 @@ void trainer_free(task_trainer *trainer)
     trainer_drop_graphs(trainer);
     crank_pool_free(trainer->pool);
     release_units(trainer);
+    trainer_collect_release(trainer);
+    free(trainer->shards);
     void *const rooms[] = {trainer->units, trainer->unit_state, trainer->buffers, trainer->model_state, trainer->ids, trainer->positions,
                            trainer->targets, trainer->token_types, trainer->segments, trainer->labels, trainer->weights, trainer->values,
-                           trainer->sequence_weights, trainer->reference, trainer->list_scores, trainer->list_d1, trainer};
+                           trainer->sequence_weights, trainer->reference, trainer->list_scores, trainer->list_d1, trainer->owners, trainer};
     for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) crank_free(rooms[i]);
 }
 
@@ -270,6 +289,11 @@ shaped *trainer_prepared(crank_context *context, task_trainer *trainer, const da
 {
     int64_t n, s;
     shape_of(batch->tokens, batch->sequences, &n, &s);
+    return trainer_prepared_as(context, trainer, batch, n, s, kind);
+}
+
+shaped *trainer_prepared_as(crank_context *context, task_trainer *trainer, const data_batch *batch, int64_t n, int64_t s, variant kind)
+{
     shaped *shape = trainer_graph(context, trainer, n, s, kind, NULL);
     if (!shape || room(context, trainer, n, s) != CRANK_OK) return NULL;
     if (write_tokens(trainer, shape, batch) != CRANK_OK || write_sequences(trainer, shape, batch) != CRANK_OK) return NULL;
@@ -278,13 +302,58 @@ shaped *trainer_prepared(crank_context *context, task_trainer *trainer, const da
 
 /* ---- steps ---- */
 
+/* The shape that holds each of `count` batches. */
+static void shape_of_round(const data_batch *const *batches, int count, int64_t *n, int64_t *s)
+{
+    *n = *s = 0;
+    for (int i = 0; i < count; i++)
+        if (round_up(batches[i]->tokens) > *n) *n = round_up(batches[i]->tokens);
+    for (int i = 0; i < count; i++) {
+        int64_t sequences = round_up(batches[i]->sequences + (*n > batches[i]->tokens));
+        if (sequences > *s) *s = sequences;
+    }
+}
+
+static void start_scalars(const task_trainer *trainer, int64_t step, const trainer_result *result, float *scalars)
+{
+    scalars[CRANK_SCALAR_RATE] = (float)result->rate;
+    scalars[CRANK_SCALAR_STEP] = (float)step;
+    scalars[CRANK_SCALAR_CLIP] = (float)(1 / result->denominator);
+    scalars[CRANK_SCALAR_DENOMINATOR] = (float)result->denominator;
+    scalars[CRANK_SCALAR_PROGRESS] = (float)((double)step / (double)(trainer->schedule.total > 0 ? trainer->schedule.total : 1));
+}
+
+/* This process's micro-batches k, k + size, .. of the window; adds to the numerator and the denominator. */
+static crank_status run_window(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
+                               float *scalars, double *denominator, trainer_result *result)
+{
+    bool refreshes = trainer_refreshes(trainer);
+    int  size = trainer_shared(trainer) ? trainer->recipe->group.size : 1, rounds = count / size;
+    for (int k = 0; k < rounds; k++) {
+        variant kind = rounds == 1 ? VARIANT_ONLY : k == 0 ? VARIANT_FIRST : k < rounds - 1 ? VARIANT_MORE : VARIANT_LAST;
+        int     i = k * size + (size > 1 ? trainer->recipe->group.rank : 0);
+        int64_t n, s, draw = step * trainer->recipe->train->accumulate + i; /* every micro-batch has dropout masks of its own */
+        if (refreshes && k == 0) kind = rounds == 1 ? VARIANT_REFRESH : VARIANT_REFRESH_FIRST;
+        shape_of_round(window + k * size, size, &n, &s);
+        shaped *shape = trainer_prepared_as(context, trainer, window[i], n, s, kind);
+        if (!shape) return crank_last_status(context);
+        crank_status status = crank_write(crank_step_counter(shape->graph), &draw);
+        if (status == CRANK_OK) status = trainer_run(context, trainer, shape, window[i], scalars, &result->numerator, denominator);
+        if (status != CRANK_OK) return status;
+        if (shape->norm) result->norm = crank_read_scalar(shape->norm);
+        if (refreshes && k == 0) trainer_refreshed(trainer);
+    }
+    return CRANK_OK;
+}
+
 crank_status trainer_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
                           trainer_result *result)
 {
-    if (trainer_shared(trainer)) return trainer_shared_step(context, trainer, step, window, count, result);
-    float scalars[CRANK_SCALARS] = {0};
+    const dist_group *group = &trainer->recipe->group;
+    float             scalars[CRANK_SCALARS] = {0};
+    bool              lists = trainer->recipe->objective->list != NULL;
     memset(result, 0, sizeof *result);
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) { /* each of several processes knows the whole window */
         result->tokens += window[i]->tokens;
         result->trained += window[i]->trained;
     }
@@ -293,30 +362,18 @@ crank_status trainer_step(crank_context *context, task_trainer *trainer, int64_t
     result->rate = trainer->recipe->train->lr * crank_schedule_factor(&trainer->schedule, step);
     result->norm = NAN;
     if (trainer->recipe->optimizer->propose) return trainer_zeroth_step(context, trainer, step, window, count, result);
-    crank_status probed = trainer_probe(context, trainer, window[0], step * trainer->recipe->train->accumulate);
-    if (probed != CRANK_OK) return probed;
-    scalars[CRANK_SCALAR_RATE] = (float)result->rate;
-    scalars[CRANK_SCALAR_STEP] = (float)step;
-    scalars[CRANK_SCALAR_CLIP] = (float)(1 / result->denominator);
-    scalars[CRANK_SCALAR_DENOMINATOR] = (float)result->denominator;
-    scalars[CRANK_SCALAR_PROGRESS] = (float)((double)step / (double)(trainer->schedule.total > 0 ? trainer->schedule.total : 1));
+    crank_status status = trainer_probe(context, trainer, window[0], step * trainer->recipe->train->accumulate);
+    if (status != CRANK_OK) return status;
+    start_scalars(trainer, step, result, scalars);
     double denominator = 0; /* of the micro-batches so far */
-    bool   refreshes = trainer_refreshes(trainer);
-    for (int i = 0; i < count; i++) {
-        variant kind = count == 1 ? VARIANT_ONLY : i == 0 ? VARIANT_FIRST : i < count - 1 ? VARIANT_MORE : VARIANT_LAST;
-        if (refreshes && i == 0) kind = count == 1 ? VARIANT_REFRESH : VARIANT_REFRESH_FIRST;
-        shaped *shape = trainer_prepared(context, trainer, window[i], kind);
-        int64_t draw = step * trainer->recipe->train->accumulate + i; /* every micro-batch has dropout masks of its own */
-        if (!shape) return crank_last_status(context);
-        crank_status status = crank_write(crank_step_counter(shape->graph), &draw);
-        if (status == CRANK_OK) status = trainer_run(context, trainer, shape, window[i], scalars, &result->numerator, &denominator);
-        if (status != CRANK_OK) return status;
-        if (shape->norm) result->norm = crank_read_scalar(shape->norm);
-        if (refreshes && i == 0) trainer_refreshed(trainer);
-    }
-    if (trainer->recipe->objective->list) result->denominator = denominator;
+    status = run_window(context, trainer, step, window, count, scalars, &denominator, result);
+    double sums[2] = {lists ? 0 : result->numerator, scalars[CRANK_SCALAR_SKIP]}; /* lists are summed before their reverse pass */
+    if (status == CRANK_OK) status = dist_sum_f64(context, group, sums, 2);
+    if (status != CRANK_OK) return status;
+    if (!lists) result->numerator = sums[0];
+    if (lists) result->denominator = denominator;
     result->loss = result->denominator > 0 ? result->numerator / result->denominator : 0;
-    result->skipped = scalars[CRANK_SCALAR_SKIP] != 0;
+    result->skipped = sums[1] != 0;
     return CRANK_OK;
 }
 
@@ -359,6 +416,8 @@ static void count_params(const task_trainer *trainer, trainer_memory *memory)
     for (size_t i = 0; i < crank_params_count(params); i++) {
         const crank_param *param = crank_params_at(params, i);
         size_t             bytes = crank_view_bytes(&param->view);
+        if (param->role == CRANK_ROLE_STATE) memory->state_all += bytes;
+        if (param->away) continue;
         size_t            *sum = param->mapped ? &memory->mapped
                                  : param->role == CRANK_ROLE_METHOD ? &memory->method
                                  : param->role == CRANK_ROLE_STATE  ? &memory->state
@@ -372,18 +431,17 @@ static void count_params(const task_trainer *trainer, trainer_memory *memory)
 static bool variant_used(const task_trainer *trainer, variant kind)
 {
     bool    shared = trainer_shared(trainer);
-    int64_t accumulate = trainer->recipe->train->accumulate;
+    int64_t rounds = trainer->recipe->train->accumulate / (shared ? trainer->recipe->group.size : 1);
     if (kind == VARIANT_EVALUATE) return true;
-    if (kind == VARIANT_APPLY) return shared && trainer->unit_count;
-    if (shared && (kind == VARIANT_ONLY || kind == VARIANT_LAST || kind == VARIANT_REFRESH || kind == VARIANT_REFRESH_FIRST)) return false;
     if (kind == VARIANT_CALIBRATE) return false; /* before the run */
     if (kind == VARIANT_REFERENCE) return trainer->recipe->objective->fields & CRANK_FIELD_REFERENCE;
     if (!trainer->unit_count || trainer->recipe->optimizer->propose) return false;
     for (int i = 0; kind == VARIANT_PROBE && i < trainer->unit_count; i++)
         if (trainer->units[i].probe || (shared && trainer->units[i].refresh)) return true;
-    if (kind == VARIANT_REFRESH || kind == VARIANT_REFRESH_FIRST) return trainer_refreshes(trainer) && (accumulate > 1) == (kind == VARIANT_REFRESH_FIRST);
-    if (kind == VARIANT_PROBE || (kind == VARIANT_MORE && accumulate < 3)) return false;
-    return accumulate > 1 ? kind != VARIANT_ONLY : kind == VARIANT_ONLY;
+    if (kind == VARIANT_REFRESH || kind == VARIANT_REFRESH_FIRST)
+        return !shared && trainer_refreshes(trainer) && (rounds > 1) == (kind == VARIANT_REFRESH_FIRST);
+    if (kind == VARIANT_PROBE || (kind == VARIANT_MORE && rounds < 3)) return false;
+    return rounds > 1 ? kind != VARIANT_ONLY : kind == VARIANT_ONLY;
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
@@ -392,8 +450,7 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static crank_status plan_kind(crank_context *context, task_trainer *trainer, int64_t n, int64_t s, variant kind, trainer_memory *memory)
 {
     crank_plan_summary summary = {0};
-    bool               batch = kind != VARIANT_APPLY;
-    if (!trainer_graph(context, trainer, batch ? n : 0, batch ? s : 0, kind, &summary)) return crank_last_status(context);
+    if (!trainer_graph(context, trainer, n, s, kind, &summary)) return crank_last_status(context);
     memory->arena = larger(memory->arena, summary.arena);
     memory->workspace = larger(memory->workspace, summary.workspace);
     memory->inputs = larger(memory->inputs, summary.inputs);

@@ -23,6 +23,7 @@ void     trainer_free(task_trainer *trainer);
 typedef struct trainer_memory {
     size_t weights, mapped;              /* base weights in memory of ours, and mapped from files */
     size_t method, state, buffers;       /* low-rank parameters, optimiser state, gradient sums */
+    size_t state_all;                    /* optimiser state of all processes' shares together */
     size_t arena, workspace, inputs;
     size_t kept;                         /* of the arena: what lives from the forward to the reverse pass */
     int    recomputed_blocks;
@@ -57,6 +58,10 @@ bool trainer_saves(const task_trainer *trainer, const crank_param *param);
 crank_status trainer_period(crank_context *context, task_trainer *trainer, int64_t step);
 /* The processes that share a run hold the same values; else an error in all of them. */
 crank_status trainer_check_replicas(crank_context *context, const task_trainer *trainer);
+/* All processes: what a checkpoint needs of other processes' shares comes to process 0, for trainer_collected, until it is released. */
+crank_status trainer_collect(crank_context *context, task_trainer *trainer);
+const void  *trainer_collected(const task_trainer *trainer, const crank_param *param);
+void         trainer_collect_release(task_trainer *trainer);
 /* Gives the arena back until the next step or evaluation. */
 void trainer_release(task_trainer *trainer);
 /* Profile of the graphs that have run so far; malloc'd text. */

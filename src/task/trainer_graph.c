@@ -71,11 +71,12 @@ static int record_targets(const task_trainer *trainer, shaped *shape, crank_tens
         targets[0] = shape->list_scores;
         seeds[0] = shape->list_gradient = crank_input(graph, "gradient of the scores", CRANK_F32, targets[0]->rank, targets[0]->dims);
     }
-    if (shape->kind != VARIANT_ONLY && shape->kind != VARIANT_LAST && shape->kind != VARIANT_REFRESH) return 1;
+    if (!variant_updates(shape->kind)) return 1;
     crank_tensor *penalty = crank_linears_penalty(graph, crank_model_linears(trainer->model));
     if (!penalty) return 1;
     crank_tensor *denominator = crank_cast(crank_step_scalar(graph, CRANK_SCALAR_DENOMINATOR), penalty->dtype);
     targets[1] = crank_mul(penalty, denominator);
+    if (trainer_shared(trainer)) targets[1] = crank_scale(targets[1], 1.0 / trainer->recipe->group.size); /* each adds its part */
     return 2;
 }
 
@@ -164,18 +165,21 @@ static void record_updates(task_trainer *trainer, shaped *shape, crank_tensor **
     }
     for (int i = 0; i < trainer->unit_count; i++)
         if (gradients[i] && shape->kind == VARIANT_LAST) gradients[i] = crank_add(buffer_of(trainer, shape, i, gradients[i]), gradients[i]);
+    if (trainer_shared(trainer)) trainer_record_sums(trainer, shape, gradients);
     record_before_step(trainer, shape, gradients);
-    for (int i = 0; i < trainer->unit_count; i++)
-        if (gradients[i]) arriving[count++] = gradients[i];
+    for (int i = 0; i < trainer->unit_count; i++) /* of shares, what all hold counts once in the norm */
+        if (gradients[i] && (!trainer_sharded(trainer) || trainer_owner(trainer, i) >= 0 || trainer->recipe->group.rank == 0)) arriving[count++] = gradients[i];
     if (trainer->recipe->train->inside)
         record_updates_inside(trainer, shape, gradients);
     else
-        shape->norm = crank_keep(crank_clip_scale(arriving, count, trainer->recipe->train->clip, graph));
+        shape->norm = crank_keep(trainer_record_clip(trainer, shape, arriving, count));
     for (int i = 0; i < trainer->unit_count && !trainer->recipe->train->inside; i++)
         if (gradients[i] && !trainer->units[i].param->moved)
             trainer->units[i].optimizer->update(graph, &trainer->units[i], gradients[i]);
+    trainer_record_spread(trainer, shape);
     crank_linears_update(graph, crank_model_linears(trainer->model));
     crank_linears_after_step(graph, crank_model_linears(trainer->model));
+    trainer_record_end(shape);
     free(arriving);
 }
 
@@ -183,6 +187,13 @@ static void record_updates(task_trainer *trainer, shaped *shape, crank_tensor **
 static bool takes_part(const task_trainer *trainer, const crank_unit *unit, variant kind)
 {
     return unit->active && (kind != VARIANT_PROBE || unit->probe || (trainer_shared(trainer) && unit->refresh));
+}
+
+/* Where in the reverse pass a gradient is made: casts of all gradients stand behind it. */
+static int arrival_of(const crank_tensor *gradient)
+{
+    while (gradient->node && !strcmp(gradient->node->op->name, "copy")) gradient = gradient->node->inputs[0];
+    return gradient->id;
 }
 
 /* The gradients of the units that take part, by unit; false: message in the graph. */
@@ -207,32 +218,10 @@ static bool record_gradients(const task_trainer *trainer, shaped *shape, crank_t
     good = good && shape->arrived;
     for (int i = 0; good && i < count; i++) {
         gradients[unit_of[i]] = yielded[i];
-        shape->arrived[unit_of[i]] = yielded[i] ? yielded[i]->id : 0;
+        shape->arrived[unit_of[i]] = yielded[i] ? arrival_of(yielded[i]) : 0;
     }
     free(leaves), free(yielded), free(unit_of);
     return good;
-}
-
-/* The sums of a window as gradients, with that of the methods' penalty. */
-static void record_apply(task_trainer *trainer, shaped *shape)
-{
-    size_t         n = (size_t)trainer->unit_count;
-    crank_graph   *graph = shape->graph;
-    crank_tensor **leaves = calloc(n + 1, sizeof *leaves), **sums = calloc(n + 1, sizeof *sums);
-    crank_tensor  *penalty = crank_linears_penalty(graph, crank_model_linears(trainer->model));
-    if (!leaves || !sums) crank_graph_error(graph, CRANK_FAILED, "out of memory: recording a step");
-    if (leaves && sums && penalty) {
-        penalty = crank_mul(penalty, crank_cast(crank_step_scalar(graph, CRANK_SCALAR_DENOMINATOR), penalty->dtype));
-        for (size_t i = 0; i < n; i++) leaves[i] = crank_use(graph, trainer->units[i].param);
-        crank_gradients(graph, &penalty, NULL, 1, leaves, (int)n, sums);
-    }
-    for (int i = 0; leaves && sums && i < trainer->unit_count && crank_graph_status(graph) == CRANK_OK; i++) {
-        crank_tensor *extra = sums[i] && trainer->units[i].active ? accumulated(trainer, shape, i, sums[i]) : NULL;
-        sums[i] = trainer->buffers[i] && trainer->units[i].active ? crank_use(graph, trainer->buffers[i]) : NULL;
-        if (extra) sums[i] = sums[i] ? crank_add(sums[i], extra) : extra;
-    }
-    if (leaves && sums && crank_graph_status(graph) == CRANK_OK) record_updates(trainer, shape, sums);
-    free(leaves), free(sums);
 }
 
 static void record_training(task_trainer *trainer, shaped *shape)
@@ -242,7 +231,8 @@ static void record_training(task_trainer *trainer, shaped *shape)
         crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording a step");
         return;
     }
-    if (shape->kind != VARIANT_PROBE && shape->numerator) crank_check_finite(shape->numerator);
+    bool everywhere = trainer_shared(trainer) && variant_updates(shape->kind); /* then the sum over processes is looked at */
+    if (shape->kind != VARIANT_PROBE && shape->numerator && !everywhere) crank_check_finite(shape->numerator);
     bool good = record_gradients(trainer, shape, gradients);
     bool refreshes = shape->kind == VARIANT_REFRESH || shape->kind == VARIANT_REFRESH_FIRST || shape->kind == VARIANT_PROBE;
     for (int i = 0; good && refreshes && i < trainer->unit_count; i++)
@@ -310,16 +300,14 @@ static crank_status record(crank_context *context, task_trainer *trainer, shaped
     crank_graph_set_training(shape->graph, reverse);
     crank_graph_set_seed(shape->graph, (uint64_t)trainer->recipe->train->seed);
     crank_graph_set_pool(shape->graph, trainer->pool);
-    if (shape->kind != VARIANT_APPLY) record_inputs(trainer, shape);
-    if (shape->kind == VARIANT_APPLY)
-        record_apply(trainer, shape);
-    else if (shape->kind == VARIANT_REFERENCE)
+    record_inputs(trainer, shape);
+    if (shape->kind == VARIANT_REFERENCE)
         record_reference(trainer, shape);
     else if (shape->kind == VARIANT_CALIBRATE)
         record_calibration(trainer, shape);
     else
         record_forward(trainer, shape);
-    if (reverse && shape->kind != VARIANT_APPLY) record_training(trainer, shape);
+    if (reverse) record_training(trainer, shape);
     crank_plan_options options = {.memory_all = run_limit(trainer)};
     crank_status       status = crank_plan(shape->graph, &options, summary);
     if (status == CRANK_OK && trainer->profile) crank_graph_profile(shape->graph, true);
@@ -446,7 +434,8 @@ void trainer_refreshed(task_trainer *trainer)
     drop_passing(trainer, true);
 }
 
-static crank_status hand_over(crank_context *context, crank_unit *unit, const crank_tensor *gradient)
+/* All processes go on from what the first has seen: two GPUs may differ in the last bits. */
+static crank_status hand_over(crank_context *context, const task_trainer *trainer, crank_unit *unit, const crank_tensor *gradient)
 {
     size_t elements = (size_t)crank_view_count(&unit->param->view);
     float *values = crank_alloc(context, elements, sizeof *values, "a probed gradient");
@@ -454,6 +443,9 @@ static crank_status hand_over(crank_context *context, crank_unit *unit, const cr
     crank_status status = values && raw ? crank_read(gradient, raw) : CRANK_FAILED;
     if (status == CRANK_OK) {
         crank_convert(values, CRANK_F32, raw, gradient->dtype, elements);
+        status = dist_broadcast(context, &trainer->recipe->group, values, elements * sizeof *values);
+    }
+    if (status == CRANK_OK) {
         status = unit->optimizer->observe(context, unit, values);
     }
     crank_free(values), crank_free(raw);
@@ -474,7 +466,7 @@ crank_status trainer_probe(crank_context *context, task_trainer *trainer, const 
     crank_status status = shape ? crank_write(crank_step_counter(shape->graph), &draw) : crank_last_status(context);
     if (status == CRANK_OK) status = trainer_run(context, trainer, shape, batch, scalars, &numerator, &denominator);
     for (int i = 0; i < trainer->unit_count; i++) {
-        if (status == CRANK_OK && shape->probes[i]) status = hand_over(context, &trainer->units[i], shape->probes[i]);
+        if (status == CRANK_OK && shape->probes[i]) status = hand_over(context, trainer, &trainer->units[i], shape->probes[i]);
         trainer->units[i].probe = false;
     }
     if (shared) trainer_refreshed(trainer);

@@ -13,7 +13,6 @@ typedef enum variant {
     VARIANT_LAST,  /* adds the buffers to its own gradients and updates */
     VARIANT_REFRESH,       /* as ONLY and FIRST, with `refresh` of the units that ask for it: */
     VARIANT_REFRESH_FIRST, /* kept for the next time that the same units ask for the same */
-    VARIANT_APPLY, /* no batch: the buffers, summed over processes, update */
     VARIANT_EVALUATE,
     VARIANT_REFERENCE, /* log-probabilities of the targets with all methods off */
     VARIANT_PROBE, /* keeps the gradients of units that are probed; with several processes it refreshes, in all of them from one batch */
@@ -36,8 +35,18 @@ typedef struct shaped {
     linear_seen       *seen;   /* VARIANT_CALIBRATE: the watched linears with kept x and y, and the gradients by y (NULL: none arrives) */
     crank_tensor     **seen_gradients;
     size_t             seen_count;
+    /* Several processes: collectives recorded so far, the order of the last that was begun and of the last wait. */
+    int                collectives;
+    crank_tensor      *begun, *waited;
     struct shaped     *next;
 } shaped;
+
+/* One state tensor of an optimiser that is held in shares. */
+typedef struct shard_state {
+    crank_param *param;
+    int          owner;
+    void        *collected; /* process 0, while it writes a checkpoint: the owner's values */
+} shard_state;
 
 struct task_trainer {
     crank_context     *context;
@@ -48,6 +57,9 @@ struct task_trainer {
     crank_unit        *units;
     char             **unit_state; /* of each unit, state_size bytes */
     crank_param      **buffers;    /* of each active unit: sums over a window's micro-batches, made when they are first recorded */
+    int               *owners;     /* of each unit the process that holds its state, -1: all; NULL: no shares */
+    shard_state       *shards;
+    int                shard_count;
     void              *model_state;
     int                unit_count, optimizer_units; /* those that the run's optimiser moves */
     bool               types; /* batches carry token types */
@@ -88,10 +100,29 @@ crank_status trainer_probe(crank_context *context, task_trainer *trainer, const 
 /* A step of an optimiser without gradients: rounds of trial points, each with one forward pass over the window. */
 crank_status trainer_zeroth_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
                                  trainer_result *result);
-/* One of several processes: its share of the window, sums over all of them, the same update in each. */
-bool         trainer_shared(const task_trainer *trainer);
-crank_status trainer_shared_step(crank_context *context, task_trainer *trainer, int64_t step, const data_batch *const *window, int count,
-                                 trainer_result *result);
+/* ---- several processes (trainer_dist.c, trainer_shard.c) ---- */
+
+bool trainer_shared(const task_trainer *trainer);
+bool variant_updates(variant kind);
+/* Sums the gradients, the loss and the counts of methods over processes; of shares, gradients of other owners become NULL. */
+void trainer_record_sums(task_trainer *trainer, shaped *shape, crank_tensor **gradients);
+/* CLIP and SKIP from the norm over all processes' gradients; returns it. */
+crank_tensor *trainer_record_clip(const task_trainer *trainer, shaped *shape, crank_tensor *const *gradients, int count);
+/* Behind the updates: of shares, the new values go from their owners to all. */
+void trainer_record_spread(const task_trainer *trainer, shaped *shape);
+void trainer_record_end(shaped *shape);
+
+bool trainer_sharded(const task_trainer *trainer);
+int  trainer_owner(const task_trainer *trainer, int unit); /* -1: all */
+bool trainer_owns(const task_trainer *trainer, int unit);
+/* Before units are made; trained: their parameters. */
+crank_status trainer_choose_owners(crank_context *context, task_trainer *trainer, crank_param *const *trained, int count);
+/* The optimiser's `attach`; what another process owns takes no memory. */
+crank_status trainer_attach_unit(crank_context *context, task_trainer *trainer, crank_unit *unit);
+bool         trainer_shards(const task_trainer *trainer, const crank_param *param);
+
 /* The batch in a graph of its shape, ready to run. NULL: message set. */
 shaped *trainer_prepared(crank_context *context, task_trainer *trainer, const data_batch *batch, variant kind);
+/* The same in a graph of a given shape that holds it. */
+shaped *trainer_prepared_as(crank_context *context, task_trainer *trainer, const data_batch *batch, int64_t tokens, int64_t sequences, variant kind);
 #endif

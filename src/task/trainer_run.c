@@ -38,7 +38,7 @@ static crank_status write_reference(crank_context *context, task_trainer *traine
         return crank_write(shape->scores.reference, trainer->reference);
     }
     crank_status status = check_reference(context, trainer);
-    shaped      *bare = status == CRANK_OK ? trainer_prepared(context, trainer, batch, VARIANT_REFERENCE) : NULL;
+    shaped      *bare = status == CRANK_OK ? trainer_prepared_as(context, trainer, batch, shape->tokens, shape->sequences, VARIANT_REFERENCE) : NULL;
     if (!bare) return crank_last_status(context);
     status = crank_run(bare->graph);
     if (status == CRANK_OK) status = crank_read(bare->reference, trainer->reference);
@@ -89,11 +89,24 @@ static crank_status run_lists(crank_context *context, task_trainer *trainer, sha
     return status;
 }
 
+/* The whole window's terms, before its update. */
+static crank_status sum_lists(crank_context *context, const task_trainer *trainer, float *scalars, double *numerator, double *denominator)
+{
+    double       sums[3] = {*numerator, *denominator, scalars[CRANK_SCALAR_SKIP]};
+    crank_status status = dist_sum_f64(context, &trainer->recipe->group, sums, 3);
+    if (status != CRANK_OK) return status;
+    *numerator = sums[0];
+    *denominator = sums[1];
+    if (sums[2] != 0) scalars[CRANK_SCALAR_SKIP] = 1;
+    return CRANK_OK;
+}
+
 static crank_status finish_lists(crank_context *context, task_trainer *trainer, shaped *shape, const data_batch *batch, float *scalars,
                                  double *numerator, double *denominator)
 {
     crank_status status = crank_run_segment(shape->graph, 0);
     if (status == CRANK_OK) status = run_lists(context, trainer, shape, batch, numerator, denominator);
+    if (status == CRANK_OK && trainer_shared(trainer) && variant_updates(shape->kind)) status = sum_lists(context, trainer, scalars, numerator, denominator);
     if (status != CRANK_OK || !shape->list_gradient) return status;
     if (!isfinite(*numerator)) scalars[CRANK_SCALAR_SKIP] = 1;
     double divisor = *denominator > 0 ? *denominator : 1; /* nothing to learn from: the gradient is 0 */

@@ -44,13 +44,19 @@ check() { # name WORDS...
     name=$1; shift
     for each in 1 2; do
         train 1 "$name$each.one" "$@" train.accumulate=$((2 * each)) && train 2 "$name$each.two" "$@" train.accumulate=$each &&
-            same "$name$each.one" "$name$each.two" || { echo "FAILED: $name, accumulate $each"; tail -5 "$folder/$name$each.one.log" "$folder/$name$each.two.log"; failed=1; }
+            same "$name$each.one" "$name$each.two" || { echo "FAILED: $name, accumulate $each"; tail -n 5 "$folder/$name$each.one.log" "$folder/$name$each.two.log"; failed=1; }
     done
 }
 check lora lowrank.method=lora optim.method=adamw lowrank.dropout=0.1
 check full lowrank.method=none optim.method=adamw
 check smora lowrank.method=smora lowrank.rank=8 lowrank.active=2 lowrank.mu=0.01
 check galore lowrank.method=none optim.method=galore optim.rank=4
+check inside lowrank.method=none optim.method=adamw train.inside=true train.clip=0
+check behind lowrank.method=lora train.overlap=false
+check shard lowrank.method=none optim.method=adamw train.shard=optimizer
+check shardinside lowrank.method=none optim.method=lion train.shard=optimizer train.inside=true train.clip=0 train.lr=0.001
+check shardmuon lowrank.method=none optim.method=muon train.shard=optimizer
+check shardpro lowrank.method=lora-pro train.shard=optimizer
 
 # Trees learned by two processes are the same file as by one.
 awk 'BEGIN { draw = 7; for (i = 0; i < 2000; i++) { line = ""; for (j = 0; j < 40; j++) { draw = (draw * 1103515 + 12345) % 2147483; v[j] = draw % 1000; line = line " " j ":" v[j] }
@@ -59,18 +65,30 @@ for words in "tree.num_leaves=31" "tree.objective=regression tree.feature_fracti
     "$crank" rank fit "$folder/rank.svm" --out "$folder/one.txt" --quiet tree.num_iterations=20 tree.min_data_in_leaf=30 $words > "$folder/one.log" 2>&1 &&
         mpirun --allow-run-as-root --oversubscribe --mca mpi_yield_when_idle 1 --mca btl_vader_single_copy_mechanism none -n 2 \
             "$crank" rank fit "$folder/rank.svm" --out "$folder/two.txt" --quiet tree.num_iterations=20 tree.min_data_in_leaf=30 $words > "$folder/two.log" 2>&1 &&
-        cmp "$folder/one.txt" "$folder/two.txt" || { echo "FAILED: trees, $words"; tail -5 "$folder/one.log" "$folder/two.log"; failed=1; }
+        cmp "$folder/one.txt" "$folder/two.txt" || { echo "FAILED: trees, $words"; tail -n 5 "$folder/one.log" "$folder/two.log"; failed=1; }
 done
 
 # A run of two processes ends at its checkpoint, and one process goes on to the end with the same losses.
 train 2 other lowrank.method=lora train.accumulate=1 train.save_every=3 train.schedule=constant train.warmup_share=0 train.steps=3 &&
     train 1 other lowrank.method=lora train.accumulate=2 train.save_every=3 train.schedule=constant train.warmup_share=0 &&
     train 1 alone lowrank.method=lora train.accumulate=2 train.save_every=3 train.schedule=constant train.warmup_share=0 &&
-    same alone other || { echo "FAILED: resume in one process"; tail -5 "$folder/other.log"; failed=1; }
+    same alone other || { echo "FAILED: resume in one process"; tail -n 5 "$folder/other.log"; failed=1; }
 
-# What works without a shared gradient is refused, with the reason.
-train 2 inside lowrank.method=none train.inside=true train.clip=0 && { echo "FAILED: train.inside ran"; failed=1; }
-grep -q "train.inside" "$folder/inside.log" || { echo "FAILED: the refusal of train.inside does not name it"; tail -5 "$folder/inside.log"; failed=1; }
+# Shares of the optimiser's state: two processes, then one, then two again come to the losses of two that were never stopped, and a
+# process plans for its share alone.
+words="lowrank.method=none optim.method=adamw train.shard=optimizer train.schedule=constant train.warmup_share=0 train.save_every=2"
+train 2 parts $words train.steps=2 && train 1 parts $words train.accumulate=2 train.steps=4 && train 2 parts $words && train 2 whole $words &&
+    same whole parts || { echo "FAILED: resume of shares with another number of processes"; tail -n 5 "$folder/parts.log" "$folder/whole.log"; failed=1; }
+grep -q "this process's share of" "$folder/whole.log" || { echo "FAILED: the plan does not tell the share"; failed=1; }
+
+# What cannot be shared is refused, with the rule.
+refused() { # NAME RULE WORDS...
+    name=$1; rule=$2; shift 2
+    train 2 "$name" "$@" && { echo "FAILED: $name ran"; failed=1; }
+    grep -q "$rule" "$folder/$name.log" || { echo "FAILED: the refusal of $name does not name $rule"; tail -n 5 "$folder/$name.log"; failed=1; }
+}
+refused shardgalore shard-state lowrank.method=none optim.method=galore train.shard=optimizer
+refused sharddylora shard-gradients lowrank.method=dylora train.shard=optimizer
 
 # A killed process ends the job with a message.
 train 2 killed lowrank.method=lora train.steps=1000000 train.save_every=20 train.schedule=constant train.warmup_share=0 &
@@ -80,5 +98,5 @@ until [ -e "$folder/killed/checkpoint" ] || [ $waited -ge 60 ]; do sleep 1; wait
 victim=$(ps -eo pid,args | awk -v path="output.path=$folder/killed" '$2 ~ /crank$/ && index($0, path) { pid = $1 } END { print pid }')
 [ -n "$victim" ] && kill -9 "$victim"
 wait $job && { echo "FAILED: a job with a killed process ended well"; failed=1; }
-grep -q "signal 9" "$folder/killed.log" || { echo "FAILED: the job does not tell of the killed process"; tail -5 "$folder/killed.log"; failed=1; }
+grep -q "signal 9" "$folder/killed.log" || { echo "FAILED: the job does not tell of the killed process"; tail -n 5 "$folder/killed.log"; failed=1; }
 exit $failed

@@ -78,7 +78,7 @@ static const char *const without_gradient[] = {
     "lion",
     "assign",
     "clip_scale",
-    "check_finite",
+    "check_finite", "group_sum", "group_broadcast", "group_wait", "group_settle",
 };
 
 typedef struct search {

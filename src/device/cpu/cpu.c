@@ -110,6 +110,13 @@ static crank_status synchronize(crank_context *context, crank_device *device)
     return CRANK_OK;
 }
 
+static crank_status join(crank_context *context, crank_device *device, const crank_group *group)
+{
+    (void)context;
+    device->group = group;
+    return CRANK_OK;
+}
+
 static void close_device(crank_device *device)
 {
     if (!device) return;
@@ -170,6 +177,7 @@ crank_device *crank_device_cpu(crank_context *context, const char *bodies)
         .download = copy_bytes,
         .synchronize = synchronize,
         .close = close_device,
+        .join = join,
     };
     return device;
 }

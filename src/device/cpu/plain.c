@@ -56,6 +56,10 @@ static const plain_entry entries[] = {
     {"assign", plain_assign, NULL},
     {"clip_scale", plain_clip_scale, NULL},
     {"check_finite", plain_check_finite, NULL},
+    {"group_sum", plain_group_sum, NULL},
+    {"group_broadcast", plain_group_broadcast, NULL},
+    {"group_wait", plain_group_wait, NULL},
+    {"group_settle", plain_group_settle, NULL},
 };
 
 bool plain_find(const char *operation, const crank_call *call, int threads, crank_body *body)

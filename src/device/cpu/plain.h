@@ -64,7 +64,8 @@ crank_kernel plain_copy, plain_fill, plain_binary, plain_where, plain_affine, pl
     plain_softmax_backward, plain_matmul, plain_rmsnorm, plain_rmsnorm_backward, plain_layernorm,
     plain_layernorm_backward, plain_rope, plain_attention, plain_attention_backward, plain_cache_write,
     plain_attention_cached, plain_head_logprob, plain_head_logprob_backward, plain_head_cross_entropy, plain_adamw,
-    plain_adamw8bit, plain_sgd, plain_lion, plain_assign, plain_clip_scale, plain_check_finite;
+    plain_adamw8bit, plain_sgd, plain_lion, plain_assign, plain_clip_scale, plain_check_finite,
+    plain_group_sum, plain_group_broadcast, plain_group_wait, plain_group_settle;
 
 /* Bytes of workspace that a call needs; operations that are not named here need none. */
 size_t plain_scatter_rows_workspace(const crank_call *call);

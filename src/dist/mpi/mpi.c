@@ -6,30 +6,44 @@
 
 enum { PIECE = 1 << 26 }; /* elements of one call */
 
-static int start(int *rank, int *size)
+/* The place of this process among those that share the memory of its host. */
+static int find_local(int *local_rank, int *local_size)
+{
+    MPI_Comm host;
+    int      error = MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host);
+    if (error != MPI_SUCCESS) return error;
+    error = MPI_Comm_rank(host, local_rank);
+    if (error == MPI_SUCCESS) error = MPI_Comm_size(host, local_size);
+    int freed = MPI_Comm_free(&host);
+    return error == MPI_SUCCESS ? freed : error;
+}
+
+static int start(int *rank, int *size, int *local_rank, int *local_size)
 {
     int given, error = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &given);
     if (error == MPI_SUCCESS) error = MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     if (error == MPI_SUCCESS) error = MPI_Comm_rank(MPI_COMM_WORLD, rank);
     if (error == MPI_SUCCESS) error = MPI_Comm_size(MPI_COMM_WORLD, size);
+    if (error == MPI_SUCCESS) error = find_local(local_rank, local_size);
     return error;
 }
 
 static int finish(void) { return MPI_Finalize(); }
 
-static int sum(char *values, size_t count, size_t width, MPI_Datatype type)
+static int sum(void *values, size_t count, bool wide, int root)
 {
-    int error = MPI_SUCCESS;
+    MPI_Datatype type = wide ? MPI_DOUBLE : MPI_FLOAT;
+    size_t       width = wide ? sizeof(double) : sizeof(float);
+    int          rank, error = MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     for (size_t done = 0; done < count && error == MPI_SUCCESS; done += PIECE) {
         size_t piece = count - done < PIECE ? count - done : PIECE;
-        error = MPI_Allreduce(MPI_IN_PLACE, values + done * width, (int)piece, type, MPI_SUM, MPI_COMM_WORLD);
+        char  *at = (char *)values + done * width;
+        if (root < 0) error = MPI_Allreduce(MPI_IN_PLACE, at, (int)piece, type, MPI_SUM, MPI_COMM_WORLD);
+        else if (rank == root) error = MPI_Reduce(MPI_IN_PLACE, at, (int)piece, type, MPI_SUM, root, MPI_COMM_WORLD);
+        else error = MPI_Reduce(at, NULL, (int)piece, type, MPI_SUM, root, MPI_COMM_WORLD);
     }
     return error;
 }
-
-static int sum_f32(float *values, size_t count) { return sum((char *)values, count, sizeof *values, MPI_FLOAT); }
-
-static int sum_f64(double *values, size_t count) { return sum((char *)values, count, sizeof *values, MPI_DOUBLE); }
 
 static int broadcast(void *bytes, size_t count, int root)
 {
@@ -53,6 +67,6 @@ static void describe(int error, char *text, size_t size)
 
 CRANK_API const dist_table crank_dist_table;
 const dist_table crank_dist_table = {
-    .version = DIST_VERSION, .start = start, .finish = finish, .sum_f32 = sum_f32, .sum_f64 = sum_f64, .broadcast = broadcast,
+    .version = DIST_VERSION, .start = start, .finish = finish, .sum = sum, .broadcast = broadcast,
     .barrier = barrier, .describe = describe,
 };

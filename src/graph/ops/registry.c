@@ -7,7 +7,7 @@ extern const crank_op op_where, op_binary, op_affine, op_unary, op_unary_backwar
     op_softmax_backward, op_rmsnorm, op_rmsnorm_backward, op_layernorm, op_layernorm_backward, op_rope, op_attention,
     op_attention_backward, op_cache_write, op_attention_cached, op_glu, op_glu_backward, op_head_logprob,
     op_head_logprob_backward, op_head_cross_entropy, op_dropout, op_adamw, op_adamw8bit, op_sgd, op_lion, op_assign,
-    op_clip_scale, op_check_finite, op_top_k, op_eigh, op_dequantize, op_quantize_rows, op_scaled_matmul;
+    op_clip_scale, op_check_finite, op_group_sum, op_group_broadcast, op_group_wait, op_group_settle, op_top_k, op_eigh, op_dequantize, op_quantize_rows, op_scaled_matmul;
 
 static const crank_op *const operations[] = {
     // clang-format off
@@ -30,6 +30,7 @@ static const crank_op *const operations[] = {
     /* head.c        */ &op_head_logprob, &op_head_logprob_backward, &op_head_cross_entropy,
     /* dropout.c     */ &op_dropout,
     /* update.c      */ &op_adamw, &op_adamw8bit, &op_sgd, &op_lion, &op_assign, &op_clip_scale, &op_check_finite,
+    /* group.c       */ &op_group_sum, &op_group_broadcast, &op_group_wait, &op_group_settle,
     // clang-format on
 };
 

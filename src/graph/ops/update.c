@@ -298,10 +298,8 @@ static crank_tensor *square_norm(crank_tensor *gradient)
 }
 
 /* Squares of more gradients than a node has inputs are joined level by level, see crank_concat. */
-crank_tensor *crank_clip_scale(crank_tensor *const *gradients, int count, double limit, crank_graph *graph)
+crank_tensor *crank_square_sums(crank_tensor *const *gradients, int count, crank_graph *graph)
 {
-    if (crank_graph_status(graph) == CRANK_OK && !crank_graph_training(graph))
-        return crank_graph_error(graph, CRANK_USAGE, "clip_scale: the graph is not recorded for training");
     crank_tensor **squares =
         crank_alloc(crank_graph_context(graph), (size_t)count + 1, sizeof *squares, "a clip of gradients");
     if (!squares)
@@ -310,8 +308,21 @@ crank_tensor *crank_clip_scale(crank_tensor *const *gradients, int count, double
     for (int i = 0; i < count; i++)
         if (gradients[i]) squares[present++] = square_norm(gradients[i]);
     if (!present) squares[present++] = crank_fill(graph, CRANK_F32, 1, (int64_t[]){1}, 0);
-    crank_tensor *inputs[2] = {crank_concat(squares, present, 0), crank_step_scalars(graph)};
+    crank_tensor *joined = crank_concat(squares, present, 0);
     crank_free(squares);
-    crank_node *node = crank_record(graph, &op_clip_scale, inputs, 2, &(crank_clip_attributes){limit}, 2, 3);
-    return node ? node->outputs[1] : inputs[0];
+    return joined;
+}
+
+crank_tensor *crank_clip_squares(crank_tensor *squares, double limit, crank_graph *graph)
+{
+    if (crank_graph_status(graph) == CRANK_OK && !crank_graph_training(graph))
+        return crank_graph_error(graph, CRANK_USAGE, "clip_scale: the graph is not recorded for training");
+    crank_tensor *inputs[2] = {squares, crank_step_scalars(graph)};
+    crank_node   *node = crank_record(graph, &op_clip_scale, inputs, 2, &(crank_clip_attributes){limit}, 2, 3);
+    return node ? node->outputs[1] : squares;
+}
+
+crank_tensor *crank_clip_scale(crank_tensor *const *gradients, int count, double limit, crank_graph *graph)
+{
+    return crank_clip_squares(crank_square_sums(gradients, count, graph), limit, graph);
 }
