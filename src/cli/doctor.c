@@ -14,6 +14,8 @@ static void put_cards(void)
     int  count = 0;
     while (crank_device_describe(count, text, sizeof text)) printf("%s %s\n", count++ ? "                 " : "GPU              ", text);
     if (!count) printf("GPU               none: %s\n", text);
+    if (count && crank_device_describe_group(text, sizeof text)) printf("sums over GPUs    %s\n", text);
+    else if (count) printf("sums over GPUs    none, runs of several GPUs are refused: %s (install libnccl2, or name its file in CRANK_NCCL)\n", text);
 }
 
 static json_t *list_cards(void)
@@ -22,6 +24,13 @@ static json_t *list_cards(void)
     json_t *list = json_array();
     for (int i = 0; crank_device_describe(i, text, sizeof text); i++) json_array_append_new(list, json_string(text));
     return list;
+}
+
+/* The library that GPUs of several processes sum with, or null. */
+static json_t *group_library(void)
+{
+    char text[512];
+    return crank_device_describe_group(text, sizeof text) ? json_string(text) : json_null();
 }
 
 static crank_status run(cli_call *cli)
@@ -34,10 +43,10 @@ static crank_status run(cli_call *cli)
     int64_t      at_start = memory_peak();
     crank_status status = machine_measure(cli->context, device, &rates);
     if (status == CRANK_OK && cli->common.json) {
-        json_t *root = json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:f, s:o}", "version", crank_version(), "level", device->level, "threads",
+        json_t *root = json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:f, s:o, s:o}", "version", crank_version(), "level", device->level, "threads",
                                  crank_threads(cli->context), "memory_total", (json_int_t)memory_total(), "memory_available",
                                  (json_int_t)memory_available(), "own_memory", (json_int_t)at_start, "f32_flops", rates.f32, "bf16_flops", rates.bf16,
-                                 "copy_bytes", rates.copy, "gpus", list_cards());
+                                 "copy_bytes", rates.copy, "gpus", list_cards(), "gpu_group", group_library());
         char *text = root ? json_text(cli->context, root, 0) : NULL;
         if (text) puts(text);
         else status = CRANK_FAILED;

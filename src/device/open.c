@@ -16,6 +16,7 @@ typedef struct cuda_plugin {
     crank_cuda_count_function    *count;
     crank_cuda_describe_function *describe;
     crank_cuda_open_function     *open;
+    crank_cuda_describe_group_function *describe_group;
     bool (*find)(crank_device *device, const char *operation, const crank_call *call, crank_body *body); /* of its devices */
     char why[512]; /* it cannot be used: the reason */
 } cuda_plugin;
@@ -38,7 +39,8 @@ static bool load_from(const char *path)
     plugin.count = (crank_cuda_count_function *)dlsym(library, "crank_cuda_count");
     plugin.describe = (crank_cuda_describe_function *)dlsym(library, "crank_cuda_describe");
     plugin.open = (crank_cuda_open_function *)dlsym(library, "crank_cuda_open");
-    if (plugin.count && plugin.describe && plugin.open) return true;
+    plugin.describe_group = (crank_cuda_describe_group_function *)dlsym(library, "crank_cuda_describe_group");
+    if (plugin.count && plugin.describe && plugin.open && plugin.describe_group) return true;
     snprintf(plugin.why, sizeof plugin.why, "%s is no crank plugin of this version", path);
     plugin.open = NULL;
     return false;
@@ -136,5 +138,17 @@ bool crank_device_describe(int i, char *text, size_t size)
     int  count = plugin.open ? plugin.count(why, sizeof why) : 0;
     if (i < count) return plugin.describe(i, text, size);
     snprintf(text, size, "%s", !plugin.open ? plugin.why : *why ? why : "no card");
+    return false;
+}
+
+bool crank_device_describe_group(char *text, size_t size)
+{
+    if (!driver_is_there()) {
+        snprintf(text, size, "this machine has no NVIDIA driver");
+        return false;
+    }
+    pthread_once(&once, load_plugin);
+    if (plugin.open) return plugin.describe_group(text, size);
+    snprintf(text, size, "%s", plugin.why);
     return false;
 }

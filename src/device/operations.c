@@ -199,6 +199,7 @@ static bool check_group(const crank_call *call)
     for (int i = 0; i < k; i++) {
         const crank_view *x = &call->in[i], *y = &call->out[i];
         if (view_present(y) && (x->dtype != y->dtype || !same_dims(x, y) || !crank_view_is_contiguous(y))) return false;
+        if (!crank_view_is_contiguous(x)) return false;
     }
     return true;
 }

@@ -22,6 +22,7 @@ typedef struct cuda_device {
     cublasLtHandle_t lt;
     void            *dnn;                   /* cudnnHandle_t, made at the first use; NULL: none yet */
     struct cuda_plans *plans;               /* tuned products by shape */
+    struct cuda_group *group;               /* the GPUs of other processes; NULL: alone */
 } cuda_device;
 
 static inline cuda_device *cuda_of(const crank_call *call) { return (cuda_device *)call->device->state; }
@@ -49,9 +50,14 @@ typedef struct cuda_entry {
 /* Each room's table ends with a NULL operation. */
 extern const cuda_entry cuda_elementwise[], cuda_shape[], cuda_rows[], cuda_norm[], cuda_reduce[], cuda_matmul[], cuda_attention[],
     cuda_head[], cuda_sparse[], cuda_select[], cuda_quantized[], cuda_scaled[],
-    cuda_update[];
+    cuda_update[], cuda_collectives[];
 
 void cuda_plans_free(struct cuda_plans *plans);
 void cuda_dnn_close(cuda_device *device); /* frees what attention made */
+
+crank_status cuda_join(crank_context *context, crank_device *device, const crank_group *processes);
+void         cuda_group_close(cuda_device *device);
+/* Until the device's stream has done its work; in a group also until an error of another process is known, or its patience is over. */
+crank_status cuda_wait(crank_context *context, cuda_device *device, const char *what);
 
 #endif

@@ -16,7 +16,7 @@ crank_status cuda_launched(crank_context *context, const char *what) { return cu
 
 /* ---- bodies ---- */
 
-static const cuda_entry *const rooms[] = {cuda_matmul, cuda_attention, cuda_head, cuda_norm, cuda_rows, cuda_elementwise, cuda_reduce, cuda_shape, cuda_update, cuda_sparse, cuda_select, cuda_quantized, cuda_scaled};
+static const cuda_entry *const rooms[] = {cuda_matmul, cuda_attention, cuda_head, cuda_norm, cuda_rows, cuda_elementwise, cuda_reduce, cuda_shape, cuda_update, cuda_sparse, cuda_select, cuda_quantized, cuda_scaled, cuda_collectives};
 
 static bool find(crank_device *device, const char *operation, const crank_call *call, crank_body *body)
 {
@@ -75,13 +75,14 @@ static crank_status download(crank_context *context, crank_device *device, void 
 {
     cuda_device *state = (cuda_device *)device->state;
     if (!bytes) return CRANK_OK;
+    if (state->group && cuda_wait(context, state, "waiting for the GPU") != CRANK_OK) return CRANK_FAILED; /* a copy would wait without looking */
     crank_status status = cuda_check(context, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, state->stream), "a copy from the GPU");
     return status == CRANK_OK ? cuda_check(context, cudaStreamSynchronize(state->stream), "waiting for the GPU") : status;
 }
 
 static crank_status synchronize(crank_context *context, crank_device *device)
 {
-    return cuda_check(context, cudaStreamSynchronize(((cuda_device *)device->state)->stream), "waiting for the GPU");
+    return cuda_wait(context, (cuda_device *)device->state, "waiting for the GPU");
 }
 
 /* ---- capture: what is queued between begin and end becomes a program that is launched at once ---- */
@@ -134,6 +135,7 @@ static void close_device(crank_device *device)
 {
     if (!device) return;
     opened *o = (opened *)device;
+    cuda_group_close(&o->state);
     cuda_dnn_close(&o->state);
     cuda_plans_free(o->state.plans);
     if (o->state.lt) cublasLtDestroy(o->state.lt);
@@ -191,7 +193,7 @@ extern "C" __attribute__((visibility("default"))) crank_device *crank_cuda_open(
     o->device.name = o->name, o->device.level = o->level, o->device.host = false, o->device.bf16 = true, o->device.state = &o->state;
     o->device.find = find, o->device.alloc = alloc, o->device.free = release, o->device.upload = upload, o->device.download = download;
     o->device.synchronize = synchronize, o->device.close = close_device, o->device.capture_begin = capture_begin, o->device.capture_end = capture_end;
-    o->device.launch = launch, o->device.program_free = program_free, o->device.memory = memory_of;
+    o->device.launch = launch, o->device.program_free = program_free, o->device.memory = memory_of, o->device.join = cuda_join;
     if (cuda_check(context, cudaStreamCreateWithFlags(&o->state.stream, cudaStreamNonBlocking), "a stream") != CRANK_OK ||
         cublasLtCreate(&o->state.lt) != CUBLAS_STATUS_SUCCESS) {
         if (o->state.stream) crank_fail(context, CRANK_FAILED, "cuBLASLt cannot start on %s", p.name);

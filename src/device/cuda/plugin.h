@@ -12,6 +12,8 @@ extern "C" {
 typedef int crank_cuda_count_function(char *why, size_t size);
 /* One line on a card and the libraries; false: no such card. */
 typedef bool crank_cuda_describe_function(int ordinal, char *text, size_t size);
+/* One line on the library that sums over the GPUs of several processes; false: the reason why there is none. */
+typedef bool crank_cuda_describe_group_function(char *text, size_t size);
 /* A device on one card; NULL: message set. `deterministic`: only bodies that give the same bits every time. */
 typedef crank_device *crank_cuda_open_function(crank_context *context, int ordinal, bool deterministic);
 

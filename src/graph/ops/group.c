@@ -48,7 +48,7 @@ static crank_node *record(const crank_op *op, crank_tensor *const *tensors, int 
         return NULL;
     }
     for (int i = 0; i < count; i++) {
-        inputs[i] = op->state ? tensors[i] : op_rows(tensors[i]);
+        inputs[i] = op->state ? tensors[i] : crank_contiguous(tensors[i]);
         attributes.root[i] = roots ? roots[i] : -1;
     }
     inputs[count] = *order;
