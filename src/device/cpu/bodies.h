@@ -27,6 +27,7 @@ int cpu_threads(const crank_call *call);
 size_t cpu_cache(const crank_call *call);
 
 /* The finders of the families. */
+cpu_finder narrow_amx_find; /* products with a narrow side on tile registers */
 cpu_finder rank_update_avx512bf16_find, rank_update_avx512_find, rank_update_avx2_find;
 cpu_finder tall_avx512bf16_find, tall_avx512_find, tall_avx2_find;
 cpu_finder skinny_avx512bf16_find, skinny_avx512_find, skinny_avx2_find, matmul_onednn_find, matmul_blas_find;

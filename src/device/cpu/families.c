@@ -2,6 +2,7 @@
 #include "device/cpu/bodies.h"
 
 const cpu_family cpu_families[] = {
+    {CPU_AMX, narrow_amx_find},
     {CPU_AVX512BF16, skinny_avx512bf16_find},
     {CPU_AVX512, skinny_avx512_find},
     {CPU_AVX2, skinny_avx2_find},
