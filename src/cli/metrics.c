@@ -15,7 +15,7 @@ typedef struct options {
     bool        per_topic, complete, no_summary, judged_only, list;
     int64_t     level, max_docs, collection, max_grade, rounds, seed, depth;
     double      rrf_k;
-    const char *measures, *trec_eval, *fuse, *norm, *weights, *output, *tag;
+    const char *measures, *trec_eval, *format, *zscores, *fuse, *norm, *weights, *output, *tag;
 } options;
 
 static const crank_option option_table[] = {
@@ -28,6 +28,8 @@ static const crank_option option_table[] = {
     CRANK_INT(options, collection, 0, 0, 1e15, "documents of the collection, for utility"),
     CRANK_BOOL(options, judged_only, false, "take unjudged documents out of the rankings first"),
     CRANK_CHOICE(options, trec_eval, "9", "9|10", "conventions of this version where the two differ"),
+    CRANK_CHOICE(options, format, "qrels", "qrels|qrels_jg|qrels_prefs|prefs", "of QRELS: one judgment of a document, one of each group of judges, preferences"),
+    CRANK_STRING(options, zscores, NULL, "file of means and deviations (topic measure mean deviation): values are printed as Z scores"),
     CRANK_INT(options, max_grade, 4, 1, 60, "highest grade of the scale, for err"),
     CRANK_BOOL(options, list, false, "print all measures with their formulas"),
     CRANK_INT(options, rounds, 100000, 100, 100000000, "sign patterns drawn by the randomisation test"),
@@ -50,14 +52,14 @@ static void list_measures(void)
 enum { NAME_SIZE = 512 };
 
 /* Every value's name and the tab behind it, [values][NAME_SIZE]: lines are many, names few. */
-static char *padded_names(crank_context *context, const metric_plan *plan)
+static char *padded_names(crank_context *context, const metric_plan *plan, const char *before)
 {
     char *names = crank_alloc(context, (size_t)plan->values, NAME_SIZE, "names of measures");
     for (int64_t k = 0; names && k < plan->count; k++)
         for (int64_t i = 0; i < plan->requests[k].values; i++) {
             char name[NAME_SIZE - 32];
             metric_value_name(plan->requests + k, i, name, sizeof name);
-            snprintf(names + (plan->requests[k].first + i) * NAME_SIZE, NAME_SIZE, "%-22s\t", name);
+            snprintf(names + (plan->requests[k].first + i) * NAME_SIZE, NAME_SIZE, "%s%-22s\t", plan->requests[k].measure->mean == MEASURE_TEXT ? "" : before, name);
         }
     return names;
 }
@@ -88,12 +90,13 @@ static void print_decimals(double value)
     putchar('\n');
 }
 
-static void print_values(const measure_request *r, const char *names, const char *topic, size_t length, const double *row)
+/* whole: counts are printed as such. */
+static void print_values(const measure_request *r, const char *names, const char *topic, size_t length, const double *row, bool whole)
 {
     for (int64_t v = r->first; v < r->first + r->values; v++) {
         fputs(names + v * NAME_SIZE, stdout);
         fwrite(topic, 1, length, stdout);
-        if (r->measure->mean == MEASURE_SUM) printf("\t%ld\n", (long)row[v]);
+        if (whole && r->measure->mean == MEASURE_SUM) printf("\t%ld\n", (long)row[v]);
         else print_decimals(row[v]);
     }
 }
@@ -103,7 +106,7 @@ static bool summary_only(const measure *m) { return m->mean == MEASURE_GEOMETRIC
 static crank_status print_table(cli_call *cli, const metric_plan *plan, const trec_file *run, const metric_table *table)
 {
     const options *o = cli->options;
-    char          *names = padded_names(cli->context, plan);
+    char          *names = padded_names(cli->context, plan, o->zscores ? "Z" : "");
     if (!names) return CRANK_FAILED;
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     for (int64_t row = 0; row < table->rows && o->per_topic; row++) {
@@ -112,13 +115,13 @@ static crank_status print_table(cli_call *cli, const metric_plan *plan, const tr
             const measure_request *r = plan->requests + k;
             if (summary_only(r->measure)) continue;
             if (r->measure->mean == MEASURE_TEXT) printf("%s%.*s\t'%s'\n", names + r->first * NAME_SIZE, (int)topic->length, topic->name, table->strings[row]);
-            else print_values(r, names, topic->name, topic->length, table->values + row * plan->values);
+            else print_values(r, names, topic->name, topic->length, table->values + row * plan->values, !o->zscores);
         }
     }
     for (int64_t k = 0; k < plan->count && !o->no_summary; k++) {
         const measure_request *r = plan->requests + k;
         if (!strcmp(r->measure->name, "runid")) printf("%-22s\tall\t%.*s\n", "runid", (int)run->tag_length, run->tag);
-        if (r->measure->mean != MEASURE_TEXT) print_values(r, names, "all", 3, table->means);
+        if (r->measure->mean != MEASURE_TEXT) print_values(r, names, "all", 3, table->means, !o->zscores);
     }
     crank_free(names);
     return CRANK_OK;
@@ -272,17 +275,36 @@ static crank_status report(cli_call *cli, const metric_plan *plan, const trec_fi
     return status;
 }
 
+static trec_kind kind_of(const char *format)
+{
+    static const char *const names[] = { "qrels_jg", "qrels_prefs", "prefs" };
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(format, names[i])) return (trec_kind)(TREC_QRELS_JG + i);
+    return TREC_QRELS;
+}
+
+/* What was asked for, or what the judgments are for where nothing was. */
+static const char *measures_of(const options *o, trec_kind kind)
+{
+    return strcmp(o->measures, "official") || kind == TREC_QRELS ? o->measures : kind == TREC_QRELS_JG ? "qrels_jg" : "prefs";
+}
+
 static crank_status measure_runs(cli_call *cli)
 {
     const options *o = cli->options;
     int64_t        runs = cli->word_count - 1;
-    metric_options how = { o->level, o->max_docs, o->collection, atoi(o->trec_eval), (int)o->max_grade, o->judged_only, o->complete };
+    metric_options how = { o->level, o->max_docs, o->collection, atoi(o->trec_eval), (int)o->max_grade, o->judged_only, o->complete, NULL };
     bool           comments = how.version == 10;
+    trec_kind      kind = kind_of(o->format);
+    zscores        reference = { 0 };
     metric_plan    plan = { 0 };
     trec_file      qrels = { 0 }, *files = crank_alloc(cli->context, (size_t)runs, sizeof *files, "runs");
     metric_table  *tables = crank_alloc(cli->context, (size_t)runs, sizeof *tables, "runs");
-    crank_status   status = files && tables ? metric_plan_make(cli->context, o->measures, how.version, &plan) : CRANK_FAILED;
-    if (status == CRANK_OK) status = trec_file_read(cli->context, cli->words[0], TREC_QRELS, comments, &qrels);
+    crank_status   status = files && tables ? metric_plan_make(cli->context, measures_of(o, kind), how.version, &plan) : CRANK_FAILED;
+    if (status == CRANK_OK) status = metric_plan_check(cli->context, &plan, kind);
+    if (status == CRANK_OK && o->zscores) status = zscores_read(cli->context, o->zscores, &reference);
+    if (o->zscores) how.zscores = &reference;
+    if (status == CRANK_OK) status = trec_file_read(cli->context, cli->words[0], kind, comments, &qrels);
     for (int64_t r = 0; r < runs && status == CRANK_OK; r++) status = trec_file_read(cli->context, cli->words[r + 1], TREC_RUN, comments, files + r);
     for (int64_t r = 0; r < runs && status == CRANK_OK; r++) status = metric_evaluate(cli->context, &qrels, files + r, &plan, &how, tables + r);
     if (status == CRANK_OK) status = report(cli, &plan, files, tables, runs);
@@ -294,6 +316,7 @@ static crank_status measure_runs(cli_call *cli)
     crank_free(tables);
     trec_file_free(&qrels);
     metric_plan_free(&plan);
+    zscores_free(&reference);
     return status;
 }
 
@@ -364,7 +387,7 @@ const cli_verb verb_metrics = {
     .details = "One run: the lines of trec_eval. Several: columns side by side, and for every averaged measure the paired t-test, Wilcoxon's signed rank test and\n"
                "Fisher's randomisation test of each further run against the first, with Holm's correction. `-` is standard input; gzip files are read as they are.\n"
                "--fuse RULE RUN RUN... -o FILE writes one run made of several.",
-    .letters = "q=per_topic c=complete n=no_summary J=judged_only l=level M=max_docs N=collection m=measures o=output",
+    .letters = "R=format Z=zscores q=per_topic c=complete n=no_summary J=judged_only l=level M=max_docs N=collection m=measures o=output",
     .options = option_table,
     .options_size = sizeof(options),
     .words_low = 0,

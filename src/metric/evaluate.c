@@ -11,7 +11,7 @@
 #include <omp.h>
 #endif
 
-#include "metric/metric.h"
+#include "metric/groups.h"
 
 static const measure_request *relstring_of(const metric_plan *plan)
 {
@@ -35,7 +35,7 @@ static void measure_topic(const metric_topic *topic, const metric_plan *plan, co
     for (int64_t i = 0; i < plan->count; i++) {
         const measure_request *r = plan->requests + i;
         if (!r->measure->run) row[r->first] = !strcmp(r->measure->name, "num_q");
-        else r->measure->run(&(measure_call){ topic, options, r, levels, row + r->first });
+        else r->measure->run(&(measure_call){ topic, options, r, levels, row + r->first, NULL });
     }
 }
 
@@ -133,6 +133,25 @@ static crank_status evaluate_rows(crank_context *context, const trec_file *qrels
                       (int)strcspn(twice, " \t\r\n\v\f"), twice);
 }
 
+static crank_status evaluate_groups(crank_context *context, const trec_file *judgments, const trec_file *run, const metric_plan *plan,
+                                    const metric_options *options, const trec_topic **of_run, metric_table *table)
+{
+    groups_scratch *scratch = groups_scratch_new(context, judgments, run->largest);
+    crank_status    status = scratch ? CRANK_OK : CRANK_FAILED;
+    for (int64_t row = 0; status == CRANK_OK && row < table->rows; row++) {
+        topic_groups groups;
+        status = groups_form(context, judgments, table->topics[row], run, of_run[row], options, scratch, &groups);
+        for (int64_t i = 0; status == CRANK_OK && i < plan->count; i++) {
+            const measure_request *r = plan->requests + i;
+            double                *out = table->values + row * plan->values + r->first;
+            if (r->measure->run) r->measure->run(&(measure_call){ NULL, options, r, NULL, out, &groups });
+            else *out = !strcmp(r->measure->name, "num_q");
+        }
+    }
+    groups_scratch_free(scratch);
+    return status;
+}
+
 crank_status metric_evaluate(crank_context *context, const trec_file *qrels, const trec_file *run, const metric_plan *plan,
                              const metric_options *options, metric_table *table)
 {
@@ -140,8 +159,11 @@ crank_status metric_evaluate(crank_context *context, const trec_file *qrels, con
     *table = (metric_table){ 0 };
     if (run->largest + qrels->largest >= (1u << 30)) return crank_fail(context, CRANK_BAD_DATA, "%s: more than 2^30 documents under one topic", run->path);
     crank_status status = allocate(context, qrels, plan, table, &of_run);
+    if (status == CRANK_OK) status = metric_plan_check(context, plan, (trec_kind)qrels->kind);
     if (status == CRANK_OK) status = choose(context, qrels, run, options, of_run, table);
-    if (status == CRANK_OK) status = evaluate_rows(context, qrels, run, plan, options, of_run, table);
+    if (status == CRANK_OK) status = (qrels->group_lines ? evaluate_groups : evaluate_rows)(context, qrels, run, plan, options, of_run, table);
+    for (int64_t row = 0; status == CRANK_OK && options->zscores && row < table->rows; row++)
+        zscores_apply(options->zscores, table->topics[row], plan, table->values + row * plan->values);
     if (status == CRANK_OK) average(qrels, plan, options, table);
     crank_free(of_run);
     if (status != CRANK_OK) metric_table_free(table);

@@ -273,7 +273,7 @@ static void rbp_resid(const measure_call *c)
 
 #define CUTS "5,10,15,20,30,100,200,500,1000"
 #define MEASURE(id, name, params, defaults, all, ten, run, formula) \
-    const measure measure_##id = { name, formula, params, defaults, MEASURE_MEAN, false, all, ten, false, run }
+    const measure measure_##id = { name, formula, params, defaults, MEASURE_MEAN, false, all, ten, false, run, MEASURE_QRELS, false }
 
 MEASURE(bin_g, "binG", MEASURE_PLAIN, NULL, true, false, bin_g, "1/R sum over hits of 1 / log(2 + nonrelevant before)");
 MEASURE(g, "G", MEASURE_PAIRS, NULL, true, false, normalized_gain, "sum_i g_i / log(2 + cost_i - gain so far) / ideal gain");

@@ -228,10 +228,10 @@ static void set_f(const measure_call *c)
 #define CUTS "5,10,15,20,30,100,200,500,1000"
 #define POINTS "0.0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1.0"
 #define MEASURE(id, name, params, defaults, mean, official, all, set, run, formula) \
-    const measure measure_##id = { name, formula, params, defaults, mean, official, all, false, set, run }
+    const measure measure_##id = { name, formula, params, defaults, mean, official, all, false, set, run, MEASURE_QRELS, false }
 
-MEASURE(runid, "runid", MEASURE_PLAIN, NULL, MEASURE_TEXT, true, true, true, NULL, "tag of the run's last line");
-MEASURE(num_q, "num_q", MEASURE_PLAIN, NULL, MEASURE_SUM, true, true, true, NULL, "topics averaged over");
+const measure measure_runid = { "runid", "tag of the run's last line", MEASURE_PLAIN, NULL, MEASURE_TEXT, true, true, false, true, NULL, MEASURE_ANY, false };
+const measure measure_num_q = { "num_q", "topics averaged over", MEASURE_PLAIN, NULL, MEASURE_SUM, true, true, false, true, NULL, MEASURE_ANY, false };
 MEASURE(num_ret, "num_ret", MEASURE_PLAIN, NULL, MEASURE_SUM, true, true, true, num_ret, "n");
 MEASURE(num_rel, "num_rel", MEASURE_PLAIN, NULL, MEASURE_SUM, true, true, true, num_rel, "R");
 MEASURE(num_rel_ret, "num_rel_ret", MEASURE_PLAIN, NULL, MEASURE_SUM, true, true, true, num_rel_ret, "F");
@@ -261,4 +261,4 @@ MEASURE(yaap, "yaap", MEASURE_PLAIN, NULL, MEASURE_MEAN, false, false, false, ya
 MEASURE(relstring, "relstring", MEASURE_NUMBERS, "10", MEASURE_TEXT, false, true, false, NULL, "levels of the first k documents; - not pooled, . unjudged, > above 9");
 MEASURE(mrr_cut, "mrr_cut", MEASURE_CUTS, "10", MEASURE_MEAN, false, false, false, mrr_cut, "1/h_1 when h_1 <= k, else 0");
 MEASURE(judged_cut, "judged", MEASURE_CUTS, "10,20,100", MEASURE_MEAN, false, false, false, judged_cut, "judged documents in the first k / k");
-const measure measure_unjudged = { "unj", "unjudged documents in the first k / k", MEASURE_CUTS, "5,10,20", MEASURE_MEAN, false, false, true, false, unjudged_cut };
+const measure measure_unjudged = { "unj", "unjudged documents in the first k / k", MEASURE_CUTS, "5,10,20", MEASURE_MEAN, false, false, true, false, unjudged_cut, MEASURE_QRELS, false };

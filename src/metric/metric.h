@@ -30,6 +30,7 @@ typedef struct metric_options {
     int     version;      /* 9 or 10: whose conventions hold where the two differ */
     int     max_grade;    /* highest grade of the scale, for `err` */
     bool    judged_only, complete;
+    const struct zscores *zscores; /* values become Z scores before they are averaged; NULL: they stay */
 } metric_options;
 
 /* ---- measures ---- */
@@ -49,6 +50,9 @@ typedef enum measure_mean {
     MEASURE_TEXT       /* runid, relstring: printed by their name */
 } measure_mean;
 
+/* Which judgments a measure reads. runid and num_q read none: they go with all. */
+typedef enum measure_family { MEASURE_QRELS, MEASURE_JG, MEASURE_PREFS, MEASURE_ANY } measure_family;
+
 typedef struct measure_pair { const char *name; double value; } measure_pair;
 
 typedef struct measure_level { int64_t level, count; double gain; } measure_level;
@@ -65,11 +69,12 @@ typedef struct measure_request {
 } measure_request;
 
 typedef struct measure_call {
-    const metric_topic    *topic;
+    const metric_topic    *topic;  /* NULL where groups judge */
     const metric_options  *options;
     const measure_request *request;
     measure_level         *levels; /* scratch for gains: topic levels + pairs + 1 */
     double                *out;    /* [request->values], zero at the start */
+    const struct topic_groups *groups; /* judgments by groups (groups.h), or NULL */
 } measure_call;
 
 typedef struct measure {
@@ -79,6 +84,8 @@ typedef struct measure {
     measure_mean   mean;
     bool           official, all_trec, all_trec_10, set; /* nicknames that hold it; all_trec_10: only under --trec-eval 10 */
     void (*run)(const measure_call *call);               /* NULL: num_q and runid */
+    measure_family family;
+    bool           prefs;                                /* nickname of some measures of preferences; all_prefs holds them all */
 } measure;
 
 extern const measure *const metric_measures[]; /* in the order in which they are printed; ends with NULL */
@@ -123,12 +130,16 @@ typedef struct trec_file {
     size_t      topic_count;
     size_t      largest; /* most lines of a topic */
     int64_t     grade_low, grade_high;
+    struct group_line *group_lines; /* judgments by groups: instead of lines and parts; a topic's part is its first line */
+    int         kind;
     const char *tag;     /* of the last line of a run */
     uint32_t    tag_length;
 } trec_file;
 
-typedef enum trec_kind { TREC_QRELS, TREC_RUN } trec_kind;
-/* comments: lines that start with '#' are skipped. Malformed lines: CRANK_BAD_DATA with file, line and what is wrong. "-" is standard input. */
+typedef enum trec_kind { TREC_QRELS, TREC_RUN, TREC_QRELS_JG, TREC_QRELS_PREFS, TREC_PREFS } trec_kind;
+/* Refuses measures of other judgments than those of a file of this kind. */
+crank_status      metric_plan_check(crank_context *context, const metric_plan *plan, trec_kind kind);
+/* comments: version 10's files, where lines that start with '#' are skipped (and levels of preferences are doubles, before floats). Malformed lines: CRANK_BAD_DATA with file, line and what is wrong. "-" is standard input. */
 crank_status      trec_file_read(crank_context *context, const char *path, trec_kind kind, bool comments, trec_file *file);
 void              trec_file_free(trec_file *file);
 const trec_topic *trec_file_topic(const trec_file *file, const char *name, size_t length); /* NULL: no such topic */
@@ -179,6 +190,15 @@ typedef struct metric_table {
     double            *means;   /* [plan->values]: the summary */
     int64_t            rows, averaged; /* topics in the table | in the mean */
 } metric_table;
+
+/* Means and deviations of values by topic, from reference runs: lines "topic measure mean deviation". */
+typedef struct zscore { const char *topic, *name; double mean, deviation; } zscore;
+typedef struct zscores { char *text; zscore *lines; size_t count; } zscores; /* by topic, then name */
+enum { ZSCORE_MISSING = -1000000 };
+crank_status zscores_read(crank_context *context, const char *path, zscores *z);
+void         zscores_free(zscores *z);
+/* (value - mean) / deviation of a topic's values [plan->values]; ZSCORE_MISSING where the file has no line. */
+void         zscores_apply(const zscores *z, const trec_topic *topic, const metric_plan *plan, double *row);
 
 crank_status metric_evaluate(crank_context *context, const trec_file *qrels, const trec_file *run, const metric_plan *plan,
                              const metric_options *options, metric_table *table);

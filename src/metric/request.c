@@ -1,7 +1,8 @@
 /* request.c - which measures with which parameters: "map", "ndcg_cut.5,10", "ndcg.1=3.5,2=9.0", "all_trec".
  *
  * Everything behind the first point are parameters, between commas. Cut-offs and points are sorted and must differ. Where a measure is asked
- * for twice, the first parameters hold. Nicknames: official, set, all_trec (its members under version 10 are more), all (every measure). */
+ * for twice, the first parameters hold. Nicknames: official, set, all_trec (its members under version 10 are more), all (every measure of
+ * plain judgments), prefs, all_prefs, qrels_jg. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include "base/text.h"
 #include "metric/measures.h"
 
-enum { MEASURES = 64 };
+enum { MEASURES = 96 };
 
 typedef struct wishes {
     bool  wanted[MEASURES];
@@ -20,11 +21,14 @@ typedef struct wishes {
 
 static bool in_nickname(const measure *m, const char *name, size_t length, int version, bool *known)
 {
-    static const char *const names[] = { "official", "set", "all_trec", "all" };
-    for (int k = 0; k < 4; k++) {
+    static const char *const names[] = { "official", "set", "all_trec", "all", "prefs", "all_prefs", "qrels_jg" };
+    bool                     any = m->family == MEASURE_ANY;
+    for (int k = 0; k < 7; k++) {
         if (strlen(names[k]) != length || memcmp(names[k], name, length)) continue;
         *known = true;
-        return k == 0 ? m->official : k == 1 ? m->set : k == 2 ? m->all_trec || (m->all_trec_10 && version == 10) : true;
+        if (k == 4) return any || m->prefs;
+        if (k >= 5) return any || m->family == (k == 5 ? MEASURE_PREFS : MEASURE_JG);
+        return k == 0 ? m->official : k == 1 ? m->set : k == 2 ? m->all_trec || (m->all_trec_10 && version == 10) : any || m->family == MEASURE_QRELS;
     }
     return false;
 }
@@ -165,6 +169,17 @@ crank_status metric_plan_make(crank_context *context, const char *specs, int ver
     for (int i = 0; i < MEASURES; i++) crank_free(w.params[i]);
     if (status != CRANK_OK) metric_plan_free(plan);
     return status;
+}
+
+crank_status metric_plan_check(crank_context *context, const metric_plan *plan, trec_kind kind)
+{
+    static const char *const formats[] = { [MEASURE_QRELS] = "qrels (-R qrels)", [MEASURE_JG] = "judgments by groups (-R qrels_jg)", [MEASURE_PREFS] = "preferences (-R prefs or qrels_prefs)" };
+    measure_family           family = kind == TREC_QRELS ? MEASURE_QRELS : kind == TREC_QRELS_JG ? MEASURE_JG : MEASURE_PREFS;
+    for (int64_t i = 0; i < plan->count; i++) {
+        const measure *m = plan->requests[i].measure;
+        if (m->family != MEASURE_ANY && m->family != family) return crank_fail(context, CRANK_USAGE, "`%s` is a measure of %s, not of %s", m->name, formats[m->family], formats[family]);
+    }
+    return CRANK_OK;
 }
 
 void metric_plan_free(metric_plan *plan)

@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "metric/metric.h"
+#include "metric/groups.h"
 
 int trec_compare(const char *a, size_t a_length, const char *b, size_t b_length)
 {
@@ -148,9 +148,9 @@ static crank_status read_lines(crank_context *context, trec_kind kind, bool comm
 
 crank_status trec_file_read(crank_context *context, const char *path, trec_kind kind, bool comments, trec_file *file)
 {
-    *file = (trec_file){ .path = crank_strdup(context, path) };
+    *file = (trec_file){ .path = crank_strdup(context, path), .kind = (int)kind };
     crank_status status = file->path ? read_text(context, path, file) : CRANK_FAILED;
-    if (status == CRANK_OK) status = read_lines(context, kind, comments, file);
+    if (status == CRANK_OK) status = kind >= TREC_QRELS_JG ? groups_read(context, kind, comments, file) : read_lines(context, kind, comments, file);
     if (status == CRANK_OK && !file->line_count)
         status = crank_fail(context, CRANK_BAD_DATA, "%s: no lines of %s", path, kind == TREC_RUN ? "a run" : "judgments");
     if (status == CRANK_OK && kind == TREC_QRELS) grades(file);
@@ -161,6 +161,7 @@ crank_status trec_file_read(crank_context *context, const char *path, trec_kind 
 void trec_file_free(trec_file *file)
 {
     free(file->lines);
+    free(file->group_lines);
     free(file->parts);
     free(file->topics);
     crank_free(file->path);
