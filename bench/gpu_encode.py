@@ -1,12 +1,12 @@
 """Encoding and reranking on one GPU: crank beside PyTorch on the same card in one run.
 
 usage: gpu_encode.py [--crank PATH] [--rows bert-encode,minilm-encode,prefill-1b,prefill-1b-ragged] [--modes eager,compile] [--repeat N] [--profile]
-                     [--device cuda|cpu] [--scale full|tiny]
+                     [--batches N] [--device cuda|cpu] [--scale full|tiny]
 
 Random weights in bf16, the same token ids on both sides (tokenising counts for neither), time of the median pass over all rows behind
 warm-up. crank's pass goes from ids in host memory to results in host memory; PyTorch's ids and results stay on the card.
-  bert-encode, minilm-encode   512 rows of 128 tokens, mean-pooled vectors
-  prefill-1b                   8 rows of 3072 tokens through a Llama of 1B: the last token's answer
+  bert-encode, minilm-encode   batches of 512 rows of 128 tokens, mean-pooled vectors
+  prefill-1b                   batches of 8 rows of 3072 tokens through a Llama of 1B: the last token's answer
   prefill-1b-ragged            rows of log-normal length (mean 700, sigma 0.8, at most 4096): packs of 8192 tokens; PyTorch pads batches of
                                8192 tokens, rows sorted by length, and once more in order of arrival
 A line a side: rows/s, real tokens/s, share of the card's dense bf16 rate by the products and attention that the rows need.
@@ -16,7 +16,7 @@ import argparse, json, math, os, random, subprocess, sys, tempfile
 here = os.path.dirname(os.path.abspath(__file__))
 p = argparse.ArgumentParser()
 p.add_argument("--crank", default="build/crank"); p.add_argument("--rows", default="bert-encode,minilm-encode,prefill-1b,prefill-1b-ragged")
-p.add_argument("--modes", default="compile"); p.add_argument("--repeat", type=int, default=10); p.add_argument("--profile", action="store_true")
+p.add_argument("--batches", type=int, default=4, help="of equal rows in a pass"); p.add_argument("--modes", default="compile"); p.add_argument("--repeat", type=int, default=10); p.add_argument("--profile", action="store_true")
 p.add_argument("--device", default="cuda"); p.add_argument("--scale", default="full"); p.add_argument("--compute", default="bf16"); p.add_argument("--threads", type=int, default=0)
 p.add_argument("--peak", type=float, default=989e12, help="FLOP/s of dense bf16 products"); p.add_argument("--python", default=sys.executable)
 a = p.parse_args()
@@ -39,9 +39,9 @@ def ragged_lengths(count, mean, longest):
 
 one_b = llama(128, 2, 4, 2, 256, 1000) if tiny else llama(2048, 16, 32, 8, 8192, 128256)
 ROWS = {  # config, lengths, tokens of a pack
-    "bert-encode": (bert(64, 2, 4, 128) if tiny else bert(768, 12, 12, 3072), [32] * 8 if tiny else [128] * 512, 65536),
-    "minilm-encode": (bert(48, 2, 4, 96) if tiny else bert(384, 6, 12, 1536), [32] * 8 if tiny else [128] * 512, 65536),
-    "prefill-1b": (one_b, [96] * 2 if tiny else [3072] * 8, 24576),
+    "bert-encode": (bert(64, 2, 4, 128) if tiny else bert(768, 12, 12, 3072), [32] * 8 if tiny else [128] * 512 * a.batches, 65536),
+    "minilm-encode": (bert(48, 2, 4, 96) if tiny else bert(384, 6, 12, 1536), [32] * 8 if tiny else [128] * 512 * a.batches, 65536),
+    "prefill-1b": (one_b, [96] * 2 if tiny else [3072] * 8 * min(a.batches, 2), 24576),
     "prefill-1b-ragged": (one_b, ragged_lengths(24, 60, 200) if tiny else ragged_lengths(192, 700, 4096), 1024 if tiny else 8192),
 }
 

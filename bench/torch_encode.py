@@ -1,9 +1,9 @@
 """Scoring and encoding by PyTorch + transformers, random weights: what bench/gpu_encode.py compares crank with.
 
 usage: torch_encode.py SHAPE.json IDS.json [--compile] [--device cuda] [--order sorted|arrival] [--tokens 8192] [--repeat N]
-An encoder gives mean-pooled vectors of equal rows in one batch. A decoder gives the logits of the last position of each row, its attention
-with is_causal and no mask tensor; ragged rows are padded on the right to the longest of their batch (multiples of 64), at most --tokens
-padded tokens a batch, in order of length or of arrival. Ids are on the device before the clock starts and results stay there. Prints one
+An encoder gives mean-pooled vectors, a decoder the logits of the last position of each row, its attention with is_causal and no mask tensor.
+A batch has at most --tokens tokens; ragged rows are padded on the right to the longest of their batch (multiples of 64), in order of length
+or of arrival. Ids are on the device before the clock starts and results stay there. Prints one
 JSON line: seconds of the median pass, real tokens/s, share of padding.
 """
 import argparse, json, statistics, time
@@ -36,18 +36,15 @@ def padded(batch):
     ids = torch.tensor([r + [0] * (longest - len(r)) for r in batch], device=a.device)
     return ids, torch.tensor([len(r) - 1 for r in batch], device=a.device)
 
-if ragged:
-    order = sorted(rows, key=len, reverse=True) if a.order == "sorted" else rows
-    batches, now = [], []
-    for r in order:
-        longest = -(-max(map(len, [*now, r])) // 64) * 64
-        if now and longest * (len(now) + 1) > a.tokens:
-            batches.append(padded(now))
-            now = []
-        now.append(r)
-    batches.append(padded(now))
-else:
-    batches = [padded(rows)]
+batches, now = [], []
+for r in sorted(rows, key=len, reverse=True) if a.order == "sorted" else rows:
+    longest = max(map(len, [*now, r]))
+    longest = -(-longest // 64) * 64 if ragged else longest
+    if now and longest * (len(now) + 1) > a.tokens:
+        batches.append(padded(now))
+        now = []
+    now.append(r)
+batches.append(padded(now))
 
 def last_logits(ids, last):
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state

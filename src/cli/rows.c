@@ -50,6 +50,7 @@ crank_status rows_open(cli_call *cli, const rows_options *o, const crank_model_o
     const crank_model_config *config = crank_model_config_of(run->l.model);
     run->job.format.limit = row_limit(cli, o, run);
     run->job.repeat = o->repeat;
+    run->job.ahead = !run->l.device->host; /* on the CPU tokens and products would only share its cores */
     run->job.progress = cli->common.quiet ? -1 : 2;
     if (!o->ids) return read_texts(cli, o, run);
     run->job.ids = &run->ids;

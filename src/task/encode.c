@@ -48,8 +48,8 @@ struct encoder {
     /* Room for one pack, grown to the largest. */
     int32_t *values;
     void    *result;
-    int64_t  values_capacity;
-    size_t   result_capacity;
+    float   *totals; /* [sequences] */
+    size_t   values_capacity, result_capacity, totals_capacity; /* bytes */
 };
 
 /* ---- opening ---- */
@@ -123,7 +123,7 @@ void encoder_close(encoder *e)
     if (!e) return;
     for (int i = 0; i < e->shape_count; i++) shape_free(e->shapes[i]);
     crank_pool_free(e->pool);
-    crank_free(e->answers), crank_free(e->values), crank_free(e->result);
+    crank_free(e->answers), crank_free(e->values), crank_free(e->result), crank_free(e->totals);
     crank_free(e);
 }
 
@@ -204,21 +204,23 @@ static crank_status feed_write(feed *f, const int32_t *values)
     return crank_write(f->input, values);
 }
 
+/* *room holds at least `bytes`; what it held is gone when it grows. */
+static crank_status grow(crank_context *context, void **room, size_t *capacity, size_t bytes, const char *what)
+{
+    if (bytes <= *capacity) return CRANK_OK;
+    crank_free(*room);
+    *room = crank_alloc(context, bytes, 1, what);
+    *capacity = *room ? bytes : 0;
+    return *room ? CRANK_OK : CRANK_FAILED;
+}
+
 static crank_status reserve(encoder *e, const shape *s)
 {
-    int64_t values = s->size.tokens + s->size.sequences + 1 + e->options.answer_count;
-    size_t  result = (size_t)(s->size.sequences * e->width) * crank_dtype_bits(s->result->dtype) / 8;
-    if (values > e->values_capacity) {
-        crank_free(e->values);
-        e->values = crank_alloc(e->context, (size_t)values, sizeof *e->values, "inputs of a pack");
-        e->values_capacity = e->values ? values : 0;
-    }
-    if (result > e->result_capacity) {
-        crank_free(e->result);
-        e->result = crank_alloc(e->context, result, 1, "results of a pack");
-        e->result_capacity = e->result ? result : 0;
-    }
-    return e->values && e->result ? CRANK_OK : CRANK_FAILED;
+    size_t sequences = (size_t)s->size.sequences, values = (size_t)s->size.tokens + sequences + 1;
+    size_t result = sequences * (size_t)e->width * crank_dtype_bits(s->result->dtype) / 8;
+    if (grow(e->context, (void **)&e->values, &e->values_capacity, values * sizeof *e->values, "inputs of a pack")) return CRANK_FAILED;
+    if (s->total && grow(e->context, (void **)&e->totals, &e->totals_capacity, sequences * sizeof *e->totals, "results of a pack")) return CRANK_FAILED;
+    return grow(e->context, &e->result, &e->result_capacity, result, "results of a pack");
 }
 
 /* Ids, positions and types of the rows, then of the fillers. */
@@ -292,42 +294,49 @@ static void among_answers(float *z, int64_t n)
     for (int64_t i = 0; i < n; i++) z[i] = (float)((double)z[i] - most - log(sum));
 }
 
-static crank_status read_results(encoder *e, shape *s, const int64_t *order, const pack *p, float *out)
+/* A pack between its inputs and its results. */
+typedef struct work {
+    shape         *s;
+    const int64_t *order;
+    const pack    *p;
+} work;
+
+/* Inputs to the device; the graph of the shape is recorded at its first use. `tokens`: what the list of packs was made with. */
+static crank_status feed_pack(encoder *e, const id_rows *rows, int64_t tokens, work *w)
 {
-    crank_dtype  type = s->result->dtype;
-    size_t       row = (size_t)e->width * crank_dtype_bits(type) / 8;
-    crank_status status = crank_read(s->result, e->result);
-    for (int64_t k = 0; k < p->rows && status == CRANK_OK; k++) crank_convert(out + order[k] * e->width, CRANK_F32, (char *)e->result + (size_t)k * row, type, e->width);
-    float *total = (float *)e->values; /* [sequences] */
-    if (status == CRANK_OK && s->total) status = crank_read(s->total, total);
-    for (int64_t k = 0; k < p->rows && status == CRANK_OK; k++) {
-        float *v = out + order[k] * e->width;
-        if (e->options.kind == ENCODE_VECTORS && e->options.normalize) normalize(v, e->width);
-        if (e->options.kind == ENCODE_ANSWERS && !s->total) among_answers(v, e->width);
-        for (int64_t i = 0; s->total && i < e->width; i++) v[i] -= total[k];
-    }
+    pack_shape   size = packs_shape(w->p, tokens);
+    bool         types = rows->second && crank_model_config_of(e->model)->types > 1;
+    crank_status status = shape_for(e, &size, types, &w->s);
+    if (status == CRANK_OK) status = reserve(e, w->s);
+    if (status == CRANK_OK) status = write_tokens(e, w->s, rows, w->order, w->p);
+    if (status == CRANK_OK) status = write_borders(e, w->s, rows, w->order, w->p);
+    return status == CRANK_OK ? write_rest(e, w->s) : status;
+}
+
+/* Results to the host: waits for the device. */
+static crank_status read_pack(encoder *e, const work *w)
+{
+    crank_status status = crank_read(w->s->result, e->result);
+    if (status == CRANK_OK && w->s->total) status = crank_read(w->s->total, e->totals);
+    e->counts.packs++;
+    e->counts.tokens += w->p->tokens;
+    e->counts.filled += w->s->size.tokens;
+    e->counts.flops += w->s->flops;
     return status;
 }
 
-/* `tokens`: what the list of packs was made with. */
-static crank_status run_pack(encoder *e, const id_rows *rows, int64_t tokens, const int64_t *order, const pack *p, float *out)
+/* Results to their rows' places. */
+static void place_results(const encoder *e, const work *w, float *out)
 {
-    pack_shape   size = packs_shape(p, tokens);
-    bool         types = rows->second && crank_model_config_of(e->model)->types > 1;
-    shape       *s;
-    crank_status status = shape_for(e, &size, types, &s);
-    if (status == CRANK_OK) status = reserve(e, s);
-    if (status == CRANK_OK) status = write_tokens(e, s, rows, order, p);
-    if (status == CRANK_OK) status = write_borders(e, s, rows, order, p);
-    if (status == CRANK_OK) status = write_rest(e, s);
-    if (status == CRANK_OK) status = crank_run(s->graph);
-    if (status == CRANK_OK) status = read_results(e, s, order, p, out);
-    if (status != CRANK_OK) return status;
-    e->counts.packs++;
-    e->counts.tokens += p->tokens;
-    e->counts.filled += size.tokens;
-    e->counts.flops += s->flops;
-    return CRANK_OK;
+    crank_dtype type = w->s->result->dtype;
+    size_t      row = (size_t)e->width * crank_dtype_bits(type) / 8;
+    for (int64_t k = 0; k < w->p->rows; k++) {
+        float *v = out + w->order[k] * e->width;
+        crank_convert(v, CRANK_F32, (const char *)e->result + (size_t)k * row, type, e->width);
+        if (e->options.kind == ENCODE_VECTORS && e->options.normalize) normalize(v, e->width);
+        if (e->options.kind == ENCODE_ANSWERS && !w->s->total) among_answers(v, e->width);
+        for (int64_t i = 0; w->s->total && i < e->width; i++) v[i] -= e->totals[k];
+    }
 }
 
 /* ---- all packs ---- */
@@ -347,6 +356,26 @@ static crank_status check_rows(encoder *e, const id_rows *rows)
     return CRANK_OK;
 }
 
+/* While the device computes a pack, the host places the results of the one before it and brings the inputs of the one behind it. */
+static crank_status run_packs(encoder *e, const id_rows *rows, int64_t tokens, const pack_list *list, float *out)
+{
+    work         now = {0}, before = {0};
+    crank_status status = CRANK_OK;
+    for (int64_t i = 0; i <= list->count && status == CRANK_OK; i++) {
+        work next = {0};
+        if (i < list->count) next = (work){.order = list->order + list->packs[i].first, .p = &list->packs[i]};
+        if (crank_stop_requested(e->context)) return crank_fail(e->context, CRANK_STOPPED, "stopped before the last row");
+        if (now.p) status = crank_run(now.s->graph);
+        if (before.p && status == CRANK_OK) place_results(e, &before, out);
+        if (next.p && status == CRANK_OK) status = feed_pack(e, rows, tokens, &next);
+        if (now.p && status == CRANK_OK) status = read_pack(e, &now);
+        before = now;
+        now = next;
+    }
+    if (before.p && status == CRANK_OK) place_results(e, &before, out);
+    return status;
+}
+
 crank_status encoder_run(crank_context *context, encoder *e, const id_rows *rows, float *out)
 {
     pack_list    list = {0};
@@ -355,10 +384,7 @@ crank_status encoder_run(crank_context *context, encoder *e, const id_rows *rows
     int64_t     *lengths = status == CRANK_OK ? crank_alloc(context, (size_t)rows->count + 1, sizeof *lengths, "lengths of rows") : NULL;
     for (int64_t r = 0; lengths && r < rows->count; r++) lengths[r] = rows->starts[r + 1] - rows->starts[r];
     if (status == CRANK_OK) status = lengths ? packs_make(context, lengths, rows->count, tokens, &list) : CRANK_FAILED;
-    for (int64_t i = 0; i < list.count && status == CRANK_OK; i++) {
-        if (crank_stop_requested(context)) status = crank_fail(context, CRANK_STOPPED, "stopped before the last row");
-        else status = run_pack(e, rows, tokens, list.order + list.packs[i].first, &list.packs[i], out);
-    }
+    if (status == CRANK_OK) status = run_packs(e, rows, tokens, &list, out);
     packs_free(&list);
     crank_free(lengths);
     return status;
@@ -367,7 +393,6 @@ crank_status encoder_run(crank_context *context, encoder *e, const id_rows *rows
 /* ---- what it tells ---- */
 
 int64_t       encoder_width(const encoder *e) { return e->width; }
-bool          encoder_on_host(const encoder *e) { return crank_model_device(e->model)->host; }
 int64_t       encoder_tokens(const encoder *e) { return e->tokens; }
 const char   *encoder_pooling(const encoder *e) { return e->pooling; }
 encode_counts encoder_counts(const encoder *e) { return e->counts; }

@@ -32,7 +32,6 @@ typedef struct encoder encoder;
 encoder    *encoder_open(crank_context *context, crank_model *model, const encode_options *options);
 void        encoder_close(encoder *e);
 int64_t     encoder_width(const encoder *e);   /* numbers a row */
-bool        encoder_on_host(const encoder *e);
 int64_t     encoder_tokens(const encoder *e);  /* most tokens of a pack */
 const char *encoder_pooling(const encoder *e); /* VECTORS: as chosen */
 /* out [rows, width]. Rows longer than the model's context, or ids beyond its vocabulary, are errors that name the row. */

@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { WINDOW = 2048, WINDOW_AHEAD = 16384, REPEATED = 1 << 20, UNCOUNTED = 2 };
+enum { WINDOW = 2048, WINDOW_AHEAD = 8192, REPEATED = 1 << 20, UNCOUNTED = 2 };
 
 /* Tokenising of one window; on a thread of its own it has a context of its own. */
 typedef struct window {
@@ -136,15 +136,14 @@ static crank_status compute_texts(driver *d, size_t size, bool ahead)
 crank_status encode_all(crank_context *context, encoder *e, const encode_job *job, encode_sink *sink, void *user, encode_result *out)
 {
     driver  d = {.context = context, .e = e, .job = job, .sink = sink, .user = user, .out = out, .total = job->ids ? job->ids->count : (int64_t)job->texts->count};
-    bool    ahead = !encoder_on_host(e);
-    int64_t most = ahead ? WINDOW_AHEAD : WINDOW, size = job->repeat || d.total < most ? d.total : most;
+    int64_t most = job->ahead ? WINDOW_AHEAD : WINDOW, size = job->repeat || d.total < most ? d.total : most;
     double  begin = clock_seconds();
     *out = (encode_result){0};
     if (job->repeat && d.total > REPEATED) return crank_fail(context, CRANK_USAGE, "a repeated run takes at most %d rows", REPEATED);
     d.values = crank_alloc(context, (size_t)(size * encoder_width(e)) + 1, sizeof *d.values, "results of a window");
     if (!d.values) return CRANK_FAILED;
     if (job->progress >= 0) d.line = progress_open(context, &(progress_options){.descriptor = job->progress, .label = "rows", .unit = "tokens", .last = d.total});
-    crank_status status = job->ids ? compute_ids(&d, size) : compute_texts(&d, (size_t)size, ahead);
+    crank_status status = job->ids ? compute_ids(&d, size) : compute_texts(&d, (size_t)size, job->ahead);
     out->seconds = clock_seconds() - begin;
     if (d.line) progress_close(d.line);
     crank_free(d.values);

@@ -1,4 +1,5 @@
-/* encode_all.h - all rows of a file through an encoder: texts are tokenised a window at a time, on a GPU while the window before is computed. */
+/* encode_all.h - all rows of a file through an encoder: texts are tokenised a window at a time, while the window before is computed where that is
+ * worth a thread. */
 #ifndef CRANK_TASK_ENCODE_ALL_H
 #define CRANK_TASK_ENCODE_ALL_H
 
@@ -10,6 +11,7 @@ typedef struct encode_job {
     id_rows_format         format;
     const id_rows         *ids;   /* rows that are tokens already */
     int64_t                repeat; /* > 0: all rows are one window, run again so many times behind two runs that are not counted */
+    bool                   ahead;  /* texts: the next window is tokenised by a thread of its own while this one is computed */
     int                    progress; /* descriptor of the progress line, -1: none */
 } encode_job;
 

@@ -4,7 +4,7 @@
 
 #include "crank/random.h"
 #include "crank/tensor.h"
-#include "task/encode.h"
+#include "task/encode_all.h"
 #include "task/packs.h"
 #include "test_device.h"
 
@@ -209,6 +209,69 @@ static void packed_rows_equal_rows_one_by_one(void **state)
     }
 }
 
+/* ---- windows ---- */
+
+typedef struct taken {
+    float  *values;
+    int64_t rows, width;
+} taken;
+
+static crank_status take(void *user, const float *values, int64_t rows)
+{
+    taken *t = user;
+    memcpy(t->values + t->rows * t->width, values, (size_t)(rows * t->width) * sizeof *values);
+    t->rows += rows;
+    return CRANK_OK;
+}
+
+static crank_status encode_texts(world *w, const crank_tokenizer *tokenizer, raw_rows *texts, bool ahead, taken *t, encode_result *result)
+{
+    encoder *e = encoder_open(w->context, w->model, &(encode_options){0});
+    if (!e) fail_msg("%s", crank_message(w->context));
+    encode_job job = {.texts = texts, .tokenizer = tokenizer, .format = {.limit = 24}, .ahead = ahead, .progress = -1};
+    t->rows = 0;
+    crank_status status = encode_all(w->context, e, &job, take, t, result);
+    encoder_close(e);
+    return status;
+}
+
+static void windows_tokenised_ahead_give_the_same_vectors(void **state)
+{
+    (void)state;
+    enum { ROWS = 9000 }; /* more than a window */
+    static char      files[] = "texts", *file_names[] = {files};
+    world            w = {.context = crank_context_new()};
+    w.device = test_device(w.context, NULL);
+    w.model = crank_model_load(w.context, w.device, golden("encoders/bi"), &(crank_model_options){.compute = CRANK_F32, .weights = CRANK_F32, .pooling = "mean"});
+    crank_tokenizer *tokenizer = w.model ? crank_tokenizer_load(w.context, golden("encoders/bi")) : NULL;
+    if (!tokenizer) fail_msg("%s", crank_message(w.context));
+    static const char *const texts[] = {"dog", "the lazy fox", "where the wind goes", "over the hills and the sea", "no"};
+    raw_row                 *rows = calloc(ROWS, sizeof *rows);
+    for (int i = 0; i < ROWS; i++) rows[i] = (raw_row){.text = (char *)(uintptr_t)texts[(i * 7 + i / 11) % 5], .line = (size_t)i + 1};
+    raw_rows      all = {.rows = rows, .count = ROWS, .files = file_names, .file_count = 1};
+    taken         one = {.width = 32, .values = calloc(ROWS * 32, sizeof(float))}, other = {.width = 32, .values = calloc(ROWS * 32, sizeof(float))};
+    encode_result result;
+    assert_ok(w.context, encode_texts(&w, tokenizer, &all, false, &one, &result));
+    assert_int_equal(result.rows, ROWS);
+    assert_ok(w.context, encode_texts(&w, tokenizer, &all, true, &other, &result));
+    assert_true(one.rows == ROWS && other.rows == ROWS);
+    assert_near(other.values, one.values, ROWS * 32, 1e-5, "vectors");
+    /* A row of the second window whose prompt cannot be cut: its first text alone is too long. */
+    encode_job job = {.texts = &all, .tokenizer = tokenizer, .format = {.limit = 8, .form = "{text} {pair}"}, .ahead = true, .progress = -1};
+    rows[8900].text = (char *)(uintptr_t)"the wind goes over the hills and the sea and the dog said nothing";
+    rows[8900].second = (char *)(uintptr_t)"no";
+    encoder *e = encoder_open(w.context, w.model, &(encode_options){0});
+    other.rows = 0;
+    assert_int_equal(encode_all(w.context, e, &job, take, &other, &result), CRANK_BAD_DATA);
+    assert_non_null(strstr(crank_message(w.context), "texts:8901: the prompt has"));
+    encoder_close(e);
+    free(one.values), free(other.values), free(rows);
+    crank_tokenizer_free(tokenizer);
+    crank_model_free(w.model);
+    w.device->close(w.device);
+    crank_context_free(w.context);
+}
+
 static void bad_rows_are_told(void **state)
 {
     (void)state;
@@ -278,6 +341,7 @@ int main(void)
         cmocka_unit_test(outputs_are_those_of_the_classification_head),
         cmocka_unit_test(answers_have_the_log_probabilities_of_the_last_logits),
         cmocka_unit_test(packed_rows_equal_rows_one_by_one),
+        cmocka_unit_test(windows_tokenised_ahead_give_the_same_vectors),
         cmocka_unit_test(bad_rows_are_told),
         cmocka_unit_test(packs_hold_every_row_once_and_are_nearly_full),
     };
