@@ -39,10 +39,12 @@ typedef struct crank_site {
 /* Streamed calibration data of one linear: rows of host f32. Any may be NULL when the method did not ask for it. */
 typedef struct crank_observation {
     const float *x, *y0, *dy; /* [n, in], [n, out], [n, out]; dy: of the batch's loss, numerator over denominator */
+    const float *g;           /* [out, in]: dy^T x, the gradient of the weight that the linear acts with */
     int64_t      n;
 } crank_observation;
 
-enum { CRANK_OBSERVE_X = 1, CRANK_OBSERVE_Y0 = 2, CRANK_OBSERVE_DY = 4 };
+/* GRADIENT is made where the model runs: who needs dy^T x alone asks for it instead of X and DY, whose rows would cross to the host. */
+enum { CRANK_OBSERVE_X = 1, CRANK_OBSERVE_Y0 = 2, CRANK_OBSERVE_DY = 4, CRANK_OBSERVE_GRADIENT = 8 };
 
 struct crank_map {
     const char *name, *paper, *summary;
@@ -57,7 +59,8 @@ struct crank_map {
      * is turned into start values and freed: linears are shown group by group, so that memory stays bounded. A site that was shown
      * nothing (its values come from a file) gets the last call alone and takes plain start values. */
     crank_status (*calibrate)(crank_context *context, crank_site *site, const crank_observation *batch);
-    size_t (*calibrate_bytes)(const crank_site *site); /* what a site gathers until its last call, for the memory plan; may be NULL */
+    /* For the memory plan: bytes that a site gathers until its last call; *last: what that call takes beside. May be NULL. */
+    size_t (*calibrate_bytes)(const crank_site *site, size_t *last);
     /* Once a model, before the first attach and after calibration: budgets over linears (crank_site_rank). May be NULL. */
     crank_status (*allot)(crank_context *context, crank_site *sites, int count);
     /* Creates parameters (crank_site_param) and sets their initial values. Required. Also called while memory is deferred

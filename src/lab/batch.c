@@ -130,18 +130,21 @@ static float *read_all(lab_net *net, const crank_tensor *tensor)
     return NULL;
 }
 
-static crank_status observe(lab_net *net, crank_attachment *attachment, const lab_watched *watched, const crank_tensor *dy, unsigned wanted)
+/* dy: the gradient there, g: dy^T x. */
+static crank_status observe(lab_net *net, crank_attachment *attachment, const lab_watched *watched, const crank_tensor *dy, const crank_tensor *g, unsigned wanted)
 {
     crank_observation seen = {.n = watched->x->dims[0]};
     float            *x = wanted & CRANK_OBSERVE_X ? read_all(net, watched->x) : NULL;
     float            *y = wanted & CRANK_OBSERVE_Y0 ? read_all(net, watched->y) : NULL;
     float            *d = wanted & CRANK_OBSERVE_DY ? read_all(net, dy) : NULL;
+    float            *G = wanted & CRANK_OBSERVE_GRADIENT ? read_all(net, g) : NULL;
     for (int64_t i = 0; d && i < seen.n * dy->dims[1]; i++) d[i] /= (float)seen.n; /* the numerator is a sum over the samples */
-    seen.x = x, seen.y0 = y, seen.dy = d;
-    bool missing = (wanted & CRANK_OBSERVE_X && !x) || (wanted & CRANK_OBSERVE_Y0 && !y) || (wanted & CRANK_OBSERVE_DY && !d);
+    for (int64_t i = 0; G && i < g->dims[0] * g->dims[1]; i++) G[i] /= (float)seen.n;
+    seen.x = x, seen.y0 = y, seen.dy = d, seen.g = G;
+    bool missing = (wanted & CRANK_OBSERVE_X && !x) || (wanted & CRANK_OBSERVE_Y0 && !y) || (wanted & CRANK_OBSERVE_DY && !d) || (wanted & CRANK_OBSERVE_GRADIENT && !G);
     crank_status status = missing ? crank_fail(net->context, CRANK_FAILED, "%s: nothing was seen of it", watched->linear->name)
                                   : crank_attachment_observe(net->context, attachment, watched->linear, &seen);
-    crank_free(x), crank_free(y), crank_free(d);
+    crank_free(x), crank_free(y), crank_free(d), crank_free(G);
     return status;
 }
 
@@ -158,7 +161,7 @@ static bool stands_on(crank_attachment *attachment, const crank_linear *linear)
 static crank_status calibrate_with(lab_net *net, crank_attachment *attachment, const lab_data *data, lab_watch *watch, crank_tensor **wrt)
 {
     unsigned      wanted = crank_attachment_map(attachment)->observes;
-    crank_tensor **grads = wrt + watch->room;
+    crank_tensor **grads = wrt + watch->room, **products = grads + watch->room;
     int64_t       size = data->n < SAMPLES ? data->n : SAMPLES;
     lab_batch     batch;
     net->watch = watch;
@@ -168,17 +171,20 @@ static crank_status calibrate_with(lab_net *net, crank_attachment *attachment, c
         watch->items[i].x = crank_keep(crank_contiguous(watch->items[i].x));
         wrt[i] = crank_keep(watch->items[i].y);
     }
-    if (status == CRANK_OK && (wanted & CRANK_OBSERVE_DY)) {
+    if (status == CRANK_OK && (wanted & (CRANK_OBSERVE_DY | CRANK_OBSERVE_GRADIENT))) {
         status = crank_gradients(batch.graph, &batch.numerator, NULL, 1, wrt, (int)watch->count, grads);
         for (size_t i = 0; status == CRANK_OK && i < watch->count; i++)
-            if (grads[i]) grads[i] = crank_keep(crank_contiguous(grads[i]));
+            if (grads[i]) {
+                grads[i] = crank_keep(crank_contiguous(grads[i]));
+                products[i] = crank_keep(crank_matmul(grads[i], true, watch->items[i].x, false));
+            }
     }
     if (status == CRANK_OK) status = crank_plan(batch.graph, NULL, NULL);
     for (int64_t b = 0; status == CRANK_OK && b < BATCHES && (b + 1) * size <= data->n; b++) {
         status = lab_batch_write(net, &batch, data, NULL, b * size);
         if (status == CRANK_OK) status = crank_run(batch.graph);
         for (size_t i = 0; status == CRANK_OK && i < watch->count; i++)
-            if (stands_on(attachment, watch->items[i].linear)) status = observe(net, attachment, &watch->items[i], grads[i], wanted);
+            if (stands_on(attachment, watch->items[i].linear)) status = observe(net, attachment, &watch->items[i], grads[i], products[i], wanted);
     }
     crank_graph_free(batch.graph);
     return status;
@@ -188,7 +194,7 @@ crank_status lab_calibrate(lab_net *net, crank_attachment *attachment, const lab
 {
     size_t         room = crank_linears_count(net->linears);
     lab_watch      watch = {.items = crank_alloc(net->context, room, sizeof *watch.items, "calibration"), .room = room};
-    crank_tensor **tensors = crank_alloc(net->context, 2 * room, sizeof *tensors, "calibration");
+    crank_tensor **tensors = crank_alloc(net->context, 3 * room, sizeof *tensors, "calibration");
     crank_status   status = watch.items && tensors ? calibrate_with(net, attachment, data, &watch, tensors) : CRANK_FAILED;
     crank_free(watch.items), crank_free(tensors);
     return status;

@@ -1,5 +1,5 @@
 /* gradient.c - the gradient of a network's loss by the weight in effect at one linear, for experiments that measure how much of it a
- * method's update holds. A map that adds nothing stands on the linear while calibration shows it x and dy: G = dy^T x. */
+ * method's update holds. A map that adds nothing stands on the linear while calibration shows it the gradient. */
 #include "lab/net.h"
 #include "lowrank/spectrum.h"
 
@@ -29,7 +29,7 @@ static crank_tensor *forward(crank_graph *graph, crank_site *site, crank_tensor 
 }
 
 static const crank_map probe = {
-    .name = "probe", .summary = "sees the gradient of its linear", .state_size = sizeof(state), .observes = CRANK_OBSERVE_X | CRANK_OBSERVE_DY,
+    .name = "probe", .summary = "sees the gradient of its linear", .state_size = sizeof(state), .observes = CRANK_OBSERVE_GRADIENT,
     .calibrate = calibrate, .attach = attach, .forward = forward,
 };
 

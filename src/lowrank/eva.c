@@ -66,8 +66,6 @@ static int64_t most(const crank_site *site)
     return wanted < (double)site->linear->in ? (int64_t)wanted : site->linear->in;
 }
 
-static size_t calibrate_bytes(const crank_site *site) { return pca_bytes(site->linear->in, most(site), PCA_AUTO); }
-
 static void group_release(group *g)
 {
     if (!g || --g->users) return;
@@ -116,6 +114,14 @@ static bool leads(const crank_site *site)
     for (const crank_site *other = attachment->sites; other < site; other++)
         if (other->linear->reads == site->linear->reads) return false;
     return true;
+}
+
+/* Of the group: its first linear holds them. */
+static size_t calibrate_bytes(const crank_site *site, size_t *last)
+{
+    pca_way way = smallest(site) ? PCA_COVARIANCE : PCA_AUTO;
+    *last = leads(site) ? pca_work_bytes(site->linear->in, most(site), way) : 0;
+    return leads(site) ? pca_bytes(site->linear->in, most(site), way) : 0;
 }
 
 static crank_status finish_group(crank_context *context, const crank_site *site, group *g)

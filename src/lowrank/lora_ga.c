@@ -51,7 +51,11 @@ static double scale_of(const options *o) { return o->alpha / (o->rslora ? sqrt((
 
 /* ---- calibration ---- */
 
-static size_t calibrate_bytes(const crank_site *site) { return (size_t)(site->linear->in * site->linear->out) * (sizeof(float) + 2 * sizeof(double)); }
+static size_t calibrate_bytes(const crank_site *site, size_t *last)
+{
+    *last = spectrum_bytes(site->linear->out, site->linear->in, 2 * ((const options *)site->options)->rank);
+    return (size_t)(site->linear->in * site->linear->out) * sizeof(float);
+}
 
 static crank_status decompose(crank_context *context, crank_site *site, state *st)
 {
@@ -242,7 +246,7 @@ const crank_map crank_map_lora_ga = {
     .options_size    = sizeof(options),
     .state_size      = sizeof(state),
     .affine          = true,
-    .observes        = CRANK_OBSERVE_X | CRANK_OBSERVE_DY,
+    .observes        = CRANK_OBSERVE_GRADIENT,
     .calibrate       = calibrate,
     .calibrate_bytes = calibrate_bytes,
     .attach          = attach,

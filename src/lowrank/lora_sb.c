@@ -50,7 +50,11 @@ static const crank_option sb_table[] = {
 
 /* ---- calibration (lora-sb) ---- */
 
-static size_t calibrate_bytes(const crank_site *site) { return (size_t)(site->linear->in * site->linear->out) * (sizeof(float) + 2 * sizeof(double)); }
+static size_t calibrate_bytes(const crank_site *site, size_t *last)
+{
+    *last = spectrum_bytes(site->linear->out, site->linear->in, ((const options *)site->options)->rank);
+    return (size_t)(site->linear->in * site->linear->out) * sizeof(float);
+}
 
 static crank_status check_rank(crank_context *context, const crank_site *site)
 {
@@ -283,7 +287,7 @@ const crank_map crank_map_lora_sb = {
     .state_size      = sizeof(state),
     .affine          = true,
     .needs_base      = "dense",
-    .observes        = CRANK_OBSERVE_X | CRANK_OBSERVE_DY,
+    .observes        = CRANK_OBSERVE_GRADIENT,
     .calibrate       = calibrate,
     .calibrate_bytes = calibrate_bytes,
     .attach          = attach_sb,

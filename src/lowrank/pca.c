@@ -16,21 +16,27 @@ struct pca {
     double *C;                   /* covariance: [n, n] X^T X */
     double *M;                   /* incremental: [keep + CHUNK + 1, n]; its first `held` rows are diag(s) V */
     double  squares;             /* sum of squares of all entries */
-    double *wide;                /* [CHUNK, n]: rows in f64 */
 };
 
 static bool goes_incremental(int64_t n, pca_way way) { return way == PCA_INCREMENTAL || (way == PCA_AUTO && n > WIDE); }
 
 size_t pca_bytes(int64_t n, int64_t keep, pca_way way)
 {
-    int64_t lines = goes_incremental(n, way) ? 2 * (keep + CHUNK + 1) + CHUNK + 1 : n + CHUNK + 1;
-    return (size_t)lines * (size_t)n * sizeof(double);
+    int64_t lines = goes_incremental(n, way) ? keep + CHUNK + 2 : n + 1;
+    return (size_t)(lines * n) * sizeof(double);
+}
+
+size_t pca_work_bytes(int64_t n, int64_t keep, pca_way way)
+{
+    int64_t lines = keep + CHUNK + 1; /* incremental: a decomposition with copies of both sides; covariance: copies of eigenvectors */
+    int64_t numbers = goes_incremental(n, way) ? CHUNK * n + 3 * lines * n + 8 * lines * lines : CHUNK * n > 2 * n * n ? CHUNK * n : 2 * n * n;
+    return (size_t)numbers * sizeof(double);
 }
 
 void pca_free(pca *p)
 {
     if (!p) return;
-    crank_free(p->mean), crank_free(p->C), crank_free(p->M), crank_free(p->wide);
+    crank_free(p->mean), crank_free(p->C), crank_free(p->M);
     crank_free(p);
 }
 
@@ -42,10 +48,9 @@ pca *pca_new(crank_context *context, int64_t n, int64_t keep, pca_way way)
     p->keep = keep;
     p->incremental = goes_incremental(n, way);
     p->mean = crank_alloc(context, (size_t)n, sizeof *p->mean, "principal components");
-    p->wide = crank_alloc(context, (size_t)(CHUNK * n), sizeof *p->wide, "principal components");
     if (p->incremental) p->M = crank_alloc(context, (size_t)((keep + CHUNK + 1) * n), sizeof *p->M, "principal components");
     else p->C = crank_alloc(context, (size_t)(n * n), sizeof *p->C, "principal components");
-    if (p->mean && p->wide && (p->M || p->C)) return p;
+    if (p->mean && (p->M || p->C)) return p;
     pca_free(p);
     return NULL;
 }
@@ -69,15 +74,16 @@ static crank_status compress(crank_context *context, pca *p, int64_t lines)
     return status;
 }
 
-static crank_status add_incremental(crank_context *context, pca *p, int64_t k)
+/* wide [k, n] */
+static crank_status add_incremental(crank_context *context, pca *p, const double *wide, int64_t k)
 {
     int64_t n = p->n;
     double *news = p->M + p->held * n, *step = news + k * n, N = (double)p->rows, K = (double)k;
     for (int64_t j = 0; j < n; j++) {
         double mean = 0;
-        for (int64_t i = 0; i < k; i++) mean += p->wide[i * n + j];
+        for (int64_t i = 0; i < k; i++) mean += wide[i * n + j];
         mean /= K;
-        for (int64_t i = 0; i < k; i++) news[i * n + j] = p->wide[i * n + j] - mean;
+        for (int64_t i = 0; i < k; i++) news[i * n + j] = wide[i * n + j] - mean;
         step[j] = sqrt(N * K / (N + K)) * (p->mean[j] - mean);
         p->mean[j] += (mean - p->mean[j]) * K / (N + K);
     }
@@ -86,26 +92,31 @@ static crank_status add_incremental(crank_context *context, pca *p, int64_t k)
 
 /* ---- both ---- */
 
+static crank_status add_chunk(crank_context *context, pca *p, const double *wide, int64_t count)
+{
+    if (p->incremental) return add_incremental(context, p, wide, count);
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < p->n; j++) p->mean[j] += wide[i * p->n + j];
+    multiply(context, (product){ .dtype = CRANK_F64, .trans_a = true, .m = p->n, .n = p->n, .k = count, .alpha = 1, .beta = 1, .a = wide, .b = wide,
+                                 .c = p->C, .a_row = p->n, .b_row = p->n, .c_row = p->n });
+    return CRANK_OK;
+}
+
 crank_status pca_add(crank_context *context, pca *p, const float *x, int64_t k)
 {
-    for (int64_t first = 0; first < k; first += CHUNK) {
+    double      *wide = crank_alloc(context, (size_t)((k < CHUNK ? k : CHUNK) * p->n), sizeof *wide, "rows in f64");
+    crank_status status = wide || k == 0 ? CRANK_OK : CRANK_FAILED;
+    for (int64_t first = 0; status == CRANK_OK && first < k; first += CHUNK) {
         int64_t count = k - first < CHUNK ? k - first : CHUNK;
         for (int64_t i = 0; i < count * p->n; i++) {
-            p->wide[i] = (double)x[first * p->n + i];
-            p->squares += p->wide[i] * p->wide[i];
+            wide[i] = (double)x[first * p->n + i];
+            p->squares += wide[i] * wide[i];
         }
-        if (p->incremental) {
-            crank_status status = add_incremental(context, p, count);
-            if (status != CRANK_OK) return status;
-        } else {
-            for (int64_t i = 0; i < count; i++)
-                for (int64_t j = 0; j < p->n; j++) p->mean[j] += p->wide[i * p->n + j];
-            multiply(context, (product){ .dtype = CRANK_F64, .trans_a = true, .m = p->n, .n = p->n, .k = count, .alpha = 1, .beta = 1, .a = p->wide, .b = p->wide,
-                                         .c = p->C, .a_row = p->n, .b_row = p->n, .c_row = p->n });
-        }
+        status = add_chunk(context, p, wide, count);
         p->rows += count;
     }
-    return CRANK_OK;
+    crank_free(wide);
+    return status;
 }
 
 /* Largest entry positive. */

@@ -19,5 +19,6 @@ int64_t      pca_rows(const pca *p);
 /* V [keep, n] orthonormal rows, largest first, the entry of largest magnitude of each positive; variance [keep] (sums of squares along
  * them, N times the variance), *total: of all columns. With `smallest` the last `keep` components (covariance only). */
 crank_status pca_components(crank_context *context, pca *p, bool smallest, float *V, double *variance, double *total);
-size_t       pca_bytes(int64_t n, int64_t keep, pca_way way);
+size_t       pca_bytes(int64_t n, int64_t keep, pca_way way);      /* of one */
+size_t       pca_work_bytes(int64_t n, int64_t keep, pca_way way); /* that pca_add and pca_components take beside, at most */
 #endif

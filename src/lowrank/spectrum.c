@@ -12,10 +12,20 @@ void spectrum_free(spectrum *s)
     *s = (spectrum){ .r = 0 };
 }
 
+static bool goes_exact(int64_t small, int64_t r) { return small <= EXACT || r + OVERSAMPLE >= small; }
+
+size_t spectrum_bytes(int64_t m, int64_t n, int64_t r)
+{
+    int64_t small = m < n ? m : n, l = r + OVERSAMPLE;
+    /* exact: a copy, the vectors of both sides and the work of LAPACK's divide and conquer; else panels of l columns and a small decomposition */
+    int64_t numbers = goes_exact(small, r) ? m * n + (m + n) * small + 8 * small * small : 4 * (m + n) * l + 8 * l * l;
+    return (size_t)numbers * sizeof(double);
+}
+
 crank_status spectrum_of(crank_context *context, const float *g, int64_t m, int64_t n, int64_t r, crank_stream stream, spectrum *out)
 {
     int64_t small = m < n ? m : n;
-    bool    exact = small <= EXACT || r + OVERSAMPLE >= small;
+    bool    exact = goes_exact(small, r);
     *out = (spectrum){ .m = m, .n = n, .r = r, .all = exact ? small : r };
     out->U = crank_alloc(context, (size_t)(m * r), sizeof *out->U, "singular vectors");
     out->Vt = crank_alloc(context, (size_t)(r * n), sizeof *out->Vt, "singular vectors");
@@ -48,6 +58,8 @@ crank_status spectrum_of_weight(crank_context *context, const crank_site *site, 
 crank_status gradient_add(crank_context *context, const crank_linear *linear, const crank_observation *batch, float **G)
 {
     if (!*G && !(*G = crank_alloc(context, (size_t)(linear->out * linear->in), sizeof **G, "a gradient"))) return CRANK_FAILED;
+    for (int64_t i = 0; batch->g && i < linear->out * linear->in; i++) (*G)[i] += batch->g[i];
+    if (batch->g) return CRANK_OK;
     multiply(context, (product){ .dtype = CRANK_F32, .trans_a = true, .m = linear->out, .n = linear->in, .k = batch->n, .alpha = 1, .beta = 1, .a = batch->dy,
                                  .b = batch->x, .c = *G, .a_row = linear->out, .b_row = linear->in, .c_row = linear->in });
     return CRANK_OK;

@@ -21,7 +21,10 @@ crank_status spectrum_of(crank_context *context, const float *g, int64_t m, int6
 crank_status spectrum_of_weight(crank_context *context, const crank_site *site, int64_t r, spectrum *out);
 void         spectrum_free(spectrum *s);
 
-/* G [out, in] += dy^T x; made zeroed at the first call. */
+/* Bytes that spectrum_of takes beside g and what it gives. */
+size_t       spectrum_bytes(int64_t m, int64_t n, int64_t r);
+
+/* G [out, in] += g, or dy^T x where the batch has no g; made zeroed at the first call. */
 crank_status gradient_add(crank_context *context, const crank_linear *linear, const crank_observation *batch, float **G);
 bool         gradient_is_zero(const crank_linear *linear, const float *G);
 #endif

@@ -109,7 +109,7 @@ static crank_status calibrate_or_resume(crank_context *context, const task_recip
     }
     size_t total = allowed(recipe), taken = held(s), room = recipe->memory->limit > 0 ? (total > taken ? total - taken : 1) : total;
     if (!s->device->host) room = card_room(context, recipe, s, &taken);
-    return calibrate(context, s->model, recipe, s->train, s->attachment, room);
+    return calibrate(context, s->model, recipe, s->train, s->attachment, room, &s->calibration);
 }
 
 static crank_status attach_method(crank_context *context, const task_recipe *recipe, const char *resume, session *s)
@@ -183,6 +183,13 @@ static int64_t steps_of(const task_recipe *recipe, const session *s)
 
 static double mib(size_t bytes) { return (double)bytes / 1048576.0; }
 
+/* Of a step, or of the calibration before the first one where that took more. */
+static size_t beside_weights(const session *s, const trainer_memory *m)
+{
+    size_t step = m->method + m->state + m->buffers + m->arena + m->workspace + m->inputs;
+    return step > s->calibration ? step : s->calibration;
+}
+
 size_t session_measured(crank_context *context, const session *s)
 {
     size_t available, used;
@@ -207,7 +214,7 @@ static crank_status plan_card(crank_context *context, const task_recipe *recipe,
     size_t         taken, room = card_room(context, recipe, s, &taken), total = taken + room;
     crank_status   status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), room, &m);
     if (status != CRANK_OK) return status;
-    s->planned = m.weights + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs;
+    s->planned = m.weights + beside_weights(s, &m);
     crank_log(context, CRANK_INFO,
               "memory plan of %s: weights %.1f MiB, method %.1f, optimiser %s, gradient sums %.1f, activations %.1f (%.1f kept for the reverse pass), "
               "workspace %.1f, inputs %.1f; peak %.1f MiB beside %.1f for CUDA's own context and libraries%s", s->device->name, mib(m.weights), mib(m.method),
@@ -235,7 +242,7 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
         return crank_fail(context, status, "%s (train.batch is %lld, data.context %lld)", crank_message(context), (long long)recipe->train->batch,
                           (long long)s->data->context);
     if (status != CRANK_OK) return status;
-    s->planned = m.weights + m.mapped + m.method + m.state + m.buffers + m.arena + m.workspace + m.inputs + data + PROGRAM;
+    s->planned = m.weights + m.mapped + beside_weights(s, &m) + data + PROGRAM;
     int64_t peak = memory_peak(); /* rows and their tokens at once may have taken more */
     if (peak > s->peak_at_start && peak > (int64_t)(s->at_start + s->planned)) s->planned = (size_t)peak - s->at_start;
     crank_log(context, CRANK_INFO,

@@ -21,6 +21,7 @@ typedef struct session {
     size_t            at_start;     /* resident bytes before anything was loaded */
     int64_t           peak_at_start; /* largest resident bytes before that: of earlier work of the process */
     size_t            planned;      /* peak of the plan, beyond that; on a GPU that of its own memory */
+    size_t            calibration;  /* bytes that the method's calibration took beside weights and data, at most */
     size_t            card_at_start; /* GPU memory in use once context and libraries were loaded */
 } session;
 

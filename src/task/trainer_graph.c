@@ -254,11 +254,18 @@ static void record_training(task_trainer *trainer, shaped *shape)
     free(gradients);
 }
 
-/* What the watched linears read and give is kept, and the gradient of the loss there. */
+/* dy^T x of a watched linear [out, in]: f32, or the graph's f64. */
+static crank_tensor *record_product(const linear_seen *seen, crank_tensor *gradient)
+{
+    return crank_matmul_full(gradient, true, seen->x, false, 1, NULL, NULL, gradient->dtype == CRANK_F64 ? CRANK_DTYPES : CRANK_F32);
+}
+
+/* What is watched of the linears is kept: rows that go in and come out, the gradient of the loss there, or its product with the rows. */
 static void record_calibration(const task_trainer *trainer, shaped *shape)
 {
     crank_linears *linears = crank_model_linears(trainer->model);
     linear_watch   watch = {.wanted = trainer->watched};
+    unsigned       wanted = trainer->watched_for;
     linears->watch = &watch;
     record_forward(trainer, shape);
     linears->watch = NULL;
@@ -266,17 +273,22 @@ static void record_calibration(const task_trainer *trainer, shaped *shape)
     shape->seen = watch.items;
     shape->seen_count = watch.count;
     shape->seen_gradients = calloc(watch.count + 1, sizeof *shape->seen_gradients);
-    if (!ys || !shape->seen_gradients) crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording calibration");
+    shape->seen_products = calloc(watch.count + 1, sizeof *shape->seen_products);
+    if (!ys || !shape->seen_gradients || !shape->seen_products) crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording calibration");
     for (size_t i = 0; i < watch.count && crank_graph_status(shape->graph) == CRANK_OK; i++) {
-        watch.items[i].x = crank_keep(crank_contiguous(watch.items[i].x));
-        ys[i] = crank_keep(watch.items[i].y);
+        ys[i] = watch.items[i].y;
+        if (wanted & CRANK_OBSERVE_X) watch.items[i].x = crank_keep(crank_contiguous(watch.items[i].x));
+        if (wanted & CRANK_OBSERVE_Y0) watch.items[i].y = crank_keep(crank_contiguous(watch.items[i].y));
     }
-    if (trainer->watched_gradients && watch.count && crank_graph_status(shape->graph) == CRANK_OK) {
+    if (wanted & (CRANK_OBSERVE_DY | CRANK_OBSERVE_GRADIENT) && watch.count && crank_graph_status(shape->graph) == CRANK_OK) {
         crank_tensor *targets[2], *seeds[2];
         int           count = record_targets(trainer, shape, targets, seeds);
         bool          good = crank_gradients(shape->graph, targets, seeds, count, ys, (int)watch.count, shape->seen_gradients) == CRANK_OK;
-        for (size_t i = 0; good && i < watch.count; i++)
-            if (shape->seen_gradients[i]) shape->seen_gradients[i] = crank_keep(crank_contiguous(shape->seen_gradients[i]));
+        for (size_t i = 0; good && i < watch.count; i++) {
+            crank_tensor *gradient = shape->seen_gradients[i];
+            if (gradient && wanted & CRANK_OBSERVE_GRADIENT) shape->seen_products[i] = crank_keep(record_product(&watch.items[i], gradient));
+            if (gradient && wanted & CRANK_OBSERVE_DY) shape->seen_gradients[i] = crank_keep(crank_contiguous(gradient));
+        }
     }
     free(ys);
 }
@@ -308,7 +320,7 @@ static crank_status record(crank_context *context, task_trainer *trainer, shaped
     else
         record_forward(trainer, shape);
     if (reverse) record_training(trainer, shape);
-    crank_plan_options options = {.memory_all = run_limit(trainer)};
+    crank_plan_options options = {.memory_all = run_limit(trainer), .dry = trainer->dry};
     crank_status       status = crank_plan(shape->graph, &options, summary);
     if (status == CRANK_OK && trainer->profile) crank_graph_profile(shape->graph, true);
     return status;
@@ -321,6 +333,7 @@ static void shape_free(shaped *shape)
     free(shape->probes);
     free(shape->seen);
     free(shape->seen_gradients);
+    free(shape->seen_products);
     crank_free(shape->asked);
     crank_free(shape);
 }

@@ -16,7 +16,7 @@ typedef enum variant {
     VARIANT_EVALUATE,
     VARIANT_REFERENCE, /* log-probabilities of the targets with all methods off */
     VARIANT_PROBE, /* keeps the gradients of units that are probed; with several processes it refreshes, in all of them from one batch */
-    VARIANT_CALIBRATE, /* keeps what the watched linears read and give, and the gradients there; changes nothing */
+    VARIANT_CALIBRATE, /* keeps what is watched of the linears: what they read and give, and gradients there; changes nothing */
     VARIANTS
 } variant;
 
@@ -34,6 +34,7 @@ typedef struct shaped {
     unsigned char     *asked;  /* VARIANT_REFRESH, _REFRESH_FIRST, _PROBE: what each unit asked for when the graph was recorded */
     linear_seen       *seen;   /* VARIANT_CALIBRATE: the watched linears with kept x and y, and the gradients by y (NULL: none arrives) */
     crank_tensor     **seen_gradients;
+    crank_tensor     **seen_products; /* dy^T x [out, in] of each */
     size_t             seen_count;
     /* Several processes: collectives recorded so far, the order of the last that was begun and of the last wait. */
     int                collectives;
@@ -68,7 +69,8 @@ struct task_trainer {
     shaped            *graphs;
     bool               profile;
     const bool        *watched; /* VARIANT_CALIBRATE: by index of the linear */
-    bool               watched_gradients;
+    unsigned           watched_for; /* CRANK_OBSERVE_* */
+    bool               dry; /* graphs are planned and never run: parameters may lack memory */
     /* Room for a batch rounded up to its shape. */
     int32_t *ids, *positions, *targets, *token_types, *segments, *labels;
     float   *weights, *values, *sequence_weights, *reference;

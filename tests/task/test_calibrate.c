@@ -102,6 +102,38 @@ static void results_are_peft_pairs(void **state)
     }
 }
 
+/* What the log tells behind `mark`. */
+static double told(const char *log, const char *mark)
+{
+    const char *at = strstr(log, mark);
+    if (!at) fail_msg("the log does not tell `%s`:\n%s", mark, log);
+    return strtod(at + strlen(mark), NULL);
+}
+
+/* Rounds are as large as the step that follows allows: small batches take many passes over few linears, a long context takes one. */
+static void a_round_takes_no_more_than_the_step_that_follows(void **state)
+{
+    (void)state;
+    static const char *const more[] = {"train.batch=1 data.context=16 lowrank.rank=2", "train.batch=4 data.context=64 lowrank.rank=2"};
+    int most = 0;
+    for (int m = 0; m < 3; m++)
+        for (int i = 0; i < 2; i++) {
+            run_words w = words_of_method(data_driven[m], "bounded", more[i]);
+            words_add(&w, "train.eval_every=0");
+            runs_remove(runs_path("bounded"));
+            run_result r = runs_train(&w, 0);
+            if (r.status != CRANK_OK) fail_msg("%s: %s\n%s", data_driven[m], r.message, r.log);
+            double calibration = told(r.log, "of at most "), step = told(r.log, "method ") + told(r.log, "optimiser ") + told(r.log, "activations ") + told(r.log, "workspace "),
+                   weights = told(r.log, "memory plan: weights ");
+            int    rounds = (int)told(r.log, "linears in ");
+            if (rounds > most) most = rounds;
+            if (calibration > 1.1 * (step + weights) - weights + 0.2) /* figures are told to a tenth of a MiB */
+                fail_msg("%s, %s: calibration takes %g MiB, the step %g beside weights of %g:\n%s", data_driven[m], more[i], calibration, step, weights, r.log);
+            free(r.log);
+        }
+    assert_true(most > 1);
+}
+
 static void refuses(const char *method, const char *more, const char *said)
 {
     run_words w = words_of_method(method, "refused", more);
@@ -130,6 +162,7 @@ int main(void)
         cmocka_unit_test(options_decide_what_is_seen_and_nothing_is_drawn),
         cmocka_unit_test(every_objective_and_family_calibrates),
         cmocka_unit_test(results_are_peft_pairs),
+        cmocka_unit_test(a_round_takes_no_more_than_the_step_that_follows),
         cmocka_unit_test(bad_input_is_told_with_what_to_do),
     };
     return cmocka_run_group_tests(tests, runs_setup, runs_teardown);
