@@ -1,17 +1,21 @@
 """Boosted trees on the CPU: crank, LightGBM and XGBoost side by side.
 
-usage: ltr_cpu.py CRANK [--set generated|yandex|lightgbm] [--docs 300000] [--threads 2] [--seeds 5] [--repeat 1] [--data FOLDER]
+usage: ltr_cpu.py CRANK [--set generated|yandex|lightgbm] [--docs 300000] [--threads 2] [--seeds 5] [--repeat 1] [--data FOLDER] [--cache FOLDER]
+                  [--extra KEY=VALUE ...]
 
 Sets: `generated` has MSLR-WEB30K's shape (136 features of mixed distributions, about 120 documents a query, labels 0-4 in MSLR's
 proportions; --docs 2270000 is its size); a seed makes other data. `yandex` (Internet Mathematics) and `lightgbm` (its example) are read
 from FOLDER (default: $CRANK_DATA or ../shared/data); there a seed draws 80 % of rows and columns for each tree. Yandex's real-valued labels become
-grades: 0; to .07; to .14; to .41; above.
+grades: 0; to .07; to .14; to .41; above. Data are made once for a seed, as text for crank and arrays for the peers, and removed after it;
+--cache FOLDER keeps them there for the next run. The whole of MSLR's size takes 5 GB of disk a seed and 8 GB of memory.
 
-Each learner gets the same trees, leaves, rate and bins and runs in a process of its own: training time is what the learner says of its
-boosting, memory is the process's peak (`lightgbm file`: of LightGBM that reads the same file by its path). Ratios:
-above 1 crank is faster. The last lines are means over seeds. NDCG@10 counts queries that have a relevant document.
+Each learner gets the same trees, leaves and bins and runs in a process of its own. The peers get the set's rate and rows of a leaf; crank has
+its defaults, or what --extra says. Training time is what the learner says of its boosting, memory is the process's peak (`lightgbm file`: of
+LightGBM that reads the same file by its path). Ratios: above 1 crank is faster. The last lines are means over seeds, and whether crank meets
+the bars: mean NDCG@10 (of queries that have a relevant document) at least the better peer's less .002, training 1.5 times as fast as the faster
+peer, scoring with one thread 3 times LightGBM's speed and 1.5 times XGBoost's, memory at most LightGBM's when it reads the file.
 """
-import argparse, gzip, json, os, re, subprocess, sys, tempfile, time
+import argparse, gzip, json, os, re, shutil, subprocess, sys, tempfile, time
 import numpy as np
 
 def generate(docs, seed):
@@ -98,20 +102,29 @@ PEAK = "import resource,subprocess,sys; p=subprocess.run(sys.argv[1:],capture_ou
 
 def ours(a):
     model = a.folder + "/model.txt"
-    fit = [a.crank, "rank", "fit", a.folder + "/train.csv", "--out", model, "--threads", str(a.threads), "--verbose", f"tree.num_leaves={a.leaves}", f"tree.min_data_in_leaf={a.rows}",
-           f"tree.learning_rate={a.rate}", f"tree.num_iterations={a.trees}", f"tree.seed={a.seed + 1}", *a.extra]
+    fit = [a.crank, "rank", "fit", a.folder + "/train.csv", "--out", model, "--threads", str(a.threads), "--verbose", f"tree.num_leaves={a.leaves}", f"tree.num_iterations={a.trees}",
+           f"tree.seed={a.seed + 1}", *(f"tree.{word}" for word in a.extra)]
     if a.sample < 1: fit += [f"tree.bagging_fraction={a.sample}", "tree.bagging_freq=1", f"tree.feature_fraction={a.sample}"]
     r = subprocess.run([sys.executable, "-c", PEAK, *fit], capture_output=True, text=True)
     if r.returncode: sys.exit(r.stderr)
     seconds = {k: float(v) for k, v in re.findall(r"(bins|train): ([0-9.]+) s", r.stderr)}
     t = subprocess.run([a.crank, "rank", "predict", model, a.folder + "/test.csv", "--out", a.folder + "/scores.txt", "--threads", "1", "--verbose"], capture_output=True, text=True)
     if t.returncode: sys.exit(t.stderr)
-    return {**seconds, "score": float(re.search(r"scores: ([0-9.]+) s", t.stderr).group(1)), "peak": float(r.stdout)}, np.loadtxt(a.folder + "/scores.txt")
+    return {**seconds, "score": float(re.search(r"scores: ([0-9.]+) s", t.stderr).group(1)), "peak": float(r.stdout.splitlines()[-1])}, np.loadtxt(a.folder + "/scores.txt")
 
 def theirs(name, a):
     r = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--peer", name, "--folder", a.folder, "--seed", str(a.seed)], capture_output=True, text=True)
     if r.returncode: sys.exit(r.stderr)
     return json.loads(r.stdout.strip().splitlines()[-1])
+
+def prepare(a):
+    """The set's files in a.folder, made where they are not there yet -> labels and query sizes of the test part."""
+    if not os.path.exists(a.folder + "/made"):
+        train, test = load(a, a.seed)
+        for k, v in zip(("x", "y", "g", "xt", "yt", "gt"), (*train, *test)): np.save(f"{a.folder}/{k}.npy", v)
+        write_csv(a.folder + "/train.csv", *train); write_csv(a.folder + "/test.csv", *test)
+        open(a.folder + "/made", "w").close()
+    return [np.load(f"{a.folder}/{k}.npy") for k in ("y", "g", "yt", "gt")]
 
 def turn(a, yt, gt):
     results = {"crank": None}
@@ -124,12 +137,21 @@ def turn(a, yt, gt):
               f"peak {v['peak']:6.0f} MiB  NDCG@10 {v['ndcg']:.4f}", flush=True)
     return results
 
+def verdict(every, by_path):
+    mean = {name: np.mean([e[name]["ndcg"] for e in every]) for name in every[0]}
+    ratio = {(name, k): np.median([e[name]["ratio"][k] for e in every]) for name in every[0] for k in ("train", "score")}
+    peer = max(("lightgbm", "xgboost"), key=mean.get); faster = min(ratio["lightgbm", "train"], ratio["xgboost", "train"]); peak = max(e["crank"]["peak"] for e in every)
+    for what, good in ((f"NDCG@10 {mean['crank']:.4f}, bar {mean[peer] - .002:.4f} ({peer} {mean[peer]:.4f} less .002)", mean["crank"] >= mean[peer] - .002),
+                       (f"training {faster:.2f} times as fast as the faster peer, bar 1.5", faster >= 1.5), (f"scoring {ratio['lightgbm', 'score']:.2f} times LightGBM's speed, bar 3", ratio["lightgbm", "score"] >= 3),
+                       (f"scoring {ratio['xgboost', 'score']:.2f} times XGBoost's speed, bar 1.5", ratio["xgboost", "score"] >= 1.5), (f"memory {peak:.0f} MiB, bar {by_path:.0f} MiB (LightGBM reading the file)", peak <= by_path)):
+        print(f"{'met   ' if good else 'MISSED'} {what}")
+
 if __name__ == "__main__":
     p = argparse.ArgumentParser()
     p.add_argument("crank"); p.add_argument("--set", choices=SETS, default="generated"); p.add_argument("--docs", type=int, default=300_000); p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--seeds", type=int, default=5); p.add_argument("--repeat", type=int, default=1); p.add_argument("--data", default=os.environ.get("CRANK_DATA", "../shared/data"))
+    p.add_argument("--seeds", type=int, default=5); p.add_argument("--repeat", type=int, default=1); p.add_argument("--data", default=os.environ.get("CRANK_DATA", "../shared/data")); p.add_argument("--cache")
     for key in ("trees", "leaves", "rows"): p.add_argument("--" + key, type=int)
-    p.add_argument("--rate", type=float); p.add_argument("--extra", nargs="*", default=[], help="more tree.KEY=VALUE for crank"); p.add_argument("--peer"); p.add_argument("--folder"); p.add_argument("--seed", type=int)
+    p.add_argument("--rate", type=float); p.add_argument("--extra", nargs="*", default=[], help="KEY=VALUE of trees for crank"); p.add_argument("--peer"); p.add_argument("--folder"); p.add_argument("--seed", type=int)
     a = p.parse_args()
     for key, value in SETS[a.set].items():
         if getattr(a, key) is None: setattr(a, key, value)
@@ -137,14 +159,17 @@ if __name__ == "__main__":
     if a.peer: sys.exit(peer(a.peer, a))
     every = []
     for a.seed in range(a.seeds):
-        with tempfile.TemporaryDirectory() as a.folder:
-            (x, y, g), (xt, yt, gt) = load(a, a.seed)
-            for k, v in {"x": x, "y": y, "g": g, "xt": xt}.items(): np.save(f"{a.folder}/{k}.npy", v)
-            write_csv(a.folder + "/train.csv", x, y, g); write_csv(a.folder + "/test.csv", xt, yt, gt)
+        a.folder = f"{a.cache}/{a.set}" + (f"-{a.docs}-{a.seed}" if a.set == "generated" else "") if a.cache else tempfile.mkdtemp(prefix="crank-ltr-")
+        os.makedirs(a.folder, exist_ok=True)
+        try:
+            y, g, yt, gt = prepare(a)
             print(f"{a.set}, seed {a.seed}: {len(y)} documents, {len(g)} queries, {a.trees} trees of {a.leaves} leaves, {a.threads} threads", flush=True)
             every += [turn(a, yt, gt) for _ in range(a.repeat)]
-            if a.seed == 0: print(f"  lightgbm file: peak {theirs('lightgbm-file', a)['peak']:.0f} MiB", flush=True)
+            if a.seed == 0: by_path = theirs("lightgbm-file", a)["peak"]; print(f"  lightgbm file: peak {by_path:.0f} MiB", flush=True)
+        finally:
+            if not a.cache: shutil.rmtree(a.folder, ignore_errors=True)
     for name in every[0]:
         v = [e[name] for e in every]
         ratio = ", ".join(f"{k} {np.median([e['ratio'][k] for e in v]):.2f} ({min(e['ratio'][k] for e in v):.2f} to {max(e['ratio'][k] for e in v):.2f})" for k in ("bins", "train", "score"))
         print(f"{name:9} NDCG@10 {np.mean([e['ndcg'] for e in v]):.4f} +- {np.std([e['ndcg'] for e in v]):.4f}; median ratios: {ratio}; peak {np.median([e['peak'] for e in v]):.0f} MiB")
+    verdict(every, by_path)

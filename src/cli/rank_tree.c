@@ -73,6 +73,7 @@ static crank_status fit_sets(cli_call *cli, const crank_tree_options *tree, cons
     }
     crank_trees *trees = trees_fit_shared(cli->context, &group, tree, &rows, valid ? &held : NULL, init, on_tree, &w);
     progress_close(w.line);
+    if (!trees && crank_last_status(cli->context) == CRANK_BAD_DATA) crank_fail_in(cli->context, "%s", cli->words[1]);
     bool first = group.rank == 0; /* it alone writes */
     status = !trees ? crank_last_status(cli->context) : first ? crank_trees_save(cli->context, trees, o->out) : CRANK_OK;
     if (status == CRANK_OK && first && o->html) status = rank_tree_page(cli, o->html, trees, tree, &rows, valid ? &held : NULL, w.measures, w.count);

@@ -225,7 +225,7 @@ typedef struct finder {
     int64_t                  *row;
     int64_t                  *start;      /* compressed rows: [columns + 1] */
     float                    *value;      /* by column */
-    feature_bins             *found;      /* [columns] */
+    feature_bins            **found;      /* [columns]: those with two bins at least, else NULL */
     bool                      failed;
 } finder;
 
@@ -245,6 +245,13 @@ static bool transpose(finder *f)
     return true;
 }
 
+static void feature_free(feature_bins *f)
+{
+    crank_free(f->upper);
+    crank_free(f->category);
+    crank_free(f->bin_of);
+}
+
 static void find_group(finder *f, int64_t first, int64_t last, sample *s, float *spare, double *values, int64_t *counts)
 {
     const crank_tree_data *d = f->data;
@@ -261,10 +268,14 @@ static void find_group(finder *f, int64_t first, int64_t last, sample *s, float 
         }
     }
     for (int64_t j = first; j < last && !f->failed; j++) {
-        f->found[j].column = (int32_t)j;
-        bool good = d->categorical && d->categorical[j] ? find_categories(f->context, f->options, &s[j - first], spare, values, counts, &f->found[j])
-                                                        : find_numbers(f->context, f->options, &s[j - first], spare, values, counts, &f->found[j]);
-        if (!good) f->failed = true;
+        feature_bins made = {.column = (int32_t)j};
+        if (!d->dense && f->start[j] == f->start[j + 1]) continue; /* nothing but absent values: most of very many columns */
+        bool good = d->categorical && d->categorical[j] ? find_categories(f->context, f->options, &s[j - first], spare, values, counts, &made)
+                                                        : find_numbers(f->context, f->options, &s[j - first], spare, values, counts, &made);
+        bool useful = good && made.bins > 1 && (f->found[j] = crank_alloc(f->context, 1, sizeof made, "bins"));
+        if (useful) *f->found[j] = made;
+        else feature_free(&made);
+        if (!good || (made.bins > 1 && !useful)) f->failed = true;
     }
 }
 
@@ -323,26 +334,20 @@ static bool lay_out(crank_context *context, bin_mapper *m)
 /* Features with one bin tell nothing and are left out. */
 static bool keep(crank_context *context, bin_mapper *m, finder *f)
 {
-    for (int64_t j = 0; j < m->columns; j++) m->features += f->found[j].bins > 1;
+    for (int64_t j = 0; j < m->columns; j++) m->features += f->found[j] != NULL;
     m->feature = crank_alloc(context, (size_t)m->features + 1, sizeof *m->feature, "features");
     m->of_column = crank_alloc(context, (size_t)m->columns + 1, sizeof *m->of_column, "features");
     if (!m->feature || !m->of_column) return false;
     int32_t n = 0;
     for (int64_t j = 0; j < m->columns; j++) {
         m->of_column[j] = -1;
-        if (f->found[j].bins <= 1) continue;
+        if (!f->found[j]) continue;
         m->of_column[j] = n;
-        m->feature[n++] = f->found[j];
-        f->found[j] = (feature_bins){0};
+        m->feature[n++] = *f->found[j];
+        crank_free(f->found[j]);
+        f->found[j] = NULL;
     }
     return lay_out(context, m);
-}
-
-static void feature_free(feature_bins *f)
-{
-    crank_free(f->upper);
-    crank_free(f->category);
-    crank_free(f->bin_of);
 }
 
 bin_mapper *mapper_find(crank_context *context, const crank_tree_options *options, const crank_tree_data *data)
@@ -362,7 +367,10 @@ bin_mapper *mapper_find(crank_context *context, const crank_tree_options *option
         m->columns = data->columns;
         good = keep(context, m, &f);
     }
-    for (int64_t j = 0; f.found && j < data->columns; j++) feature_free(&f.found[j]);
+    for (int64_t j = 0; f.found && j < data->columns; j++) {
+        if (f.found[j]) feature_free(f.found[j]);
+        crank_free(f.found[j]);
+    }
     crank_free(f.found);
     crank_free(f.row);
     crank_free(f.start);

@@ -10,7 +10,8 @@
 typedef struct booster {
     crank_context            *context;
     const dist_group         *group;         /* NULL: one process */
-    const crank_tree_options *options;
+    const crank_tree_options *options;       /* with the objective's values where the caller left them open */
+    crank_tree_options        resolved;
     const crank_tree_data    *train, *valid;
     int64_t       outputs;
     bool          given;                     /* gradients come from the caller, labels are not needed */

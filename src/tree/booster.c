@@ -124,6 +124,10 @@ static bool open_objective(booster *b)
 
 bool booster_open(booster *b, const crank_trees *init)
 {
+    b->resolved = *b->options;
+    if (b->given) b->resolved.objective = "custom";
+    objective_defaults(&b->resolved);
+    b->options = &b->resolved;
     if (!open_objective(b) || !(b->mapper = mapper_find(b->context, b->options, b->train))) return false;
     if (b->mapper->features == 0) return crank_fail(b->context, CRANK_BAD_DATA, "no column of the data has two different values: there is nothing to learn from"), false;
     if (matrix_fill(b->context, b->mapper, b->train, true, &b->matrix) != CRANK_OK || !read_monotone(b) || !start_model(b, init)) return false;

@@ -4,7 +4,6 @@
 
 struct crank_trees_learner {
     booster            booster;
-    crank_tree_options options;
     crank_tree_data    data;
     int64_t            rounds;
 };
@@ -17,9 +16,8 @@ crank_trees_learner *crank_trees_learner_new(crank_context *context, const crank
     }
     crank_trees_learner *l = crank_alloc(context, 1, sizeof *l, "a learner of trees");
     if (!l) return NULL;
-    l->options = *options;
     l->data = *data;
-    l->booster = (booster){.context = context, .options = &l->options, .train = &l->data, .outputs = outputs, .given = true, .best = NAN};
+    l->booster = (booster){.context = context, .options = options, .train = &l->data, .outputs = outputs, .given = true, .best = NAN};
     if (booster_open(&l->booster, init)) return l;
     crank_trees_learner_free(l);
     return NULL;

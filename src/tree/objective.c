@@ -100,6 +100,15 @@ bool objective_has_classes(const char *name)
     return false;
 }
 
+void objective_defaults(crank_tree_options *o)
+{
+    bool ranks = false;
+    for (size_t i = 0; i < KINDS; i++) ranks |= kinds[i].kind == OBJECTIVE_LAMBDARANK && strcmp(kinds[i].name, o->objective) == 0;
+    if (o->learning_rate <= 0) o->learning_rate = fmin(0.1, 10 / (double)o->num_iterations);
+    if (o->min_data_in_leaf < 0) o->min_data_in_leaf = ranks ? 1 : 20;
+    if (o->lambda_l2 < 0) o->lambda_l2 = ranks ? 1 : 0;
+}
+
 /* Labels of classes: 0 .. K - 1 */
 static bool check_classes(crank_context *context, const crank_tree_data *data, int64_t classes)
 {

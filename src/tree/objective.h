@@ -41,6 +41,9 @@ double       objective_base(const objective *o, int64_t output); /* the constant
 /* The objective that a name stands for, aliases too. list: of OBJECTIVE_LIST. False: message set. */
 bool         objective_kind_of(crank_context *context, const char *name, objective_kind *kind, const crank_list_objective **list);
 bool         objective_has_classes(const char *name); /* multiclass or multiclassova */
+/* Options left at -1 or 0 get the objective's value: lambdarank wants small leaves with a penalty and steps as small as its trees are many
+ * (docs/trees.md tells why). */
+void         objective_defaults(crank_tree_options *options);
 const char  *objective_name(const objective *o); /* as models hold it */
 /* num_class, checked against the objective; 0: message set */
 int64_t      objective_outputs(crank_context *context, const crank_tree_options *options, objective_kind kind);

@@ -61,7 +61,8 @@ check shardpro lowrank.method=lora-pro train.shard=optimizer
 # Trees learned by two processes are the same file as by one.
 awk 'BEGIN { draw = 7; for (i = 0; i < 2000; i++) { line = ""; for (j = 0; j < 40; j++) { draw = (draw * 1103515 + 12345) % 2147483; v[j] = draw % 1000; line = line " " j ":" v[j] }
              print int((v[2] + v[7]) / 700) " qid:" int(i / 10) line } }' > "$folder/rank.svm"
-for words in "tree.num_leaves=31" "tree.objective=regression tree.feature_fraction=0.3 tree.bagging_fraction=0.7 tree.bagging_freq=1 data.categorical=4,5"; do
+for words in "tree.num_leaves=31" "tree.objective=regression tree.feature_fraction=0.3 tree.bagging_fraction=0.7 tree.bagging_freq=1 data.categorical=4,5" \
+    "tree.grow_policy=oblivious tree.num_leaves=16 data.categorical=4" "tree.objective=multiclass tree.num_class=3 tree.multi_strategy=multi_output_tree tree.num_leaves=8"; do
     "$crank" rank fit "$folder/rank.svm" --out "$folder/one.txt" --quiet tree.num_iterations=20 tree.min_data_in_leaf=30 $words > "$folder/one.log" 2>&1 &&
         mpirun --allow-run-as-root --oversubscribe --mca mpi_yield_when_idle 1 --mca btl_vader_single_copy_mechanism none -n 2 \
             "$crank" rank fit "$folder/rank.svm" --out "$folder/two.txt" --quiet tree.num_iterations=20 tree.min_data_in_leaf=30 $words > "$folder/two.log" 2>&1 &&

@@ -418,6 +418,7 @@ static void lightgbms_golden_run_is_reproduced(void **state)
     set_option(&w, "min_data_in_leaf", "50");
     set_option(&w, "min_sum_hessian", "5");
     set_option(&w, "count", "estimate");
+    set_option(&w, "lambda_l2", "0");
     crank_trees *trees = crank_trees_fit(context, w.options, &w.data, NULL, NULL, NULL, NULL);
     if (!trees) fail_msg("%s", crank_message(context));
     static const int32_t feature[] = {100, 69, 239, 100, 36}, left[] = {1, 5, 4, 19, 16}, right[] = {3, 2, 6, -5, 7};
