@@ -32,6 +32,14 @@ typedef struct split {
 
 typedef void scan_numbers(const packed *hist, int32_t bins, bool has_missing, const scan_leaf *leaf, double parent, split *best);
 scan_numbers scan_numbers_plain, scan_numbers_avx2, scan_numbers_avx512;
+
+/* Candidate splits 0 .. m - 1 of a leaf by one feature, over several outputs: gain and hessians of both sides, added up output by output. */
+typedef struct scan_wide {
+    double gain[MOST_BINS], left[MOST_BINS], right[MOST_BINS];
+} scan_wide;
+/* Adds one output: sums [m] of the left side in levels, `both` of the leaf; l1, l2 and most (max_delta_step, 0: none) in real units. */
+typedef void scan_output(const packed *left, int m, packed both, double g_unit, double h_unit, double l1, double l2, double most, scan_wide *out);
+scan_output scan_output_plain, scan_output_avx2, scan_output_avx512;
 /* direction: -1, 0, 1, monotone */
 void scan_bounded(const packed *hist, int32_t bins, bool has_missing, const scan_leaf *leaf, int direction, split *best);
 void scan_categories(const packed *hist, int32_t bins, const scan_leaf *leaf, split *best);

@@ -5,3 +5,8 @@ void scan_numbers_avx2(const packed *hist, int32_t bins, bool has_missing, const
 {
     scan_body(hist, bins, has_missing, leaf, parent, best);
 }
+
+void scan_output_avx2(const packed *left, int m, packed both, double g_unit, double h_unit, double l1, double l2, double most, scan_wide *out)
+{
+    scan_output_body(left, m, both, g_unit, h_unit, l1, l2, most, out);
+}

@@ -37,6 +37,27 @@ static inline __attribute__((always_inline)) double largest(const double *score,
     return best[0];
 }
 
+/* T(G)^2 / (H + l2), 0 where nothing is below; with `most` > 0 the loss at the best value in reach. No branches. */
+static inline __attribute__((always_inline)) double side_score(double g, double h, double l1, double l2, double most)
+{
+    double t = fabs(g) - l1, below = h + l2, some = below > 0 ? 1.0 : 0.0;
+    t = t > 0 ? t : 0;
+    below = below + (1 - some);
+    double free = t * t / below, bound = 2 * t * most - below * most * most;
+    return some * ((most > 0) & (t > most * below) ? bound : free);
+}
+
+static inline __attribute__((always_inline)) void scan_output_body(const packed *left, int m, packed both, double g_unit, double h_unit, double l1, double l2, double most, scan_wide *out)
+{
+    double G = (double)(int32_t)(both >> 32), H = (double)(both & 0xffffffff);
+    for (int b = 0; b < m; b++) {
+        double gl = (double)(int32_t)(left[b] >> 32), hl = (double)(left[b] & 0xffffffff), hr = H - hl;
+        out->gain[b] += side_score(gl * g_unit, hl * h_unit, l1, l2, most) + side_score((G - gl) * g_unit, hr * h_unit, l1, l2, most);
+        out->left[b] += hl * h_unit;
+        out->right[b] += hr * h_unit;
+    }
+}
+
 static inline __attribute__((always_inline)) void scan_body(const packed *hist, int32_t bins, bool has_missing, const scan_leaf *leaf, double parent, split *best)
 {
     packed  sum[MOST_BINS] __attribute__((aligned(64)));

@@ -12,12 +12,19 @@ typedef struct pair {
     int32_t small, large;
 } pair;
 
-static size_t store_size(const wide *w) { return (size_t)(w->outputs * w->g->mapper->entries) * sizeof(packed) + ((size_t)w->g->mapper->entries + 16) * sizeof(uint32_t); }
+static size_t store_size(const wide *w) { return ((size_t)(w->outputs + w->counted) * (size_t)w->g->mapper->entries + 8) * sizeof(packed); }
+
+static scan_output *best_scan(void)
+{
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        return scan_output_avx512;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? scan_output_avx2 : scan_output_plain;
+}
 
 bool wide_open(grower *g, int64_t outputs, bool oblivious, wide *w)
 {
     size_t  leaves = (size_t)g->options->num_leaves + 1, K = (size_t)outputs, threads = (size_t)g->threads;
-    *w = (wide){.g = g, .outputs = outputs, .oblivious = oblivious};
+    *w = (wide){.g = g, .outputs = outputs, .oblivious = oblivious, .counted = g->options->min_data_in_leaf > 1, .scan = best_scan()};
     double most = (double)g->options->histogram_pool_size * 0x1p20 / (double)store_size(w);
     w->pool_size = (int32_t)fmin(fmax(most, 0), (double)leaves);
     w->levels = crank_alloc(g->context, K, sizeof *w->levels, "gradients in levels");
@@ -33,6 +40,8 @@ bool wide_open(grower *g, int64_t outputs, bool oblivious, wide *w)
     bool good = w->levels && w->leaf && w->sum && w->node_value && w->node_weight && w->node_gain && w->pool && w->free && w->scratch && w->tally;
     for (size_t t = 0; good && t < threads; t++) good = (w->scratch[t] = crank_alloc(g->context, 1, store_size(w), "histograms")) != NULL;
     for (size_t k = 0; good && k < K; k++) good = (w->levels[k].row = crank_alloc(g->context, (size_t)g->matrix->rows + 1, sizeof(packed), "gradients in levels")) != NULL;
+    if (good && w->counted) good = (w->ones = crank_alloc(g->context, (size_t)g->matrix->rows + 1, sizeof *w->ones, "rows to count")) != NULL;
+    for (int64_t i = 0; good && w->counted && i < g->matrix->rows; i++) w->ones[i] = 1;
     return good;
 }
 
@@ -41,7 +50,7 @@ void wide_close(wide *w)
     for (int64_t k = 0; w->levels && k < w->outputs; k++) crank_free(w->levels[k].row);
     for (int32_t i = 0; i < w->pool_made; i++) crank_free(w->pool[i]);
     for (int t = 0; w->scratch && t < w->g->threads; t++) crank_free(w->scratch[t]);
-    void *arrays[] = {w->levels, w->leaf, w->sum, w->node_value, w->node_weight, w->node_gain, w->pool, w->free, w->scratch, w->tally};
+    void *arrays[] = {w->levels, w->leaf, w->sum, w->node_value, w->node_weight, w->node_gain, w->pool, w->free, w->ones, w->scratch, w->tally};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) crank_free(arrays[i]);
     *w = (wide){0};
 }
@@ -67,39 +76,27 @@ static bool take_store(wide *w, int32_t i)
     return true;
 }
 
-static uint32_t *counts_in(const wide *w, packed *store) { return (uint32_t *)(void *)(store + w->outputs * w->g->mapper->entries); }
-
-/* Sums and rows of leaf i in one block. */
+/* Sums, and rows where they are counted, of leaf i in one block. */
 static void sum_block(const wide *w, int32_t i, int32_t number, packed *store)
 {
     const grower    *g = w->g;
     const bin_block *block = &g->mapper->block[number];
-    const int32_t   *rows = g->rows + g->leaf[i].first;
-    int64_t          n = g->leaf[i].count;
-    uint32_t        *counts = counts_in(w, store) + block->offset;
-    for (int64_t k = 0; k < w->outputs; k++) {
+    for (int64_t k = 0; k < w->outputs + w->counted; k++) {
         packed *hist = store + k * g->mapper->entries;
         memset(hist + block->offset, 0, (size_t)(block->width * block->room) * sizeof *hist);
-        histogram_add(g->mapper, g->matrix, w->levels[k].row, rows, n, &number, 1, hist);
-    }
-    memset(counts, 0, (size_t)(block->width * block->room) * sizeof *counts);
-    for (int64_t r = 0; r < n; r++) {
-        const uint8_t *b = g->matrix->by_row + (int64_t)rows[r] * g->matrix->slots + block->first;
-        for (int32_t f = 0; f < block->width; f++) counts[f * block->room + b[f]]++;
+        histogram_add(g->mapper, g->matrix, k < w->outputs ? w->levels[k].row : w->ones, g->rows + g->leaf[i].first, g->leaf[i].count, &number, 1, hist);
     }
 }
 
 /* large (the parent's) -= small, in one block. */
-static void subtract_block(const wide *w, const bin_block *block, packed *small, packed *large)
+static void subtract_block(const wide *w, const bin_block *block, const packed *small, packed *large)
 {
-    int64_t   count = block->width * block->room;
-    uint32_t *a = counts_in(w, small) + block->offset, *b = counts_in(w, large) + block->offset;
-    for (int64_t k = 0; k < w->outputs; k++) {
+    int64_t count = block->width * block->room;
+    for (int64_t k = 0; k < w->outputs + w->counted; k++) {
         const packed *from = small + k * w->g->mapper->entries + block->offset;
         packed       *to = large + k * w->g->mapper->entries + block->offset;
         for (int64_t i = 0; i < count; i++) to[i] -= from[i];
     }
-    for (int64_t i = 0; i < count; i++) b[i] -= a[i];
 }
 
 /* ---- scans ---- */

@@ -23,11 +23,14 @@ typedef struct wide {
     grower    *g;               /* rows, leaves and nodes stand there */
     int64_t    outputs;
     bool       oblivious;
+    bool       counted;         /* min_data_in_leaf is above 1; else a side of some hessian has a row */
+    scan_output *scan;          /* of this machine */
     quantised *levels;          /* [outputs] */
     wide_leaf *leaf;            /* [num_leaves] */
     packed    *sum;             /* [num_leaves, outputs] */
     double    *node_value, *node_weight, *node_gain; /* [num_leaves, outputs] */
-    packed   **pool, **free;    /* stores: outputs * entries sums, then entries counts of rows */
+    packed   **pool, **free;    /* stores: [outputs, entries] sums, and where counted [entries] rows */
+    packed    *ones;            /* [matrix rows]: what a row counts; NULL: not counted */
     int32_t    pool_size, pool_made, free_count;
     packed   **scratch;         /* [threads]: a store each */
     double    *tally;           /* [threads, 2, features of a block, 2, MOST_BINS]: gains of candidates */
