@@ -110,15 +110,18 @@ void score_one(const scorer *s, const float *row, float *value, double *out);
 /* The same of an oblivious tree. Inlined into every body, to be compiled for its instruction set. */
 static inline __attribute__((always_inline)) void score_levels(const scorer *s, const score_tree *t, const uint8_t *bytes, uint8_t *low, uint8_t *high)
 {
-    uint8_t number[2][SCORE_TILE] = {{0}};
+    typedef uint8_t tile __attribute__((vector_size(SCORE_TILE)));
+    tile first = {0}, second = {0};
     for (int32_t d = 0; d < t->levels; d++) {
-        uint32_t       at = s->node[t->node + d].plane;
-        const uint8_t *rank = bytes + (size_t)(at >> 8) * SCORE_TILE;
-        uint8_t       *to = number[d / 8], cut = (uint8_t)at, bit = (uint8_t)(1 << d % 8);
-        for (int i = 0; i < SCORE_TILE; i++) to[i] |= rank[i] > cut ? bit : 0;
+        uint32_t at = s->node[t->node + d].plane;
+        tile     rank;
+        memcpy(&rank, bytes + (size_t)(at >> 8) * SCORE_TILE, SCORE_TILE);
+        tile right = (tile)(rank > (tile){0} + (uint8_t)at) & ((tile){0} + (uint8_t)(1 << d % 8));
+        if (d < 8) first |= right;
+        else second |= right;
     }
-    memcpy(low, number[0], SCORE_TILE);
-    memcpy(high, number[1], SCORE_TILE);
+    memcpy(low, &first, SCORE_TILE);
+    memcpy(high, &second, SCORE_TILE);
 }
 
 /* Left by the set? */
