@@ -242,6 +242,68 @@ static void the_number_of_threads_changes_nothing(void **state)
     }
 }
 
+/* Gradients with a long tail: few levels for most, sums that are right on average, the same for any number of threads. */
+static void few_levels_keep_the_sums(void **state)
+{
+    enum { N = 40000 };
+    crank_context *context = *state;
+    world          w = open_world(context, 20);
+    float         *g = malloc(N * sizeof *g), *h = malloc(N * sizeof *h);
+    quantised      q = {.row = malloc(N * sizeof *q.row)}, again = {.row = malloc(N * sizeof *again.row)};
+    uint64_t       random = 3;
+    double         sum_g = 0, sum_h = 0, squares = 0, levels_g = 0, levels_h = 0;
+    int            small = 0, different = 0;
+    set_option(&w, "use_quantized_grad", "true");
+    for (int i = 0; i < N; i++) {
+        float u = (float)(next_random(&random) % 20000) / 10000 - 1;
+        g[i] = u * u * u * (i % 100 ? 0.1f : 5) + 0.01f;
+        h[i] = fabsf(g[i]) + 0.01f;
+        sum_g += (double)g[i], sum_h += (double)h[i], squares += (double)g[i] * (double)g[i];
+    }
+    assert_true(quantise(context, w.options, 0, g, h, NULL, N, &q));
+    for (int i = 0; i < N; i++) {
+        levels_g += (double)(int32_t)(q.row[i] >> 32), levels_h += (double)(uint32_t)q.row[i];
+        small += abs((int32_t)(q.row[i] >> 32)) <= 2;
+        assert_true(fabs((double)(int32_t)(q.row[i] >> 32) * q.g_unit - (double)g[i]) <= q.g_unit * 1.001);
+    }
+    assert_true(fabs(q.g_unit / (sqrt(3 * squares / N) / 2) - 1) < 1e-6); /* of 4 levels */
+    assert_true(small > N * 0.95);
+    assert_true(fabs(levels_g * q.g_unit - sum_g) < 4 * q.g_unit * sqrt(N / 4.0)); /* deviations of N draws */
+    assert_true(fabs(levels_h * q.h_unit - sum_h) < 4 * q.h_unit * sqrt(N / 4.0));
+    for (int threads = 1; threads < 4; threads++) {
+        crank_set_threads(context, threads);
+        assert_true(quantise(context, w.options, 0, g, h, NULL, N, &again));
+        assert_memory_equal(q.row, again.row, N * sizeof *q.row);
+    }
+    assert_true(quantise(context, w.options, 1, g, h, NULL, N, &again)); /* another tree, other chances */
+    for (int i = 0; i < N; i++) different += q.row[i] != again.row[i];
+    assert_true(different > N / 10);
+    free(g);
+    free(h);
+    free(q.row);
+    free(again.row);
+    close_world(&w);
+}
+
+static void few_levels_learn_as_well(void **state)
+{
+    world       w = open_world(*state, 20000);
+    double      best[4];
+    static const char *const words[][2] = {{"use_quantized_grad", "false"}, {"use_quantized_grad", "true"}, {"quant_train_renew_leaf", "false"}, {"stochastic_rounding", "false"}};
+    for (int i = 0; i < 4; i++) {
+        set_option(&w, "num_iterations", "40");
+        set_option(&w, words[i][0], words[i][1]);
+        crank_trees *trees = crank_trees_fit(w.context, w.options, &w.data, &w.data, NULL, NULL, NULL);
+        if (!trees) fail_msg("%s", crank_message(w.context));
+        best[i] = crank_trees_best(trees);
+        crank_trees_free(trees);
+    }
+    assert_true(best[0] > 0.98);
+    assert_true(best[1] > best[0] - 0.002);
+    assert_true(best[2] > best[0] - 0.01); /* values from levels */
+    close_world(&w);
+}
+
 static void a_small_pool_of_histograms_changes_nothing(void **state)
 {
     world w = open_world(*state, 20000);
@@ -443,7 +505,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(lambdas_follow_their_definition), TEST(fast_lambdas_equal_the_reference), TEST(every_instruction_set_gives_the_same_lambdas_splits_and_bins),
         TEST(histograms_equal_plain_sums), TEST(scans_find_what_exhaustive_search_finds), TEST(the_number_of_threads_changes_nothing),
-        TEST(a_small_pool_of_histograms_changes_nothing), TEST(leaves_keep_their_rows_and_bounds), TEST(trees_use_the_features_drawn_for_them_alone),
+        TEST(few_levels_keep_the_sums), TEST(few_levels_learn_as_well), TEST(a_small_pool_of_histograms_changes_nothing), TEST(leaves_keep_their_rows_and_bounds), TEST(trees_use_the_features_drawn_for_them_alone),
         TEST(training_lowers_the_loss_and_validation_stops_it),
         TEST(a_model_gives_the_same_scores_after_its_file), TEST(a_model_of_lightgbm_gives_its_scores), TEST(broken_models_are_refused_or_can_be_used),
         TEST(lightgbms_golden_run_is_reproduced),
