@@ -29,7 +29,7 @@ test: all
 
 # The suites that hold on every device, on a GPU: needs a build with CUDA and a card.
 test-gpu: all
-	@cd $(BUILD) && CRANK_TEST_DEVICE=cuda ctest --output-on-failure -R '^(gpu\.|graph\.|linear\.|lowrank\.|optim\.|model\.families|compose\.|task\.(lora_curve|precision|resume|trainer_hooks))'
+	@cd $(BUILD) && CRANK_TEST_DEVICE=cuda ctest --output-on-failure -R '^(gpu\.|dist\.gpu_|graph\.|linear\.|lowrank\.|optim\.|model\.families|compose\.|task\.(lora_curve|precision|resume|trainer_hooks))'
 
 # make install [PREFIX=/usr/local] [DESTDIR=...]
 install: all

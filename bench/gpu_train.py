@@ -1,7 +1,7 @@
 """Training steps on one GPU: crank beside PyTorch + PEFT on the same card in one run.
 
 usage: gpu_train.py [--crank PATH] [--rows lora-1b,lora-8b,lora-8b-nf4,lora-1b-fp8,lora-8b-fp8,dora-1b,full-1b,full-350m] [--modes eager,compile] [--steps N] [--set section.key=value]
-Random weights in bf16, full packed batches. A row's tokens/s are those of the median step; memory is the plan's, what the driver counts
+With --processes N crank runs on N cards of the host (mpirun), each with the row's batch. Random weights in bf16, full packed batches. A row's tokens/s are those of the median step; memory is the plan's, what the driver counts
 beyond context and libraries, and PyTorch's peak of allocated memory. --profile adds crank's roofline table.
 """
 import argparse, json, os, random, subprocess, sys, tempfile
@@ -18,6 +18,7 @@ ROWS = {"lora-1b": ("1b", 8, 2048, "lora"), "lora-8b": ("8b", 2, 2048, "lora"), 
 p = argparse.ArgumentParser()
 p.add_argument("--crank", default="build/crank"); p.add_argument("--rows", default="lora-1b"); p.add_argument("--modes", default="compile")
 p.add_argument("--steps", type=int, default=8); p.add_argument("--set", action="append", default=[]); p.add_argument("--profile", action="store_true")
+p.add_argument("--processes", type=int, default=1)
 p.add_argument("--tokenizer", default=os.path.join(os.path.dirname(here), "assets", "base")); p.add_argument("--python", default=sys.executable)
 a = p.parse_args()
 work = tempfile.mkdtemp()
@@ -43,8 +44,9 @@ def text_file(tokens):
 def crank(row):
     shape, batch, seq, method = ROWS[row]
     steps = a.steps + 3
-    words = [a.crank, "train", f"model.config={shape_file(shape)}", "model.device=cuda", "model.compute=bf16", f"data.tokenizer={a.tokenizer}",
-             f"data.train={text_file(batch * seq * steps)}", "data.document=file", f"data.context={seq}", "data.overflow=split", f"train.batch={batch}",
+    launch = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "-n", str(a.processes)] if a.processes > 1 else []
+    words = [*launch, a.crank, "train", f"model.config={shape_file(shape)}", "model.device=cuda", "model.compute=bf16", f"data.tokenizer={a.tokenizer}",
+             f"data.train={text_file(batch * seq * steps * a.processes)}", "data.document=file", f"data.context={seq}", "data.overflow=split", f"train.batch={batch}",
              f"train.steps={steps}", "train.lr=1e-4", "train.save_every=1000000", "train.keep=last", "train.resume=false", "output.report=false",
              "output.tensorboard=false", f"output.path={work}/{row}", *a.set]
     method, _, weights = method.partition("-")
@@ -55,7 +57,7 @@ def crank(row):
         return {"error": done.stderr[-1500:]}
     result = json.loads(done.stdout[done.stdout.index("{"):])
     print(done.stderr[-3000:] if a.profile else "", end="")
-    return {"tokens_per_second": batch * seq / result["median_step_seconds"], "step_ms": 1e3 * result["median_step_seconds"],
+    return {"tokens_per_second": a.processes * batch * seq / result["median_step_seconds"], "step_ms": 1e3 * result["median_step_seconds"],
             "planned_gib": result["planned_bytes"] / 2**30, "driver_gib": result["peak_bytes"] / 2**30, "table": result.get("profile")}
 
 def peer(row, mode):

@@ -57,7 +57,7 @@ bool trainer_saves(const task_trainer *trainer, const crank_param *param);
 /* Between steps: hooks of methods and optimisers that act between runs. Step 0: the heaviest state, for the plan. */
 crank_status trainer_period(crank_context *context, task_trainer *trainer, int64_t step);
 /* The processes that share a run hold the same values; else an error in all of them. */
-crank_status trainer_check_replicas(crank_context *context, const task_trainer *trainer);
+crank_status trainer_check_replicas(crank_context *context, task_trainer *trainer);
 /* All processes: what a checkpoint needs of other processes' shares comes to process 0, for trainer_collected, until it is released. */
 crank_status trainer_collect(crank_context *context, task_trainer *trainer);
 const void  *trainer_collected(const task_trainer *trainer, const crank_param *param);

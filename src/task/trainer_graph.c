@@ -482,6 +482,7 @@ crank_status trainer_probe(crank_context *context, task_trainer *trainer, const 
         if (status == CRANK_OK && shape->probes[i]) status = hand_over(context, trainer, &trainer->units[i], shape->probes[i]);
         trainer->units[i].probe = false;
     }
+    if (status == CRANK_OK) status = trainer_share_refresh(context, trainer);
     if (shared) trainer_refreshed(trainer);
     return status;
 }

@@ -113,6 +113,8 @@ crank_tensor *trainer_record_clip(const task_trainer *trainer, shaped *shape, cr
 /* Behind the updates: of shares, the new values go from their owners to all. */
 void trainer_record_spread(const task_trainer *trainer, shaped *shape);
 void trainer_record_end(shaped *shape);
+/* After a refresh on GPUs: all go on from what process 0 has made. */
+crank_status trainer_share_refresh(crank_context *context, task_trainer *trainer);
 
 bool trainer_sharded(const task_trainer *trainer);
 int  trainer_owner(const task_trainer *trainer, int unit); /* -1: all */

@@ -1,11 +1,15 @@
 #!/bin/sh
-# mpirun.sh CRANK SOURCE_FOLDER: training shared by several processes.
+# mpirun.sh CRANK SOURCE_FOLDER [cuda]: training shared by several processes, on the CPU or on two GPUs.
 #
 # The same windows in one process and in two give the same losses to 1e-5, whatever is trained and by which optimiser; a killed
 # process ends the job, and the run goes on from its checkpoint with another number of processes; what cannot be shared is refused.
 # Skipped (77) without mpirun or the plugin.
-crank=$1; source=$2; build=$(dirname "$crank")
+crank=$1; source=$2; device=${3:-cpu}; steps=6; build=$(dirname "$crank")
 command -v mpirun >/dev/null 2>&1 && [ -e "$build/libcrank-mpi.so" ] || { echo "no mpirun, or crank was built without MPI"; exit 77; }
+if [ "$device" != cpu ]; then
+    steps=20
+    [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -ge 2 ] || { echo "two cards are needed"; exit 77; }
+fi
 folder=$(mktemp -d "$build/dist.XXXXXX") || exit 1
 trap 'rm -rf "$folder"' EXIT
 export OMP_NUM_THREADS=1
@@ -24,8 +28,8 @@ awk 'BEGIN { n = split("the rank of a matrix is small and learns fast when data 
 train() {
     processes=$1; out=$2; shift 2
     set -- train model.config="$folder/llama.json" data.tokenizer="$source/tests/golden/tokenizers/gpt2.json" data.train="$folder/text.txt" \
-        data.context=48 data.document=line output.tensorboard=false output.report=false output.path="$folder/$out" model.device=cpu \
-        model.compute=f32 train.steps=6 train.batch=4 train.log_every=1 train.lr=0.01 "$@"
+        data.context=48 data.document=line output.tensorboard=false output.report=false output.path="$folder/$out" model.device=$device \
+        model.compute=f32 train.steps=$steps train.batch=4 train.log_every=1 train.lr=0.01 "$@"
     if [ "$processes" = 1 ]; then "$crank" "$@" > "$folder/$out.log" 2>&1; return; fi
     mpirun --allow-run-as-root --oversubscribe --mca mpi_yield_when_idle 1 --mca btl_vader_single_copy_mechanism none -n "$processes" \
         "$crank" "$@" > "$folder/$out.log" 2>&1
@@ -35,9 +39,9 @@ train() {
 same() {
     sed -n 's/.*"step": *\([0-9]*\).*"train\/loss": *\([-+.e0-9]*\).*/\1 \2/p' "$folder/$1/metrics.jsonl" > "$folder/a"
     sed -n 's/.*"step": *\([0-9]*\).*"train\/loss": *\([-+.e0-9]*\).*/\1 \2/p' "$folder/$2/metrics.jsonl" > "$folder/b"
-    paste "$folder/a" "$folder/b" | awk -v name="$2" '
+    paste "$folder/a" "$folder/b" | awk -v name="$2" -v steps=$steps '
         { d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || NF != 4 || d > 1e-5 * $2) bad = 1; if (d > worst) worst = d }
-        END { printf "%s: %d steps, largest difference %g\n", name, NR, worst; exit bad || NR != 6 }'
+        END { printf "%s: %d steps, largest difference %g\n", name, NR, worst; exit bad || NR != steps }'
 }
 
 check() { # name WORDS...

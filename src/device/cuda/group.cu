@@ -33,7 +33,6 @@ typedef struct nccl_api {
     int (*version)(int *version);
     int (*unique_id)(nccl_id *id);
     int (*init_rank)(nccl_communicator *communicator, int size, nccl_id id, int rank);
-    int (*destroy)(nccl_communicator communicator);
     int (*abort)(nccl_communicator communicator);
     int (*async_error)(nccl_communicator communicator, int *error);
     const char *(*error_text)(int error);
@@ -54,7 +53,6 @@ static bool load(nccl_api *api, char *why, size_t size)
     } functions[] = {{"ncclGetVersion", (void **)&api->version},
                      {"ncclGetUniqueId", (void **)&api->unique_id},
                      {"ncclCommInitRank", (void **)&api->init_rank},
-                     {"ncclCommDestroy", (void **)&api->destroy},
                      {"ncclCommAbort", (void **)&api->abort},
                      {"ncclCommGetAsyncError", (void **)&api->async_error},
                      {"ncclGetErrorString", (void **)&api->error_text},
@@ -106,8 +104,8 @@ static crank_status check(crank_context *context, const cuda_group *g, int error
     return crank_fail(context, CRANK_FAILED, "process %d of %d: NCCL: %s: %s (NCCL_DEBUG=WARN tells more)", g->processes->rank, g->processes->size, what, g->api.error_text(error));
 }
 
-/* Kernels that wait for other processes end, and the stream with them. */
-static void give_up(cuda_group *g)
+/* Frees what NCCL has without waiting for other processes, which may have failed: kernels that wait for them end, and the stream with them. */
+static void leave(cuda_group *g)
 {
     if (g->communicator) g->api.abort(g->communicator);
     g->communicator = NULL;
@@ -130,7 +128,7 @@ static crank_status look(crank_context *context, cuda_group *g, double waited)
         status = crank_fail(context, CRANK_FAILED,
                             "process %d of %d waited %.0f s for the others (train.timeout): one of them has stopped or does something else. The same command goes on from the last checkpoint",
                             g->processes->rank, g->processes->size, waited);
-    if (status != CRANK_OK) give_up(g);
+    if (status != CRANK_OK) leave(g);
     return status;
 }
 
@@ -158,7 +156,7 @@ void cuda_group_close(cuda_device *state)
 {
     cuda_group *g = state->group;
     if (!g) return;
-    if (g->communicator) g->api.destroy(g->communicator);
+    leave(g);
     for (int i = 0; i < g->events; i++) {
         cudaEventDestroy(g->begun[i]);
         cudaEventDestroy(g->ended[i]);
@@ -251,7 +249,7 @@ crank_status cuda_join(crank_context *context, crank_device *device, const crank
     if (status == CRANK_OK) status = cuda_check(context, cudaStreamCreateWithPriority(&g->stream, cudaStreamNonBlocking, most), "a stream");
     if (status == CRANK_OK) status = connect(context, g);
     if (status == CRANK_OK) status = warm_up(context, state, g);
-    if (status != CRANK_OK) give_up(g);
+    if (status != CRANK_OK) leave(g);
     return status;
 }
 
