@@ -22,6 +22,7 @@ p.add_argument("--processes", type=int, default=1)
 p.add_argument("--tokenizer", default=os.path.join(os.path.dirname(here), "assets", "base")); p.add_argument("--python", default=sys.executable)
 a = p.parse_args()
 work = tempfile.mkdtemp()
+os.environ.setdefault("OMPI_MCA_plm_rsh_agent", "sh")  # mpirun asks for one although it stays on this host
 
 def shape_file(name):
     h, layers, heads, keys, inner, vocabulary, tied = SHAPES[name]

@@ -68,7 +68,7 @@ static const combination_rule table[] = {
      "set train.shard to none, or optim.method to one whose update sees one matrix and its own state (adamw, adamw8bit, lion, sgd, signsgd, adafactor, muon)", shard_of_all},
     {"shard-gradients", "train.shard, lowrank.method", "the method changes gradients before the step, and each process has the sums of its own parameters alone",
      "set train.shard to none", shard_before_step},
-    {"coupled", "objective, train.accumulate", "the loss couples the rows of a batch: it is no sum over micro-batches", "set train.accumulate to 1", coupled_windows},
+    {"coupled", "objective, train.accumulate", "the loss couples the rows of a batch: it is no sum over micro-batches", "set train.accumulate to 1, in one process: each further one adds micro-batches", coupled_windows},
 };
 
 const combination_rule *rules_at(size_t i) { return i < sizeof table / sizeof table[0] ? &table[i] : NULL; }

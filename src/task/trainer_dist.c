@@ -109,7 +109,6 @@ static void await(const task_trainer *trainer, shaped *shape, summand *list, buc
         crank_tensor *tensors[CRANK_GROUP_MOST];
         int           behind = trainer->recipe->train->inside && b + 1 < made ? b + 1 : made - 1;
         for (int k = 0; k < buckets[b].count; k++) tensors[k] = list[buckets[b].first + k].tensor;
-        if (!shape->waited) shape->waited = buckets[b].order;
         crank_group_wait(tensors, buckets[b].count, b, buckets[behind].order, &shape->waited);
         for (int k = 0; k < buckets[b].count; k++) list[buckets[b].first + k].tensor = tensors[k];
     }
@@ -125,7 +124,7 @@ void trainer_record_sums(task_trainer *trainer, shaped *shape, crank_tensor **gr
         free(list), free(buckets);
         return;
     }
-    shape->begun = crank_group_order(shape->graph);
+    shape->begun = shape->waited = crank_group_order(shape->graph);
     int count = list_summands(trainer, shape, gradients, list), made = fill_buckets(list, count, buckets);
     begin(trainer, shape, list, count, buckets, made);
     await(trainer, shape, list, buckets, made);
