@@ -95,6 +95,13 @@ refused() { # NAME RULE WORDS...
 refused shardgalore shard-state lowrank.method=none optim.method=galore train.shard=optimizer
 refused sharddylora shard-gradients lowrank.method=dylora train.shard=optimizer
 
+# Each process has a card of its own.
+if [ "$device" != cpu ]; then
+    cards=$(nvidia-smi -L | wc -l)
+    train $((cards + 1)) many lowrank.method=lora && { echo "FAILED: more processes than cards ran"; failed=1; }
+    grep -q "$((cards + 1)) processes of this host have $cards cards" "$folder/many.log" || { echo "FAILED: the refusal does not name both numbers"; tail -n 5 "$folder/many.log"; failed=1; }
+fi
+
 # A killed process ends the job with a message.
 train 2 killed lowrank.method=lora train.steps=1000000 train.save_every=20 train.schedule=constant train.warmup_share=0 &
 job=$!
