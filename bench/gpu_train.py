@@ -4,7 +4,7 @@ usage: gpu_train.py [--crank PATH] [--rows lora-1b,lora-8b,lora-8b-nf4,lora-1b-f
 With --processes N crank runs on N cards of the host (mpirun), each with the row's batch. Random weights in bf16, full packed batches. A row's tokens/s are those of the median step; memory is the plan's, what the driver counts
 beyond context and libraries, and PyTorch's peak of allocated memory. --profile adds crank's roofline table.
 """
-import argparse, json, os, random, subprocess, sys, tempfile
+import argparse, atexit, json, os, random, shutil, subprocess, sys, tempfile
 
 here = os.path.dirname(os.path.abspath(__file__))
 SHAPES = {  # hidden, layers, heads, key heads, intermediate, vocabulary, tied
@@ -22,6 +22,7 @@ p.add_argument("--processes", type=int, default=1)
 p.add_argument("--tokenizer", default=os.path.join(os.path.dirname(here), "assets", "base")); p.add_argument("--python", default=sys.executable)
 a = p.parse_args()
 work = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, work, ignore_errors=True)  # checkpoints of a full row take 15 GiB
 os.environ.setdefault("OMPI_MCA_plm_rsh_agent", "sh")  # mpirun asks for one although it stays on this host
 
 def shape_file(name):
