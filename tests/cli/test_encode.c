@@ -32,11 +32,11 @@ static char *run_verb(const char *verb, const char *folder, const char *words, c
     return told;
 }
 
-/* Tensor `got` of a safetensors file that crank wrote against `name` of the golden file. */
-static void assert_golden(const char *out, const char *got, const char *name)
+/* Tensor `got` of a safetensors file that crank wrote against `name` of a golden file. */
+static void assert_equals(const char *out, const char *got, const char *wanted_file, const char *name)
 {
     crank_context     *context = crank_context_new();
-    crank_safetensors *golden_file = crank_safetensors_open(context, in_encoders("golden.safetensors")), *file = crank_safetensors_open(context, runs_path(out));
+    crank_safetensors *golden_file = crank_safetensors_open(context, in_encoders(wanted_file)), *file = crank_safetensors_open(context, runs_path(out));
     crank_view         wanted, view;
     if (!golden_file || !file) fail_msg("%s", crank_message(context));
     assert_true(crank_safetensors_find(golden_file, name, &wanted) && crank_safetensors_find(file, got, &view));
@@ -48,6 +48,8 @@ static void assert_golden(const char *out, const char *got, const char *name)
     crank_safetensors_close(golden_file), crank_safetensors_close(file);
     crank_context_free(context);
 }
+
+static void assert_golden(const char *out, const char *got, const char *name) { assert_equals(out, got, "golden.safetensors", name); }
 
 static void encode_is(const char *folder, const char *words, const char *name)
 {
@@ -69,6 +71,29 @@ static void vectors_are_those_of_sentence_transformers(void **state)
     encode_is("bi", "--batch 40", "bi");
     encode_is("first", "", "first");
     encode_is("decoder", "", "decoder.last");
+}
+
+static void the_real_minilm_gives_its_vectors(void **state)
+{
+    (void)state;
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    bool        set = cache && *cache;
+    char        folder[4200];
+    snprintf(folder, sizeof folder, "%s%s/crank/all-MiniLM-L6-v2", set ? cache : home ? home : "", set ? "" : "/.cache");
+    if (access(folder, R_OK)) {
+        print_message("no MiniLM in the cache: run tests/oracle/fetch_minilm.sh: skipped\n");
+        skip();
+    }
+    run_words w = {.count = 0};
+    words_add(&w, "%s", folder);
+    words_split(&w, "--compute f32 --device cpu --texts");
+    words_add(&w, "%s", in_encoders("texts.txt"));
+    words_add(&w, "-o");
+    words_add(&w, "%s", runs_path("v.safetensors"));
+    child_result r = child_run("encode", &w, 0);
+    if (r.code) fail_msg("%s", r.err);
+    child_free(&r);
+    assert_equals("v.safetensors", "embedding", "minilm.safetensors", "embedding");
 }
 
 static void what_the_folder_says_is_told_and_can_be_left_aside(void **state)
@@ -180,6 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_are_those_of_sentence_transformers),
+        cmocka_unit_test(the_real_minilm_gives_its_vectors),
         cmocka_unit_test(what_the_folder_says_is_told_and_can_be_left_aside),
         cmocka_unit_test(scores_are_those_of_a_cross_encoder),
         cmocka_unit_test(answers_are_those_of_the_last_token),

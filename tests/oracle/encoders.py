@@ -8,6 +8,7 @@ Usage: python tests/oracle/encoders.py        (needs torch, transformers, senten
     decoder/   a Llama with a byte-level tokenizer
     texts.txt, pairs.jsonl        the rows
     golden.safetensors            NAME [rows, width] f32: vectors of texts, scores of pairs, log-probabilities of answers
+    minilm.safetensors            vectors of the texts by the real all-MiniLM-L6-v2, where fetch_minilm.sh has put it into the cache
     cut.json                      pairs of texts cut to a length by the `tokenizers` library: ids and types
 Every row is computed alone, in float32 on one thread.
 """
@@ -127,6 +128,11 @@ def main():
     ids = [tokenizer(t, return_tensors="pt").input_ids for t in TEXTS]
     with torch.no_grad():
         golden["decoder.last"] = torch.stack([llama.model(i).last_hidden_state[0, -1] for i in ids])
+
+    cached = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "crank", "all-MiniLM-L6-v2")
+    if os.path.isdir(cached):
+        real = SentenceTransformer(cached, device="cpu")
+        save_file({"embedding": torch.stack([real.encode(t, convert_to_tensor=True) for t in TEXTS])}, os.path.join(OUT, "minilm.safetensors"))
 
     shutil.rmtree(work)
     for folder, _, files in os.walk(OUT):

@@ -34,17 +34,19 @@ static crank_status infer_attention(crank_graph *graph, crank_node *node)
     return CRANK_OK;
 }
 
-/* Pairs of query and key times heads, for one row of all tokens: an upper bound where several rows are packed. */
+/* Pairs of query and key times heads, for rows as long as the caller says (one row of all tokens where it does not): an upper bound where
+ * shorter ones are packed. */
 static double pairs(const crank_tensor *q, const crank_attention_attributes *attributes)
 {
-    double n = (double)q->dims[0], seen = n, w = (double)attributes->window;
+    double all = (double)q->dims[0], n = attributes->longest > 0 && (double)attributes->longest < all ? (double)attributes->longest : all;
+    double seen = n, w = (double)attributes->window;
     if (attributes->mask == CRANK_MASK_CAUSAL) {
         seen = (n + 1) / 2;
         if (w > 0 && w < n) seen = w - w * (w - 1) / (2 * n);
     } else if (w > 0 && 2 * w - 1 < n) {
         seen = 2 * w - 1;
     }
-    return n * seen * (double)q->dims[1];
+    return all * seen * (double)q->dims[1];
 }
 
 static double attention_flops(const crank_node *node)
