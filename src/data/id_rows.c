@@ -161,6 +161,19 @@ static crank_status encode_form(crank_context *context, const crank_tokenizer *t
     return status;
 }
 
+/* An empty text of a tokenizer that adds nothing is the token that a text begins with. */
+static crank_status start_text(crank_context *context, const crank_tokenizer *tokenizer, one_row *row)
+{
+    int32_t token = crank_tokenizer_bos(tokenizer) >= 0 ? crank_tokenizer_bos(tokenizer) : crank_tokenizer_eos(tokenizer);
+    if (token < 0) return crank_fail(context, CRANK_BAD_DATA, "the row has no token");
+    int32_t *ids = realloc(row->ids.ids, sizeof *ids);
+    if (!ids) return crank_fail(context, CRANK_FAILED, "out of memory: a row's tokens");
+    ids[0] = token;
+    row->ids.ids = ids;
+    row->ids.count = row->ids.capacity = row->second = 1;
+    return CRANK_OK;
+}
+
 static crank_status encode_row(crank_context *context, const crank_tokenizer *tokenizer, const raw_rows *rows, size_t i, const id_rows_format *format, one_row *out)
 {
     const raw_row *raw = &rows->rows[i];
@@ -170,7 +183,7 @@ static crank_status encode_row(crank_context *context, const crank_tokenizer *to
     if (format->form) status = encode_form(context, tokenizer, format, raw, out);
     else status = encode_texts(context, tokenizer, joined ? joined : raw->text, raw->second, (size_t)format->limit, out);
     crank_free(joined);
-    if (status == CRANK_OK && !out->ids.count) status = crank_fail(context, CRANK_BAD_DATA, "the row has no token");
+    if (status == CRANK_OK && !out->ids.count) status = start_text(context, tokenizer, out);
     return status == CRANK_OK ? CRANK_OK : crank_fail_in(context, "%s:%zu", rows->files[raw->file], raw->line);
 }
 

@@ -22,7 +22,7 @@ typedef struct id_rows_format {
 
 /* Tokenises rows [from, to) with all threads and the tokenizer's special tokens. A row that is too long is cut at its end as the
  * `tokenizers` library does it: the special tokens stay, and of a pair the longer text is cut first. Of a prompt's row the pair's text is
- * cut, else the first text. A row without a token is an error. */
+ * cut, else the first text. A row without a token becomes the token that a text begins with; where there is none, an error. */
 crank_status id_rows_make(crank_context *context, const crank_tokenizer *tokenizer, const raw_rows *rows, size_t from, size_t to,
                           const id_rows_format *format, id_rows *out);
 /* JSON: a list of token ids, or a list of such lists; each from 0 to vocab - 1, each row of 1 to `limit` tokens. */

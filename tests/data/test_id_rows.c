@@ -84,6 +84,24 @@ static void the_pair_gives_way_in_a_prompt(void **state)
     crank_context_free(context);
 }
 
+static void an_empty_text_is_the_token_that_begins_one(void **state)
+{
+    (void)state;
+    crank_context   *context = crank_context_new();
+    crank_tokenizer *tokenizer = crank_tokenizer_load(context, CRANK_SOURCE_DIR "/assets/base");
+    if (!tokenizer) fail_msg("%s", crank_message(context));
+    int32_t        first = crank_tokenizer_bos(tokenizer) >= 0 ? crank_tokenizer_bos(tokenizer) : crank_tokenizer_eos(tokenizer);
+    raw_row        row;
+    raw_rows       rows = one_pair(&row, "", NULL);
+    id_rows_format format = {.limit = 10};
+    id_rows        made;
+    assert_ok(context, id_rows_make(context, tokenizer, &rows, 0, 1, &format, &made));
+    assert_true(made.starts[1] == 1 && made.ids[0] == first);
+    id_rows_free(&made);
+    crank_tokenizer_free(tokenizer);
+    crank_context_free(context);
+}
+
 static void bad_id_files_are_told(void **state)
 {
     (void)state;
@@ -108,6 +126,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_cut_as_tokenizers_cuts_them),
         cmocka_unit_test(the_pair_gives_way_in_a_prompt),
+        cmocka_unit_test(an_empty_text_is_the_token_that_begins_one),
         cmocka_unit_test(bad_id_files_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
