@@ -24,7 +24,7 @@ static const crank_option option_table[] = {
     CRANK_STRING(options, prompt_name, NULL, "one of the folder's prompts (config_sentence_transformers.json)"),
     CRANK_BOOL(options, plain, false, "leave the folder's own prompt, length and normalisation aside"),
     CRANK_INT(options, max_length, 0, 0, 100000000, "tokens a text, longer ones are cut; 0: as the folder says, else the model's context"),
-    CRANK_INT(options, batch, 0, 0, 100000000, "tokens computed at once; 0: 4096 on the CPU, 65536 (decoders 16384) on a GPU"),
+    CRANK_INT(options, batch, 0, 0, 100000000, "tokens computed at once; 0: 2048 on the CPU, 65536 (decoders 16384) on a GPU"),
     CRANK_CHOICE(options, compute, "auto", "auto|f32|bf16|f64", "type of activations and products"),
     CRANK_INT(options, repeat, 0, 0, 100000, "run all rows again so many times and tell the median time"),
     CRANK_BOOL(options, profile, false, "print the roofline table"),

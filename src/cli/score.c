@@ -29,7 +29,7 @@ static const crank_option option_table[] = {
     CRANK_STRING(options, template, "Query: {text}\nDocument: {pair}\nIs the document relevant to the query, yes or no? Answer:", "a decoder's prompt with {text} and {pair}"),
     CRANK_BOOL(options, chat, false, "the prompt is a user's turn: render it with the model's chat template"),
     CRANK_INT(options, max_length, 0, 0, 100000000, "tokens a row, longer ones are cut; 0: as the folder says, else the model's context"),
-    CRANK_INT(options, batch, 0, 0, 100000000, "tokens computed at once; 0: 4096 on the CPU, 65536 (decoders 16384) on a GPU"),
+    CRANK_INT(options, batch, 0, 0, 100000000, "tokens computed at once; 0: 2048 on the CPU, 65536 (decoders 16384) on a GPU"),
     CRANK_CHOICE(options, compute, "auto", "auto|f32|bf16|f64", "type of activations and products"),
     CRANK_INT(options, repeat, 0, 0, 100000, "run all rows again so many times and tell the median time"),
     CRANK_BOOL(options, profile, false, "print the roofline table"),

@@ -96,7 +96,7 @@ encoder *encoder_open(crank_context *context, crank_model *model, const encode_o
     if (!e) return NULL;
     *e = (encoder){.context = context, .model = model, .options = *options};
     const crank_device *device = crank_model_device(model);
-    e->tokens = options->tokens ? options->tokens : device->host ? 4096 : config->decoder ? 16384 : 65536;
+    e->tokens = options->tokens ? options->tokens : device->host ? 2048 : config->decoder ? 16384 : 65536;
     e->width = options->kind == ENCODE_VECTORS ? config->hidden : options->kind == ENCODE_OUTPUTS ? config->labels : options->answer_count;
     e->pool = crank_pool_new(context, crank_model_device(model));
     e->answers = crank_alloc(context, (size_t)options->answer_count + 1, sizeof *e->answers, "answers");
