@@ -80,25 +80,43 @@ static size_t four_decimals(double value, char out[16]) /* 0: another range, pri
     return length;
 }
 
-static void print_decimals(double value)
+/* Lines to standard output by the 64 KB: there are many and they are short. */
+typedef struct sink { char bytes[1 << 16]; size_t length; } sink;
+
+static void put(sink *to, const char *bytes, size_t length)
 {
-    char   text[16];
-    size_t length = four_decimals(value, text);
-    putchar('\t');
-    if (length) fwrite(text, 1, length, stdout);
-    else printf("%6.4f", value);
-    putchar('\n');
+    if (to->length + length > sizeof to->bytes) {
+        fwrite(to->bytes, 1, to->length, stdout);
+        to->length = 0;
+    }
+    if (length > sizeof to->bytes) fwrite(bytes, 1, length, stdout);
+    else memcpy(to->bytes + to->length, bytes, length), to->length += length;
+}
+
+static void put_value(sink *to, double value, bool whole)
+{
+    char   text[400] = "\t";
+    size_t length = whole ? 0 : four_decimals(value, text + 1);
+    if (!length) length = (size_t)(whole ? snprintf(text + 1, sizeof text - 2, "%ld", (long)value) : snprintf(text + 1, sizeof text - 2, "%6.4f", value));
+    text[length + 1] = '\n';
+    put(to, text, length + 2);
 }
 
 /* whole: counts are printed as such. */
-static void print_values(const measure_request *r, const char *names, const char *topic, size_t length, const double *row, bool whole)
+static void print_values(sink *to, const measure_request *r, const char *names, const char *topic, size_t length, const double *row, bool whole)
 {
     for (int64_t v = r->first; v < r->first + r->values; v++) {
-        fputs(names + v * NAME_SIZE, stdout);
-        fwrite(topic, 1, length, stdout);
-        if (whole && r->measure->mean == MEASURE_SUM) printf("\t%ld\n", (long)row[v]);
-        else print_decimals(row[v]);
+        put(to, names + v * NAME_SIZE, strlen(names + v * NAME_SIZE));
+        put(to, topic, length);
+        put_value(to, row[v], whole && r->measure->mean == MEASURE_SUM);
     }
+}
+
+/* name, topic, 'text' */
+static void print_text(sink *to, const char *name, const char *topic, size_t length, const char *quote, const char *text, size_t text_length)
+{
+    put(to, name, strlen(name)), put(to, topic, length), put(to, "\t", 1);
+    put(to, quote, strlen(quote)), put(to, text, text_length), put(to, quote, strlen(quote)), put(to, "\n", 1);
 }
 
 static bool summary_only(const measure *m) { return m->mean == MEASURE_GEOMETRIC || !strcmp(m->name, "num_q") || !strcmp(m->name, "runid"); }
@@ -107,23 +125,24 @@ static crank_status print_table(cli_call *cli, const metric_plan *plan, const tr
 {
     const options *o = cli->options;
     char          *names = padded_names(cli->context, plan, o->zscores ? "Z" : "");
-    if (!names) return CRANK_FAILED;
-    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    sink          *to = names ? crank_alloc(cli->context, 1, sizeof *to, "lines") : NULL;
+    if (!to) return crank_free(names), CRANK_FAILED;
     for (int64_t row = 0; row < table->rows && o->per_topic; row++) {
         const trec_topic *topic = table->topics[row];
         for (int64_t k = 0; k < plan->count; k++) {
             const measure_request *r = plan->requests + k;
             if (summary_only(r->measure)) continue;
-            if (r->measure->mean == MEASURE_TEXT) printf("%s%.*s\t'%s'\n", names + r->first * NAME_SIZE, (int)topic->length, topic->name, table->strings[row]);
-            else print_values(r, names, topic->name, topic->length, table->values + row * plan->values, !o->zscores);
+            if (r->measure->mean == MEASURE_TEXT) print_text(to, names + r->first * NAME_SIZE, topic->name, topic->length, "'", table->strings[row], strlen(table->strings[row]));
+            else print_values(to, r, names, topic->name, topic->length, table->values + row * plan->values, !o->zscores);
         }
     }
     for (int64_t k = 0; k < plan->count && !o->no_summary; k++) {
         const measure_request *r = plan->requests + k;
-        if (!strcmp(r->measure->name, "runid")) printf("%-22s\tall\t%.*s\n", "runid", (int)run->tag_length, run->tag);
-        if (r->measure->mean != MEASURE_TEXT) print_values(r, names, "all", 3, table->means, !o->zscores);
+        if (!strcmp(r->measure->name, "runid")) print_text(to, names + r->first * NAME_SIZE, "all", 3, "", run->tag, run->tag_length);
+        if (r->measure->mean != MEASURE_TEXT) print_values(to, r, names, "all", 3, table->means, !o->zscores);
     }
-    crank_free(names);
+    fwrite(to->bytes, 1, to->length, stdout);
+    crank_free(names), crank_free(to);
     return CRANK_OK;
 }
 

@@ -30,12 +30,12 @@ static void relstring(const metric_topic *topic, int64_t length, char *out)
     out[i] = 0;
 }
 
-static void measure_topic(const metric_topic *topic, const metric_plan *plan, const metric_options *options, measure_level *levels, double *row)
+static void measure_topic(const metric_topic *topic, const metric_plan *plan, const metric_options *options, measure_level *levels, const double *logs, int64_t log_count, double *row)
 {
     for (int64_t i = 0; i < plan->count; i++) {
         const measure_request *r = plan->requests + i;
         if (!r->measure->run) row[r->first] = !strcmp(r->measure->name, "num_q");
-        else r->measure->run(&(measure_call){ topic, options, r, levels, row + r->first, NULL });
+        else r->measure->run(&(measure_call){ topic, options, r, levels, row + r->first, NULL, logs, log_count });
     }
 }
 
@@ -106,7 +106,10 @@ static crank_status evaluate_rows(crank_context *context, const trec_file *qrels
     topic_scratch         *scratch = topic_scratch_new(context, qrels, run->largest, plan->pairs, threads);
     const char            *twice = NULL;
     const trec_file       *where = NULL;
-    if (!scratch) return CRANK_FAILED;
+    int64_t                log_count = (int64_t)run->largest + 3;
+    double                *logs = scratch ? crank_alloc(context, (size_t)log_count, sizeof *logs, "logarithms") : NULL;
+    if (!logs) return topic_scratch_free(scratch, threads), CRANK_FAILED;
+    for (int64_t i = 0; i < log_count; i++) logs[i] = log2((double)i);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         topic_scratch *own = scratch;
@@ -123,11 +126,12 @@ static crank_status evaluate_rows(crank_context *context, const trec_file *qrels
                 if (!twice || (in == qrels && where != qrels) || (in == where && found < twice)) twice = found, where = in;
                 continue;
             }
-            measure_topic(&topic, plan, options, own->levels, table->values + row * plan->values);
+            measure_topic(&topic, plan, options, own->levels, logs, log_count, table->values + row * plan->values);
             if (text) relstring(&topic, (int64_t)fmin(fmax(text->numbers[0], 0), 1e6), (char *)(uintptr_t)table->strings[row]);
         }
     }
     topic_scratch_free(scratch, threads);
+    crank_free(logs);
     if (!twice) return CRANK_OK;
     return crank_fail(context, CRANK_BAD_DATA, "%s:%lld: document `%.*s` stands twice under one topic", where->path, (long long)trec_file_line(where, twice),
                       (int)strcspn(twice, " \t\r\n\v\f"), twice);
@@ -144,7 +148,7 @@ static crank_status evaluate_groups(crank_context *context, const trec_file *jud
         for (int64_t i = 0; status == CRANK_OK && i < plan->count; i++) {
             const measure_request *r = plan->requests + i;
             double                *out = table->values + row * plan->values + r->first;
-            if (r->measure->run) r->measure->run(&(measure_call){ NULL, options, r, NULL, out, &groups });
+            if (r->measure->run) r->measure->run(&(measure_call){ NULL, options, r, NULL, out, &groups, NULL, 0 });
             else *out = !strcmp(r->measure->name, "num_q");
         }
     }

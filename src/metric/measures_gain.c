@@ -50,6 +50,9 @@ static double gain_of(const measure_call *c, int64_t n, int32_t rel)
     return 0;
 }
 
+/* log2 of a whole number. */
+static double log_of(const measure_call *c, int64_t i) { return i < c->log_count ? c->logs[i] : log2((double)i); }
+
 /* Walks the ideal ranking: gains that are not positive end it. */
 typedef struct walk { const measure_level *levels; int64_t at, used; double gain; } walk;
 
@@ -79,7 +82,7 @@ static gain_sums walk_both(const measure_call *c)
         double gain = i < t->ret ? gain_of(c, n, t->rels[i]) : 0;
         if (ideal) walk_next(&w);
         if (gain == 0 && !ideal) continue;
-        double discount = log2((double)(i + 2));
+        double discount = log_of(c, i + 2);
         if (gain != 0) s.dcg += gain / discount;
         if (ideal && w.gain > 0) s.rel++, s.ideal += w.gain / discount;
         if (gain > 0) s.rel_sum += s.dcg / s.ideal, s.rel_ret++;
@@ -113,7 +116,7 @@ static void r_ndcg(const measure_call *c)
     walk    w = walk_start(c, n);
     double  old = w.gain, found = 0, ideal = 0, sum = 0;
     for (; w.gain > 0; i++) {
-        double gain = i < t->ret ? gain_of(c, n, t->rels[i]) : 0, discount = log2((double)(i + 2));
+        double gain = i < t->ret ? gain_of(c, n, t->rels[i]) : 0, discount = log_of(c, i + 2);
         walk_next(&w);
         if (old != w.gain) { /* a step: the ratio before this rank */
             if (ideal > 0) sum += found / ideal, steps++;
@@ -125,7 +128,7 @@ static void r_ndcg(const measure_call *c)
     if (i < t->ret) {
         for (; i < t->ret; i++) {
             double gain = gain_of(c, n, t->rels[i]);
-            if (gain != 0) found += gain / log2((double)(i + 2));
+            if (gain != 0) found += gain / log_of(c, i + 2);
         }
         if (ideal > 0) sum += found / ideal, steps++;
     }
@@ -155,7 +158,7 @@ static void bin_g(const measure_call *c)
 {
     const metric_topic *t = c->topic;
     double              sum = 0;
-    for (int64_t i = 0; i < t->rel_ret; i++) sum += 1.0 / log2((double)(2 + t->hits[i] - i));
+    for (int64_t i = 0; i < t->rel_ret; i++) sum += 1.0 / log_of(c, 2 + t->hits[i] - i);
     if (t->rel_ret) c->out[0] = sum / (double)t->rel;
 }
 
@@ -168,12 +171,12 @@ static void ndcg_p(const measure_call *c)
     double              sum = 0, ideal = 0;
     for (; i < t->ret; i++) {
         double gain = gain_of(c, n, t->rels[i]);
-        if (gain != 0) sum += i ? gain / log2((double)(i + 1)) : gain;
+        if (gain != 0) sum += i ? gain / log_of(c, i + 1) : gain;
     }
     for (i = 0; w.gain > 0; i++) {
         walk_next(&w);
         if (!(w.gain > 0)) break;
-        double discount = i ? log2((double)(i + 1)) : 1;
+        double discount = i ? log_of(c, i + 1) : 1;
         ideal += w.gain / (c->options->version == 9 ? (double)(float)discount : discount);
     }
     if (t->rel_ret && ideal > 0) c->out[0] = sum / ideal;
@@ -187,7 +190,7 @@ static void cut_ndcg(const measure_call *c, bool exponential)
     double              sum = 0;
     for (; cut < cuts; cut++) {
         for (; i < t->ret && (double)i < c->request->numbers[cut]; i++)
-            if (t->rels[i] > 0) sum += (exponential ? exp2((double)t->rels[i]) - 1 : (double)t->rels[i]) / log2((double)(i + 2));
+            if (t->rels[i] > 0) sum += (exponential ? exp2((double)t->rels[i]) - 1 : (double)t->rels[i]) / log_of(c, i + 2);
         c->out[cut] = sum;
     }
     sum = 0;
@@ -196,7 +199,7 @@ static void cut_ndcg(const measure_call *c, bool exponential)
             used++;
             while (level > 0 && used > t->level_counts[level]) level--, used = 1;
             if (level <= 0) break;
-            sum += (exponential ? exp2((double)level) - 1 : (double)level) / log2((double)(i + 2));
+            sum += (exponential ? exp2((double)level) - 1 : (double)level) / log_of(c, i + 2);
         }
         if (sum > 0) c->out[cut] /= sum;
     }

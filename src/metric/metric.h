@@ -75,6 +75,8 @@ typedef struct measure_call {
     measure_level         *levels; /* scratch for gains: topic levels + pairs + 1 */
     double                *out;    /* [request->values], zero at the start */
     const struct topic_groups *groups; /* judgments by groups (groups.h), or NULL */
+    const double          *logs;   /* [log_count]: log2(i), i from 0 */
+    int64_t                log_count;
 } measure_call;
 
 typedef struct measure {
@@ -109,8 +111,11 @@ void         metric_value_name(const measure_request *request, int64_t i, char *
 typedef struct trec_line {
     const char *doc; /* in the file's text */
     uint32_t    length;
-    int32_t     grade; /* judgments */
-    double      score; /* runs */
+    uint32_t    hash;  /* of the name: equal names have equal ones in all files */
+    union {
+        int32_t grade; /* judgments */
+        double  score; /* runs */
+    };
 } trec_line;
 
 typedef struct trec_part { const char *topic; uint32_t length; size_t first, count; } trec_part; /* neighbouring lines of one topic */
@@ -160,12 +165,12 @@ bool trec_read_chunk(trec_chunk *chunk, trec_kind kind, bool comments);
 /* ---- one topic ---- */
 
 typedef struct topic_scratch {
-    trec_line     *docs;   /* [run's largest] */
+    const trec_line *docs, *judged;           /* of the topic: in the files, or, where its lines are apart, gathered here */
+    trec_line     *docs_room, *judged_room;   /* [run's largest], [judgments' largest] */
     uint64_t      *keys;   /* [2 * largest] */
     uint32_t      *order;  /* [2 * largest] */
     uint64_t      *table;  /* [capacity] */
-    trec_line     *judged; /* [judgments' largest] */
-    int32_t       *rels, *hits;
+    int32_t       *rels, *hits, *found;       /* found: level of docs[i] */
     int64_t       *counts; /* [highest grade + 1] */
     measure_level *levels;
     size_t         capacity; /* a power of 2 */

@@ -10,12 +10,13 @@
 void topic_scratch_free(topic_scratch *scratch, int count)
 {
     for (int k = 0; scratch && k < count; k++) {
-        crank_free(scratch[k].docs);
+        crank_free(scratch[k].docs_room);
         crank_free(scratch[k].keys);
         crank_free(scratch[k].order);
         crank_free(scratch[k].table);
-        crank_free(scratch[k].judged);
+        crank_free(scratch[k].judged_room);
         crank_free(scratch[k].rels);
+        crank_free(scratch[k].found);
         crank_free(scratch[k].hits);
         crank_free(scratch[k].counts);
         crank_free(scratch[k].levels);
@@ -31,12 +32,13 @@ topic_scratch *topic_scratch_new(crank_context *context, const trec_file *qrels,
     while (capacity < 2 * (n + judged)) capacity *= 2;
     for (int k = 0; ready && k < count; k++) {
         topic_scratch *s = scratch + k;
-        ready = (s->docs = crank_alloc(context, n, sizeof *s->docs, "documents of a topic")) &&
+        ready = (s->docs_room = crank_alloc(context, n, sizeof *s->docs_room, "documents of a topic")) &&
                 (s->keys = crank_alloc(context, 2 * n, sizeof *s->keys, "scores of a topic")) &&
                 (s->order = crank_alloc(context, 2 * n, sizeof *s->order, "the order of a topic")) &&
                 (s->table = crank_alloc(context, capacity, sizeof *s->table, "names of a topic")) &&
-                (s->judged = crank_alloc(context, judged + 1, sizeof *s->judged, "judgments of a topic")) &&
+                (s->judged_room = crank_alloc(context, judged + 1, sizeof *s->judged_room, "judgments of a topic")) &&
                 (s->rels = crank_alloc(context, n, sizeof *s->rels, "relevance by rank")) &&
+                (s->found = crank_alloc(context, n, sizeof *s->found, "relevance of documents")) &&
                 (s->hits = crank_alloc(context, n, sizeof *s->hits, "relevant ranks")) &&
                 (s->counts = crank_alloc(context, grades, sizeof *s->counts, "counts of levels")) &&
                 (s->levels = crank_alloc(context, grades + (size_t)pairs + 1, sizeof *s->levels, "gains"));
@@ -49,12 +51,16 @@ topic_scratch *topic_scratch_new(crank_context *context, const trec_file *qrels,
     return scratch;
 }
 
-static void gather(const trec_file *file, const trec_topic *topic, trec_line *out)
+/* The topic's lines: where they are, or gathered into `out`. */
+static const trec_line *gather(const trec_file *file, const trec_topic *topic, trec_line *out)
 {
+    const trec_line *start = out;
+    if (topic->parts == 1) return file->lines + file->parts[topic->part].first;
     for (size_t p = topic->part; p < topic->part + topic->parts; p++) {
         memcpy(out, file->lines + file->parts[p].first, file->parts[p].count * sizeof *out);
         out += file->parts[p].count;
     }
+    return start;
 }
 
 /* Whole numbers in the order of falling scores; -0 and 0 are one score. */
@@ -136,7 +142,7 @@ void topic_rank(const trec_file *run, const trec_topic *of_run, int version, top
     size_t    n = of_run->count;
     uint64_t *keys = scratch->keys;
     bool      sorted = true;
-    gather(run, of_run, scratch->docs);
+    scratch->docs = gather(run, of_run, scratch->docs_room);
     for (size_t i = 0; i < n; i++) {
         keys[i] = key_of(scratch->docs[i].score, version);
         scratch->order[i] = (uint32_t)i;
@@ -149,30 +155,16 @@ void topic_rank(const trec_file *run, const trec_topic *of_run, int version, top
     }
 }
 
-static uint64_t hash_name(const char *text, size_t length)
-{
-    uint64_t hash = length * UINT64_C(0x9e3779b97f4a7c15), word;
-    for (; length >= 8; text += 8, length -= 8) {
-        memcpy(&word, text, 8);
-        hash = (hash ^ word) * UINT64_C(0xff51afd7ed558ccd);
-        hash ^= hash >> 32;
-    }
-    word = 0;
-    memcpy(&word, text, length);
-    hash = (hash ^ word) * UINT64_C(0xc4ceb9fe1a85ec53);
-    return hash ^ hash >> 29;
-}
-
-/* A slot holds the upper half of the hash and an index plus 1: judgments first, then documents of the run; bit 31 marks a judgment that the
+/* A slot holds the hash and an index plus 1: judgments first, then documents of the run; bit 31 marks a judgment that the
  * run named. Returns the slot of the name, or the empty one where it belongs. */
 enum { SEEN = 1u << 31 };
-static uint64_t *find(topic_scratch *s, size_t judged, const trec_line *line, uint64_t hash)
+static uint64_t *find(topic_scratch *s, size_t judged, const trec_line *line)
 {
     size_t mask = s->capacity - 1;
-    for (size_t at = hash & mask;; at = (at + 1) & mask) {
+    for (size_t at = line->hash & mask;; at = (at + 1) & mask) {
         uint64_t slot = s->table[at];
         if (!slot) return s->table + at;
-        if (slot >> 32 != hash >> 32) continue;
+        if (slot >> 32 != line->hash) continue;
         size_t           index = (uint32_t)slot & ~SEEN, k = index - 1;
         const trec_line *other = k < judged ? s->judged + k : s->docs + (k - judged);
         if (other->length == line->length && !memcmp(other->doc, line->doc, line->length)) return s->table + at;
@@ -183,16 +175,17 @@ static uint64_t *find(topic_scratch *s, size_t judged, const trec_line *line, ui
 static const char *judge(const trec_file *qrels, const trec_topic *of_qrels, const metric_options *options, topic_scratch *s, metric_topic *topic)
 {
     int64_t high = -1;
-    gather(qrels, of_qrels, s->judged);
+    s->judged = gather(qrels, of_qrels, s->judged_room);
     for (size_t i = 0; i < of_qrels->count; i++)
         if (s->judged[i].grade > high) high = s->judged[i].grade;
     memset(s->counts, 0, (size_t)(high + 1) * sizeof *s->counts);
     memset(s->table, 0, s->capacity * sizeof *s->table);
     for (size_t i = 0; i < of_qrels->count; i++) {
         const trec_line *line = s->judged + i;
-        uint64_t         hash = hash_name(line->doc, line->length), *slot = find(s, of_qrels->count, line, hash);
+        uint64_t        *slot = find(s, of_qrels->count, line);
+        __builtin_prefetch(line->doc); /* compared later with those of the run */
         if (*slot) return line->doc;
-        *slot = (hash >> 32 << 32) | (i + 1);
+        *slot = (uint64_t)line->hash << 32 | (i + 1);
         if (line->grade >= 0) s->counts[line->grade]++;
     }
     topic->level_counts = s->counts;
@@ -200,6 +193,28 @@ static const char *judge(const trec_file *qrels, const trec_topic *of_qrels, con
     for (int64_t level = 0; level <= high; level++) {
         if (level >= options->level) topic->rel += s->counts[level];
         else topic->nonrel += s->counts[level];
+    }
+    return NULL;
+}
+
+/* The level of each of the first n documents by rank, into s->found by place in s->docs; NULL, or the second of two equal names. All documents
+ * are looked up in the order of the file, in which their names lie side by side in memory. */
+static const char *look_up(topic_scratch *s, int64_t judged, int64_t n, bool all)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t         index = all ? (uint32_t)i : s->order[i];
+        if (all && i + 24 < n && s->table[s->docs[i + 24].hash & (s->capacity - 1)]) __builtin_prefetch(s->docs[i + 24].doc);
+        const trec_line *line = s->docs + index;
+        uint64_t        *slot = find(s, (size_t)judged, line);
+        int32_t          rel = METRIC_NONPOOL;
+        if (!*slot) *slot = (uint64_t)line->hash << 32 | ((uint64_t)judged + index + 1);
+        else {
+            int64_t k = (int64_t)((uint32_t)*slot & ~SEEN) - 1;
+            if (k >= judged || (*slot & SEEN)) return line->doc;
+            *slot |= SEEN;
+            rel = s->judged[k].grade < 0 ? METRIC_UNJUDGED : s->judged[k].grade;
+        }
+        s->found[index] = rel;
     }
     return NULL;
 }
@@ -215,18 +230,9 @@ const char *topic_form(const trec_file *qrels, const trec_topic *of_qrels, const
     topic_rank(run, of_run, options->version, s);
     int64_t n = (int64_t)of_run->count, judged = (int64_t)of_qrels->count, rank = 0;
     if (options->max_docs && options->max_docs < n) n = options->max_docs;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t         index = s->order[i];
-        const trec_line *line = s->docs + index;
-        uint64_t         hash = hash_name(line->doc, line->length), *slot = find(s, (size_t)judged, line, hash);
-        int32_t          rel = METRIC_NONPOOL;
-        if (!*slot) *slot = (hash >> 32 << 32) | ((uint64_t)judged + index + 1);
-        else {
-            int64_t k = (int64_t)((uint32_t)*slot & ~SEEN) - 1;
-            if (k >= judged || (*slot & SEEN)) return line->doc;
-            *slot |= SEEN;
-            rel = s->judged[k].grade < 0 ? METRIC_UNJUDGED : s->judged[k].grade;
-        }
+    twice = look_up(s, judged, n, n == (int64_t)of_run->count);
+    for (int64_t i = 0; i < n && !twice; i++) {
+        int32_t rel = s->found[s->order[i]];
         if (rel < 0 && options->judged_only) continue;
         topic->nonpool += rel == METRIC_NONPOOL;
         topic->unjudged += rel == METRIC_UNJUDGED;
@@ -234,5 +240,5 @@ const char *topic_form(const trec_file *qrels, const trec_topic *of_qrels, const
         s->rels[rank++] = rel;
     }
     topic->ret = rank;
-    return NULL;
+    return twice;
 }

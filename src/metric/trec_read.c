@@ -3,10 +3,14 @@
  *     judgments    topic  iteration  document  relevance
  *     run          topic  Q0  document  rank  score  tag
  *
- * Fields stand between white space. The iteration, Q0 and the rank are read over. Names are not copied. */
+ * Fields stand between white space. The iteration, Q0 and the rank are read over. Names are not copied. A line of at most 64 bytes whose fields
+ * have one character between them is split by one mask of its white space; all others field by field. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/number.h"
 #include "metric/metric.h"
@@ -71,6 +75,29 @@ static bool real_number(const char *text, size_t length, double *value)
     return number_parse(copy, value);
 }
 
+static uint64_t load8(const char *p)
+{
+    uint64_t word;
+    memcpy(&word, p, 8);
+    return word;
+}
+
+static uint32_t hash_name(const char *text, size_t length)
+{
+    uint64_t hash = length * UINT64_C(0x9e3779b97f4a7c15), word = 0;
+    size_t   i = 0;
+    for (; i + 8 <= length; i += 8) {
+        hash = (hash ^ load8(text + i)) * UINT64_C(0xff51afd7ed558ccd);
+        hash ^= hash >> 32;
+    }
+    if (length >= 8) word = load8(text + length - 8);
+    else
+        for (; i < length; i++) word = word << 8 | (uint8_t)text[i];
+    hash = (hash ^ word) * UINT64_C(0xc4ceb9fe1a85ec53);
+    hash = (hash ^ hash >> 32) * UINT64_C(0xff51afd7ed558ccd); /* the last characters reach all bits */
+    return (uint32_t)(hash >> 32);
+}
+
 static bool grow(void **memory, size_t *capacity, size_t size)
 {
     size_t wanted = *capacity ? *capacity * 2 : 1024;
@@ -93,6 +120,7 @@ static const char *read_line(const char **at, const char *end, trec_kind kind, c
     if (*topic_length > UINT32_MAX || doc_length > UINT32_MAX) return "a name is longer than 4 GB";
     line->doc = doc;
     line->length = (uint32_t)doc_length;
+    line->hash = hash_name(doc, doc_length);
     if (kind == TREC_QRELS) {
         int64_t grade;
         if (!field(at, end, &value, &value_length)) return "no relevance";
@@ -100,7 +128,6 @@ static const char *read_line(const char **at, const char *end, trec_kind kind, c
         if (grade > METRIC_GRADE_LIMIT) return "the relevance is above 1000000";
         if (field(at, end, &last, &last_length)) return "more than four fields";
         line->grade = (int32_t)(grade < -1 ? -1 : grade);
-        line->score = 0;
         return NULL;
     }
     if (!field(at, end, &skipped, &skipped_length)) return "no rank";
@@ -109,11 +136,93 @@ static const char *read_line(const char **at, const char *end, trec_kind kind, c
     if (line->score != line->score) return "the score is NaN";
     if (!field(at, end, &last, &last_length)) return "no tag of the run: six fields are needed";
     if (last_length > UINT32_MAX) return "a name is longer than 4 GB";
-    line->grade = 0;
     chunk->tag = last;
     chunk->tag_length = (uint32_t)last_length;
     return NULL;
 }
+
+#ifdef __SSE2__
+enum { WINDOW = 64 };
+
+/* Bit i: byte i is white space (*ends: a line end). */
+static uint64_t white_space(const char *p, uint64_t *ends)
+{
+    const __m128i nine = _mm_set1_epi8(9), four = _mm_set1_epi8(4), space = _mm_set1_epi8(' '), end = _mm_set1_epi8('\n');
+    uint64_t      white = 0, line_ends = 0;
+    for (int k = 0; k < WINDOW; k += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + k)), low = _mm_sub_epi8(v, nine);
+        __m128i is_white = _mm_or_si128(_mm_cmpeq_epi8(v, space), _mm_cmpeq_epi8(_mm_min_epu8(low, four), low)); /* 9 .. 13 */
+        white |= (uint64_t)(uint32_t)_mm_movemask_epi8(is_white) << k;
+        line_ends |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, end)) << k;
+    }
+    *ends = line_ends;
+    return white;
+}
+
+/* The number of n digits, 1 <= n <= 8, of which 8 bytes can be read; false: another character among them. */
+static bool eight_digits(const char *p, unsigned n, uint64_t *value)
+{
+    unsigned shift = 64 - 8 * n;
+    uint64_t x = (load8(p) << shift) ^ (UINT64_C(0x3030303030303030) << shift);
+    if ((x | (x + UINT64_C(0x0606060606060606))) & UINT64_C(0xf0f0f0f0f0f0f0f0)) return false;
+    x = (x * 10) + (x >> 8); /* pairs, then fours, then all */
+    x = ((x & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x000f424000000064) + ((x >> 16) & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x0000271000000001)) >> 32;
+    *value = x & UINT32_MAX;
+    return true;
+}
+
+/* -DDD.DDDDDD with at most 8 digits on each side of the point, 15 in all: an exact whole number over an exact power of ten, one rounding. */
+static bool short_number(const char *p, unsigned n, double *value)
+{
+    static const double tens[] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8 };
+    static const uint32_t whole_tens[] = { 1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000 };
+    bool     minus = *p == '-';
+    uint64_t left, right;
+    p += minus, n -= minus;
+    if (n < 3 || n > 16) return false;
+    unsigned point = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), _mm_set1_epi8('.')));
+    if (!point) return false;
+    unsigned a = (unsigned)__builtin_ctz(point), b = n - a - 1;
+    if (a < 1 || a > 8 || b < 1 || b > 8 || a + 1 > n || a + b > 15 || !eight_digits(p, a, &left) || !eight_digits(p + a + 1, b, &right)) return false;
+    double x = (double)(left * whole_tens[b] + right) / tens[b];
+    *value = minus ? -x : x;
+    return true;
+}
+
+/* A line as most are; false: it is another one. *at goes to its end. */
+static bool read_common(const char **at, const char *end, trec_kind kind, const char **topic, size_t *topic_length, trec_line *line, trec_chunk *chunk)
+{
+    const char *p = *at;
+    uint64_t    ends, white = end - p < WINDOW + 16 ? 0 : white_space(p, &ends);
+    unsigned    fields = kind == TREC_RUN ? 6 : 4, stop[6], start = 0;
+    int64_t     grade;
+    for (unsigned k = 0; k < fields; k++, start = stop[k - 1] + 1, white &= white - 1) {
+        if (!white) return false;
+        stop[k] = (unsigned)__builtin_ctzll(white);
+        if (stop[k] == start) return false; /* two white characters */
+    }
+    unsigned last = stop[fields - 1];
+    if (!(ends >> last & 1) || ends & ((UINT64_C(1) << last) - 1)) return false; /* the first line end stands behind the last field */
+    *topic = p, *topic_length = stop[0];
+    line->doc = p + stop[1] + 1, line->length = stop[2] - stop[1] - 1;
+    if (kind == TREC_RUN) {
+        if (!short_number(p + stop[3] + 1, stop[4] - stop[3] - 1, &line->score)) return false;
+        chunk->tag = p + stop[4] + 1, chunk->tag_length = last - stop[4] - 1;
+    } else {
+        if (!whole_number(p + stop[2] + 1, last - stop[2] - 1, &grade) || grade > METRIC_GRADE_LIMIT) return false;
+        line->grade = (int32_t)(grade < -1 ? -1 : grade);
+    }
+    line->hash = hash_name(line->doc, line->length);
+    *at = p + last;
+    return true;
+}
+#else
+static bool read_common(const char **at, const char *end, trec_kind kind, const char **topic, size_t *topic_length, trec_line *line, trec_chunk *chunk)
+{
+    (void)at, (void)end, (void)kind, (void)topic, (void)topic_length, (void)line, (void)chunk;
+    return false;
+}
+#endif
 
 /* Behind the end of the line. */
 static const char *line_end(const char *at, const char *end)
@@ -133,6 +242,14 @@ static void reserve(trec_chunk *chunk)
     chunk->line_capacity = size / sizeof *chunk->lines;
 }
 
+static bool same_name(const char *a, const char *b, size_t n)
+{
+    if (n > 8) return !memcmp(a, b, n);
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i]) return false;
+    return true;
+}
+
 bool trec_read_chunk(trec_chunk *chunk, trec_kind kind, bool comments)
 {
     const char *at = chunk->from, *topic = NULL;
@@ -148,9 +265,10 @@ bool trec_read_chunk(trec_chunk *chunk, trec_kind kind, bool comments)
         }
         if (chunk->line_count == chunk->line_capacity && !grow((void **)&chunk->lines, &chunk->line_capacity, sizeof *chunk->lines))
             return chunk->no_memory = true, false;
-        chunk->problem = read_line(&at, chunk->to, kind, &topic, &topic_length, chunk->lines + chunk->line_count, chunk);
+        trec_line *line = chunk->lines + chunk->line_count;
+        if (!read_common(&at, chunk->to, kind, &topic, &topic_length, line, chunk)) chunk->problem = read_line(&at, chunk->to, kind, &topic, &topic_length, line, chunk);
         if (chunk->problem) return chunk->at = start, false;
-        if (!part || part->length != topic_length || memcmp(part->topic, topic, topic_length)) {
+        if (!part || part->length != topic_length || !same_name(part->topic, topic, topic_length)) {
             if (chunk->part_count == chunk->part_capacity && !grow((void **)&chunk->parts, &chunk->part_capacity, sizeof *chunk->parts))
                 return chunk->no_memory = true, false;
             part = chunk->parts + chunk->part_count++;
