@@ -236,6 +236,7 @@ static crank_status read_object(reader *r, const json_t *root)
 static crank_status read_json(reader *r, const char *line, size_t length)
 {
     char where[512];
+    if (end_session(r, 0) != CRANK_OK) return CRANK_FAILED; /* of lines of TSV before */
     snprintf(where, sizeof where, "%s:%zu", r->path, r->line);
     json_t *root = json_parse(r->context, line, length, where);
     if (!root) return crank_last_status(r->context);

@@ -287,7 +287,8 @@ static bool grow_rows(reader *r, int64_t rows)
 static bool prepare(reader *r, int64_t rows, int64_t count, int64_t columns)
 {
     letor_set *set = r->set;
-    if (!r->decided && rows > 0) {
+    if (rows == 0) return true; /* blank lines and comments alone */
+    if (!r->decided) {
         r->decided = true;
         if (count >= rows * columns / 4) {
             set->columns = columns;
