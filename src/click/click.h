@@ -70,12 +70,13 @@ double click_relevance(const click_simulator *simulator, double grade);
 
 typedef struct click_model {
     double *relevance;  /* [items]: attractiveness; times satisfaction under sdbn */
-    double *curve;      /* [contexts, places]: examination (pbm), continuation behind a click (dcm); NULL under cascade and sdbn */
+    double *curve;      /* [contexts, places]: examination (pbm, trust), continuation behind a click (dcm); NULL under cascade and sdbn */
+    double *trust;      /* trust: [contexts, places, 2]: P(c) = trust[0] relevance + trust[1]; else NULL */
     int64_t items, places, contexts;
     double  likelihood; /* log likelihood of a session's clicks, mean over sessions */
 } click_model;
 
-/* kind: pbm (EM), ubm (EM), cascade, dcm, sdbn (counts). Parameters start as 1/2 (one success in two trials), probabilities are at most
+/* kind: pbm, ubm, trust (EM), cascade, dcm, sdbn (counts). Parameters start as 1/2 (one success in two trials), probabilities are at most
  * 1 - 1e-6. Sums are taken in the order of the log. */
 crank_status click_model_fit(crank_context *context, const click_log *log, const char *kind, int64_t iterations, click_model *model);
 void         click_model_free(click_model *model);

@@ -3,6 +3,9 @@
  *   pbm      P(c) = a_{q,d} e_i. EM: a shown item adds 1 to both denominators; a click adds 1 to both numerators, no click
  *            (1-e) a / (1 - e a) to a's and (1-a) e / (1 - e a) to e's
  *   ubm      the same with e of the place and the place of the click before
+ *   trust    P(c) = e_i (u_i a + v_i (1 - a)): users who examine place i click on a relevant item with u_i, on another with v_i (Agarwal et
+ *            al. 2019). EM over examination and relevance. The log tells b_i = e_i (u_i - v_i) and d_i = e_i v_i up to one line: a may be
+ *            a = p + q a' instead; orders, P(c) and the form b_i a + d_i are found
  *   cascade  a = clicks / sessions in which no click stands before the item
  *   dcm      a = clicks / sessions that show the item at or before the last click; continuation_i = share of clicks at place i that
  *            are not the last of their session
@@ -23,7 +26,7 @@ static void   start(ratio *r, int64_t n)
 
 void click_model_free(click_model *model)
 {
-    crank_free(model->relevance), crank_free(model->curve);
+    crank_free(model->relevance), crank_free(model->curve), crank_free(model->trust);
     *model = (click_model){0};
 }
 
@@ -99,6 +102,76 @@ static crank_status fit_em(crank_context *context, const click_log *log, bool ub
     return status;
 }
 
+/* ---- EM of trust ---- */
+
+/* Parameters of one context and place. */
+typedef struct trusting { double examined, right, wrong; } trusting;
+
+typedef struct trust_sums { double shown, examined, relevant, relevant_clicks, other, other_clicks; } trust_sums;
+
+/* One line: posteriors of (examined and relevant, examined and not, relevant) given the click. */
+static double trust_line(const trusting *t, double a, bool click, trust_sums *sums, ratio *relevance)
+{
+    double yes = t->examined * t->right * a, no = t->examined * t->wrong * (1 - a), p = yes + no;
+    sums->shown++;
+    relevance->trials++;
+    if (click) {
+        double share = yes / p;
+        sums->examined++;
+        sums->relevant += share, sums->relevant_clicks += share;
+        sums->other += 1 - share, sums->other_clicks += 1 - share;
+        relevance->hits += share;
+        return log(p);
+    }
+    double seen = t->examined * (1 - t->right) * a / (1 - p), passed = t->examined * (1 - t->wrong) * (1 - a) / (1 - p);
+    sums->examined += seen + passed;
+    sums->relevant += seen, sums->other += passed;
+    relevance->hits += seen + (1 - t->examined) * a / (1 - p);
+    return log1p(-p);
+}
+
+static double between(double x) { return fmin(fmax(x, 1e-6), MOST); }
+
+static void trust_pass(const click_log *log, trusting *t, trust_sums *sums, ratio *r, double *a, double *likelihood)
+{
+    int64_t cells = log->contexts * log->places;
+    memset(sums, 0, (size_t)cells * sizeof *sums);
+    start(r, log->items);
+    *likelihood = 0;
+    for (int64_t s = 0; s < log->sessions; s++)
+        for (int64_t i = log->starts[s]; i < log->starts[s + 1]; i++) {
+            int64_t k = log->context[s] * log->places + log->place[i];
+            *likelihood += trust_line(t + k, a[log->item[i]], log->click[i], sums + k, r + log->item[i]);
+        }
+    for (int64_t i = 0; i < log->items; i++) a[i] = between(value_of(r + i));
+    for (int64_t k = 0; k < cells; k++) { /* each a ratio of counts that starts as 1/2 */
+        t[k].examined = between((1 + sums[k].examined) / (2 + sums[k].shown));
+        t[k].right = between((1 + sums[k].relevant_clicks) / (2 + sums[k].relevant));
+        t[k].wrong = between((1 + sums[k].other_clicks) / (2 + sums[k].other));
+    }
+}
+
+/* curve: examination; trust [contexts, places, 2]: b and d. */
+static crank_status fit_trust(crank_context *context, const click_log *log, int64_t iterations, click_model *model)
+{
+    size_t      cells = (size_t)(log->contexts * log->places);
+    trusting   *t = crank_alloc(context, cells + 1, sizeof *t, "trust of places");
+    trust_sums *sums = crank_alloc(context, cells + 1, sizeof *sums, "counts");
+    ratio      *r = crank_alloc(context, (size_t)log->items + 1, sizeof *r, "counts");
+    model->trust = crank_alloc(context, 2 * cells + 1, sizeof *model->trust, "trust of places");
+    crank_status status = t && sums && r && model->trust ? CRANK_OK : CRANK_FAILED;
+    for (size_t k = 0; status == CRANK_OK && k < cells; k++) t[k] = (trusting){0.5, 0.9, 0.1}; /* apart: equal ones would stay equal */
+    for (int64_t i = 0; status == CRANK_OK && i < log->items; i++) model->relevance[i] = 0.5;
+    for (int64_t it = 0; status == CRANK_OK && it < iterations; it++) trust_pass(log, t, sums, r, model->relevance, &model->likelihood);
+    for (size_t k = 0; status == CRANK_OK && k < cells; k++) {
+        model->curve[k] = t[k].examined;
+        model->trust[2 * k] = t[k].examined * (t[k].right - t[k].wrong), model->trust[2 * k + 1] = t[k].examined * t[k].wrong;
+    }
+    model->likelihood /= (double)log->sessions;
+    crank_free(t), crank_free(sums), crank_free(r);
+    return status;
+}
+
 /* ---- counts of cascade, dcm and sdbn ---- */
 
 typedef struct counts {
@@ -156,16 +229,16 @@ static crank_status fit_counts(crank_context *context, const click_log *log, con
 
 crank_status click_model_fit(crank_context *context, const click_log *log, const char *kind, int64_t iterations, click_model *model)
 {
-    static const char *const kinds[] = {"pbm", "ubm", "cascade", "dcm", "sdbn"};
+    static const char *const kinds[] = {"pbm", "ubm", "cascade", "dcm", "sdbn", "trust"};
     int                      k = 0;
-    while (k < 5 && strcmp(kind, kinds[k])) k++;
-    if (k == 5) return crank_fail(context, CRANK_USAGE, "`%s` is no click model: pbm, ubm, cascade, dcm or sdbn", kind);
-    *model = (click_model){.items = log->items, .places = log->places, .contexts = k == 0 ? log->contexts : 1};
+    while (k < 6 && strcmp(kind, kinds[k])) k++;
+    if (k == 6) return crank_fail(context, CRANK_USAGE, "`%s` is no click model: pbm, ubm, cascade, dcm, sdbn or trust", kind);
+    *model = (click_model){.items = log->items, .places = log->places, .contexts = k == 0 || k == 5 ? log->contexts : 1};
     model->relevance = crank_alloc(context, (size_t)log->items + 1, sizeof *model->relevance, "a click model");
-    bool curve = k == 0 || k == 1 || k == 3;
+    bool curve = k == 0 || k == 1 || k == 3 || k == 5;
     if (curve) model->curve = crank_alloc(context, (size_t)(model->contexts * model->places) + 1, sizeof *model->curve, "a click model");
     crank_status status = model->relevance && (!curve || model->curve) ? CRANK_OK : CRANK_FAILED;
-    if (status == CRANK_OK) status = k < 2 ? fit_em(context, log, k == 1, iterations, model) : fit_counts(context, log, kind, model);
+    if (status == CRANK_OK) status = k < 2 ? fit_em(context, log, k == 1, iterations, model) : k == 5 ? fit_trust(context, log, iterations, model) : fit_counts(context, log, kind, model);
     if (status != CRANK_OK) click_model_free(model);
     return status;
 }

@@ -205,6 +205,84 @@ static void logs_of_both_formats_give_the_same_sessions(void **state)
     click_log_free(a), click_log_free(b);
 }
 
+/* Sessions of users of a kind on items of grades i mod 5, in orders that are drawn anew; `last` stands at the end where it is not -1. */
+static click_log *recovery_log(crank_context *context, click_simulator *s, int items, int last, int sessions)
+{
+    click_log *log = click_log_new(context, 1, items);
+    for (int k = 0; k < sessions; k++) {
+        int64_t order[10];
+        int32_t shown[10], places[10];
+        float   grades[10];
+        uint8_t clicks[10];
+        crank_permutation(crank_stream_make(3, CRANK_RANDOM_TEST, (uint32_t)k), order, items);
+        for (int i = 0; last >= 0 && i < items; i++)
+            if (order[i] == last) order[i] = order[items - 1], order[items - 1] = last;
+        for (int i = 0; i < items; i++) shown[i] = (int32_t)order[i], places[i] = i, grades[i] = (float)(order[i] % 5);
+        assert_ok(context, click_simulate(context, s, (uint64_t)k, grades, items, clicks));
+        assert_ok(context, click_log_add(context, log, 0, 0, shown, places, clicks, items));
+    }
+    return log;
+}
+
+static void cascade_and_dcm_recover_their_parameters(void **state)
+{
+    static const char *const kinds[] = {"cascade", "dcm"};
+    crank_context           *context = *state;
+    for (int m = 0; m < 2; m++) {
+        click_simulator *s = users(context, kinds[m]);
+        click_log       *log = recovery_log(context, s, 10, m ? 4 : -1, 40000); /* dcm: the last item is always clicked, so that whoever goes on clicks again */
+        click_model      model;
+        assert_ok(context, click_model_fit(context, log, kinds[m], 0, &model));
+        for (int i = 0; i < 10; i++)
+            if (fabs(model.relevance[i] - click_relevance(s, i % 5)) > 0.02) fail_msg("%s, item %d: %g, not %g", kinds[m], i, model.relevance[i], click_relevance(s, i % 5));
+        for (int k = 0; m == 1 && k < 6; k++)
+            if (fabs(model.curve[k] - s->go_on) > 0.04) fail_msg("continuation at place %d: %g", k, model.curve[k]);
+        click_model_free(&model);
+        click_log_free(log);
+        crank_options_free(s);
+    }
+}
+
+static void ubm_recovers_examination_before_any_click(void **state)
+{
+    static const double before[] = {1, 1, .95, .82, .69, .54, .47, .43, .41, .43}; /* last entries of the rows of the table */
+    crank_context      *context = *state;
+    click_simulator    *s = users(context, "ubm");
+    click_log          *log = recovery_log(context, s, 10, -1, 40000);
+    click_model         model, pbm;
+    assert_ok(context, click_model_fit(context, log, "ubm", 100, &model));
+    for (int i = 0; i < 10; i++)
+        if (fabs(model.curve[i] / model.curve[0] - before[i]) > 0.06) fail_msg("place %d: %g, not %g", i, model.curve[i] / model.curve[0], before[i]);
+    for (int i = 1; i < 5; i++) assert_true(model.relevance[i] > model.relevance[i - 1]);
+    assert_ok(context, click_model_fit(context, log, "pbm", 100, &pbm));
+    assert_true(model.likelihood > pbm.likelihood);
+    click_model_free(&model), click_model_free(&pbm);
+    click_log_free(log);
+    crank_options_free(s);
+}
+
+/* What the log tells: P(c) of each item at each place, and the order of items; plain examination does not explain it as well. */
+static void trust_recovers_click_probabilities(void **state)
+{
+    crank_context   *context = *state;
+    click_simulator *s = users(context, "trust");
+    click_log       *log = recovery_log(context, s, 10, -1, 60000);
+    click_model      model, pbm;
+    assert_ok(context, click_model_fit(context, log, "trust", 300, &model));
+    for (int k = 0; k < 10; k++)
+        for (int i = 0; i < 5; i++) {
+            double rank = k + 1, right = 1 - (rank + 1) / 100, wrong = .65 / rank, r = click_relevance(s, i);
+            double truth = click_examination(1, k) * (right * r + wrong * (1 - r)), found = model.trust[2 * k] * model.relevance[i] + model.trust[2 * k + 1];
+            if (fabs(found - truth) > 0.02) fail_msg("place %d, grade %d: %g, not %g", k, i, found, truth);
+        }
+    for (int i = 1; i < 5; i++) assert_true(model.relevance[i] > model.relevance[i - 1] && fabs(model.relevance[i] - model.relevance[i + 5]) < 0.05);
+    assert_ok(context, click_model_fit(context, log, "pbm", 300, &pbm));
+    assert_true(model.likelihood > pbm.likelihood + 0.005);
+    click_model_free(&model), click_model_free(&pbm);
+    click_log_free(log);
+    crank_options_free(s);
+}
+
 static void broken_logs_are_refused_with_their_line(void **state)
 {
     static const char *const texts[][2] = {{"q\ta\t1\n", ":1: "}, {"q\ta\t1\t0\nq\tb\t0\t1\n", ":2: "}, {"q\ta\t1\t2\n", ":1: "}, {"q\ta\tx\t1\n", ":1: "}, {"q\ta\t1\t0\t1\t2\n", ":1: "},
@@ -279,6 +357,9 @@ int main(void)
         cmocka_unit_test(em_finds_the_curve_of_position_biased_users),
         cmocka_unit_test(weighted_click_rates_divide_by_examination),
         cmocka_unit_test(logs_of_both_formats_give_the_same_sessions),
+        cmocka_unit_test(cascade_and_dcm_recover_their_parameters),
+        cmocka_unit_test(ubm_recovers_examination_before_any_click),
+        cmocka_unit_test(trust_recovers_click_probabilities),
         cmocka_unit_test(broken_logs_are_refused_with_their_line),
         cmocka_unit_test(a_log_joins_its_feature_vectors_by_name),
         cmocka_unit_test(curves_keep_their_digits_and_broken_ones_are_refused),

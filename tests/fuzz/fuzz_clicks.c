@@ -9,14 +9,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void use_log(crank_context *context, const click_log *log, const letor_set *set, int flags)
 {
-    static const char *const kinds[] = {"pbm", "ubm", "cascade", "dcm", "sdbn"};
+    static const char *const kinds[] = {"pbm", "ubm", "cascade", "dcm", "sdbn", "trust"};
     click_model              model;
     float                   *relevance = calloc((size_t)log->items + 1, sizeof *relevance);
     click_earned            *earned = calloc((size_t)log->queries + 1, sizeof *earned);
     click_curve             *curve = click_curve_of_random(context, log);
     click_estimate_options   how = {.most = 10, .at = flags >> 4, .whole = set && flags & 8};
     if (!curve || click_rates(context, log, curve, 5, relevance) != CRANK_OK) abort();
-    if (log->places < 200 && click_model_fit(context, log, kinds[(flags >> 2) % 5], 2, &model) == CRANK_OK) click_model_free(&model);
+    if (log->places < 200 && click_model_fit(context, log, kinds[(flags >> 2) % 6], 2, &model) == CRANK_OK) click_model_free(&model);
     if (click_earn(context, log, set, relevance, curve, &how, earned) != CRANK_OK) abort();
     click_estimate e = click_estimate_of(earned, NULL, log->queries);
     if (!(e.snips >= 0 && e.snips <= 1 + 1e-9) || !(e.effective <= e.clicks + 1e-6)) abort();

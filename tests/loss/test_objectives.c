@@ -1,5 +1,6 @@
 /* List objectives against NumPy transcriptions, the values of the literature's conformance query, differences, and invariants. */
 #include "crank/loss.h"
+#include "crank/random.h"
 #include "testing.h"
 
 enum { ITEMS = 16, LISTS = 4 };
@@ -172,6 +173,30 @@ static void bad_items_are_refused(void **state)
     }
 }
 
+/* xendcg: d1 = softmax(s) - phi / sum phi, phi = 2^y - u with u of the list's stream; another seed draws other targets. */
+static void xendcg_follows_its_drawn_targets(void **state)
+{
+    float             d1[ITEMS], other[ITEMS];
+    crank_lists       lists = { LISTS, 1, offsets, base, labels, NULL };
+    crank_list_result result = { .d1 = d1 }, again = { .d1 = other };
+    assert_ok(*state, run(*state, "listnet", "target=xendcg,seed=7", &lists, &result));
+    double loss = 0;
+    for (int l = 0; l < LISTS; l++) {
+        int          from = offsets[l], n = offsets[l + 1] - from;
+        crank_stream stream = crank_stream_make(7, CRANK_RANDOM_DATA, (uint32_t)l);
+        double       phi[ITEMS], all = 0, sum = 0;
+        for (int i = 0; i < n; i++) all += phi[i] = exp2((double)labels[from + i]) - (double)crank_draw_uniform(stream, (uint64_t)i), sum += exp((double)base[from + i]);
+        for (int i = 0; i < n && n > 1; i++) {
+            double p = exp((double)base[from + i]) / sum;
+            loss -= phi[i] / all * log(p);
+            if (!near((double)d1[from + i], p - phi[i] / all, 1e-6)) fail_msg("item %d: %g, not %g", from + i, (double)d1[from + i], p - phi[i] / all);
+        }
+    }
+    assert_true(near(result.numerator, loss, 1e-6));
+    assert_ok(*state, run(*state, "listnet", "target=xendcg,seed=8", &lists, &again));
+    assert_memory_not_equal(d1, other, sizeof d1);
+}
+
 static void hinge_sweeps_equal_pairs_on_long_lists(void **state)
 {
     enum { N = 700 };
@@ -210,6 +235,7 @@ int main(void)
         cmocka_unit_test(two_items_make_list_mle_the_pair_loss),
         cmocka_unit_test(every_objective_keeps_the_contract),
         cmocka_unit_test(bad_items_are_refused),
+        cmocka_unit_test(xendcg_follows_its_drawn_targets),
         cmocka_unit_test(hinge_sweeps_equal_pairs_on_long_lists),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
