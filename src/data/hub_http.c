@@ -1,7 +1,12 @@
-/* hub_http.c - requests to a hub over libcurl, and what their failures mean to a user. */
+/* hub_http.c - requests to a hub over libcurl, and what their failures mean to a user.
+ *
+ * libcurl is loaded by the first request: it brings thirty libraries along, which take a program that downloads nothing longer to start than
+ * a small evaluation to run. */
 #include "data/hub_http.h"
 
+#define CURL_DISABLE_TYPECHECK
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -31,18 +36,49 @@ typedef struct request {
     bool        refused; /* take said no */
 } request;
 
+/* What is used of the library; set once, before the first request. */
+#undef curl_easy_setopt
+static struct {
+    CURLcode (*global_init)(long flags);
+    CURL *(*easy_init)(void);
+    void (*easy_cleanup)(CURL *curl);
+    void (*easy_reset)(CURL *curl);
+    CURLcode (*easy_setopt)(CURL *curl, CURLoption option, ...);
+    CURLcode (*easy_perform)(CURL *curl);
+    const char *(*easy_strerror)(CURLcode code);
+    struct curl_slist *(*slist_append)(struct curl_slist *list, const char *text);
+    void (*slist_free_all)(struct curl_slist *list);
+    char missing[256]; /* why it is not there; empty: it is */
+} library;
 static pthread_once_t started = PTHREAD_ONCE_INIT;
-static void           start(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
+
+static bool find(void *object, const char *name, void *function)
+{
+    void *found = dlsym(object, name);
+    memcpy(function, &found, sizeof found);
+    return found != NULL;
+}
+
+static void start(void)
+{
+    void *o = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+    bool  all = o && find(o, "curl_global_init", &library.global_init) && find(o, "curl_easy_init", &library.easy_init) && find(o, "curl_easy_cleanup", &library.easy_cleanup) &&
+               find(o, "curl_easy_reset", &library.easy_reset) && find(o, "curl_easy_setopt", &library.easy_setopt) && find(o, "curl_easy_perform", &library.easy_perform) &&
+               find(o, "curl_easy_strerror", &library.easy_strerror) && find(o, "curl_slist_append", &library.slist_append) && find(o, "curl_slist_free_all", &library.slist_free_all);
+    if (!all) snprintf(library.missing, sizeof library.missing, "%s", dlerror());
+    else library.global_init(CURL_GLOBAL_DEFAULT);
+}
 
 hub_http *hub_http_open(crank_context *context)
 {
     const char *endpoint = getenv("HF_ENDPOINT"), *token = getenv("HF_TOKEN");
     if (!endpoint || !*endpoint) endpoint = public_hub;
     pthread_once(&started, start);
+    if (library.missing[0]) return crank_fail(context, CRANK_FAILED, "downloads need libcurl (%s): install libcurl4", library.missing), NULL;
     hub_http *http = crank_alloc(context, 1, sizeof *http, "a connection");
     if (!http) return NULL;
     http->context = context;
-    http->curl = curl_easy_init();
+    http->curl = library.easy_init();
     size_t length = strlen(endpoint);
     while (length && endpoint[length - 1] == '/') length--;
     if (length >= sizeof http->endpoint || (strncmp(endpoint, "http://", 7) && strncmp(endpoint, "https://", 8)))
@@ -53,7 +89,7 @@ hub_http *hub_http_open(crank_context *context)
         snprintf(http->endpoint, sizeof http->endpoint, "%.*s", (int)length, endpoint);
         if (!token || !*token || strpbrk(token, "\r\n")) return http;
         char *line = crank_format(context, "Authorization: Bearer %s", token);
-        http->headers = line ? curl_slist_append(NULL, line) : NULL;
+        http->headers = line ? library.slist_append(NULL, line) : NULL;
         crank_free(line);
         if (http->headers) return http;
         crank_fail(context, CRANK_FAILED, "out of memory: the headers of a request");
@@ -65,8 +101,8 @@ hub_http *hub_http_open(crank_context *context)
 void hub_http_close(hub_http *http)
 {
     if (!http) return;
-    if (http->curl) curl_easy_cleanup(http->curl);
-    curl_slist_free_all(http->headers);
+    if (http->curl) library.easy_cleanup(http->curl);
+    if (http->headers) library.slist_free_all(http->headers);
     crank_free(http);
 }
 
@@ -162,28 +198,28 @@ static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, cur
 static void prepare(hub_http *http, request *r, const char *url)
 {
     CURL *curl = http->curl;
-    curl_easy_reset(curl);
+    library.easy_reset(curl);
     http->error[0] = 0;
     /* A hub reached over https may not lead to plain http. libcurl sends the token to the first host only. */
     const char *protocols = strncmp(http->endpoint, "https:", 6) ? "http,https" : "https";
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, protocols);
-    curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, protocols);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_USERAGENT, "crank");
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, http->headers);
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)STALL_SECONDS);
-    curl_easy_setopt(curl, CURLOPT_MAXREDIRS, (long)REDIRECTS);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, http->error);
-    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(curl, CURLOPT_HEADERDATA, r);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, r);
-    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, r);
+    library.easy_setopt(curl, CURLOPT_URL, url);
+    library.easy_setopt(curl, CURLOPT_PROTOCOLS_STR, protocols);
+    library.easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, protocols);
+    library.easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    library.easy_setopt(curl, CURLOPT_USERAGENT, "crank");
+    library.easy_setopt(curl, CURLOPT_HTTPHEADER, http->headers);
+    library.easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
+    library.easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    library.easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)STALL_SECONDS);
+    library.easy_setopt(curl, CURLOPT_MAXREDIRS, (long)REDIRECTS);
+    library.easy_setopt(curl, CURLOPT_ERRORBUFFER, http->error);
+    library.easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+    library.easy_setopt(curl, CURLOPT_HEADERDATA, r);
+    library.easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+    library.easy_setopt(curl, CURLOPT_WRITEDATA, r);
+    library.easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    library.easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    library.easy_setopt(curl, CURLOPT_XFERINFODATA, r);
 }
 
 /* Performs it; *broken: trying again may help. */
@@ -191,13 +227,13 @@ static crank_status perform(hub_http *http, request *r, bool *broken)
 {
     *r->answer = (hub_answer){.size = -1, .range_first = -1};
     *broken = false;
-    CURLcode code = curl_easy_perform(http->curl);
+    CURLcode code = library.easy_perform(http->curl);
     if (code == CURLE_OK) return CRANK_OK;
     if (r->refused) return crank_last_status(http->context);
     if (code == CURLE_ABORTED_BY_CALLBACK) return crank_fail(http->context, CRANK_STOPPED, "stopped; the same command goes on where it was");
     *broken = code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_OPERATION_TIMEDOUT || code == CURLE_GOT_NOTHING ||
               code == CURLE_SEND_ERROR || code == CURLE_HTTP2_STREAM || code == CURLE_HTTP2;
-    const char *why = http->error[0] ? http->error : curl_easy_strerror(code);
+    const char *why = http->error[0] ? http->error : library.easy_strerror(code);
     if (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_PROXY)
         return crank_fail(http->context, CRANK_FAILED,
                           "%s cannot be reached (%s): check the network, HF_ENDPOINT, and the proxy variables (https_proxy, no_proxy)", http->endpoint, why);
@@ -211,7 +247,7 @@ crank_status hub_http_head(hub_http *http, const char *url, hub_answer *answer)
     bool    broken;
     for (int hop = 0; next && hop < REDIRECTS; hop++) {
         prepare(http, &r, next);
-        curl_easy_setopt(http->curl, CURLOPT_NOBODY, 1L);
+        library.easy_setopt(http->curl, CURLOPT_NOBODY, 1L);
         crank_status status = perform(http, &r, &broken);
         crank_free(next);
         if (status != CRANK_OK) return status;
@@ -234,8 +270,8 @@ crank_status hub_http_get(hub_http *http, const char *url, int64_t first, hub_ta
     bool    again;
     prepare(http, &r, url);
     snprintf(range, sizeof range, "%lld-", (long long)first);
-    curl_easy_setopt(http->curl, CURLOPT_FOLLOWLOCATION, 1L);
-    if (first > 0) curl_easy_setopt(http->curl, CURLOPT_RANGE, range);
+    library.easy_setopt(http->curl, CURLOPT_FOLLOWLOCATION, 1L);
+    if (first > 0) library.easy_setopt(http->curl, CURLOPT_RANGE, range);
     crank_status status = perform(http, &r, &again);
     if (status == CRANK_OK && answer->code != 200 && answer->code != 206) {
         again = answer->code == 429 || answer->code >= 500;
