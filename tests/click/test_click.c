@@ -248,13 +248,13 @@ static void ubm_recovers_examination_before_any_click(void **state)
     static const double before[] = {1, 1, .95, .82, .69, .54, .47, .43, .41, .43}; /* last entries of the rows of the table */
     crank_context      *context = *state;
     click_simulator    *s = users(context, "ubm");
-    click_log          *log = recovery_log(context, s, 10, -1, 40000);
+    click_log          *log = recovery_log(context, s, 10, -1, 25000);
     click_model         model, pbm;
-    assert_ok(context, click_model_fit(context, log, "ubm", 100, &model));
+    assert_ok(context, click_model_fit(context, log, "ubm", 60, &model));
     for (int i = 0; i < 10; i++)
         if (fabs(model.curve[i] / model.curve[0] - before[i]) > 0.06) fail_msg("place %d: %g, not %g", i, model.curve[i] / model.curve[0], before[i]);
     for (int i = 1; i < 5; i++) assert_true(model.relevance[i] > model.relevance[i - 1]);
-    assert_ok(context, click_model_fit(context, log, "pbm", 100, &pbm));
+    assert_ok(context, click_model_fit(context, log, "pbm", 30, &pbm));
     assert_true(model.likelihood > pbm.likelihood);
     click_model_free(&model), click_model_free(&pbm);
     click_log_free(log);
@@ -266,9 +266,9 @@ static void trust_recovers_click_probabilities(void **state)
 {
     crank_context   *context = *state;
     click_simulator *s = users(context, "trust");
-    click_log       *log = recovery_log(context, s, 10, -1, 60000);
+    click_log       *log = recovery_log(context, s, 10, -1, 30000);
     click_model      model, pbm;
-    assert_ok(context, click_model_fit(context, log, "trust", 300, &model));
+    assert_ok(context, click_model_fit(context, log, "trust", 120, &model));
     for (int k = 0; k < 10; k++)
         for (int i = 0; i < 5; i++) {
             double rank = k + 1, right = 1 - (rank + 1) / 100, wrong = .65 / rank, r = click_relevance(s, i);
@@ -276,7 +276,7 @@ static void trust_recovers_click_probabilities(void **state)
             if (fabs(found - truth) > 0.02) fail_msg("place %d, grade %d: %g, not %g", k, i, found, truth);
         }
     for (int i = 1; i < 5; i++) assert_true(model.relevance[i] > model.relevance[i - 1] && fabs(model.relevance[i] - model.relevance[i + 5]) < 0.05);
-    assert_ok(context, click_model_fit(context, log, "pbm", 300, &pbm));
+    assert_ok(context, click_model_fit(context, log, "pbm", 60, &pbm));
     assert_true(model.likelihood > pbm.likelihood + 0.005);
     click_model_free(&model), click_model_free(&pbm);
     click_log_free(log);

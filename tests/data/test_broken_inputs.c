@@ -176,7 +176,7 @@ static const char *const whole[] = {
 /* Cut at every byte, every byte replaced by others, every line doubled: accepted or refused with a message. */
 static void damage_never_crashes(void **state)
 {
-    static const char spoilt[] = {0, '\n', ' ', '\t', '\r', ':', '-', '9', 'e', '"', '{', '\x80', '\xff'};
+    static const char spoilt[] = {0, '\n', '\t', '-', '9', '\xff'};
     world            *w = *state;
     for (form f = SVMLIGHT; f <= CURVE; f++) {
         size_t n = strlen(whole[f]);
