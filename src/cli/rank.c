@@ -10,7 +10,7 @@ static const crank_option option_table[] = {
     CRANK_STRING(rank_flags, init, NULL, "fit: learning goes on from this model; simulate: the ranker (no trees) whose order users see"),
     CRANK_STRING(rank_flags, clicks, NULL, "fit, cv: a click log, joined with DATA by query and document, to learn from instead of labels; eval: to judge by"),
     CRANK_STRING(rank_flags, propensity, NULL, "fit, eval, cv: examination by place, as crank rank propensity writes it"),
-    CRANK_CHOICE(rank_flags, relevance, "none", "none|rate|ipw|pbm|ubm|trust|cascade|dcm|sdbn", "fit: labels are estimated from --clicks first; any model then learns from them"),
+    CRANK_CHOICE(rank_flags, relevance, "none", "none|rate|ipw|regression-em|pbm|ubm|trust|cascade|dcm|sdbn", "fit: labels are estimated from --clicks first; any model then learns from them"),
     CRANK_INT(rank_flags, rounds, 1, 1, 1000000, "simulate: sessions of each query"),
     CRANK_BOOL(rank_flags, shuffled, false, "simulate: items in random order"),
     CRANK_STRING(rank_flags, tag, "crank", "predict: name of the run in a TREC file"),

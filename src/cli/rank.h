@@ -43,6 +43,7 @@ crank_status rank_tree_page(cli_call *cli, const char *path, const crank_trees *
 struct rank_net *rank_clicks_fit(cli_call *cli, rank_fit *how, const unbiased_options *options, const letor_set *train, const letor_set *valid);
 crank_status     rank_clicks_relevance(cli_call *cli, letor_set **set); /* --relevance: labels from --clicks */
 crank_status     rank_relevance_of(cli_call *cli, letor_set **set, const click_log *log);
+crank_status     rank_clicks_regression_em(cli_call *cli, const letor_set *set, const click_log *log, float *relevance); /* [rows] */
 click_curve     *rank_clicks_known(cli_call *cli);                      /* --propensity */
 crank_status     rank_clicks_verb_eval(cli_call *cli, letor_options *data);
 crank_status     rank_clicks_verb_propensity(cli_call *cli);

@@ -39,6 +39,7 @@ crank_status rank_relevance_of(cli_call *cli, letor_set **set, const click_log *
     crank_status      status = keep && (known || !o->propensity) ? CRANK_OK : crank_last_status(cli->context);
     if (status == CRANK_OK && ipw && !known) status = crank_fail(cli->context, CRANK_USAGE, "--relevance ipw needs --propensity FILE (crank rank propensity makes one)");
     if (status == CRANK_OK && (rate || ipw)) status = click_rates(cli->context, log, ipw ? known : NULL, 0, relevance);
+    else if (status == CRANK_OK && !strcmp(o->relevance, "regression-em")) status = rank_clicks_regression_em(cli, *set, log, relevance);
     else if (status == CRANK_OK) {
         click_model model;
         status = click_model_fit(cli->context, log, o->relevance, 50, &model);
