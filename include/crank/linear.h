@@ -40,11 +40,13 @@ typedef struct crank_site {
 typedef struct crank_observation {
     const float *x, *y0, *dy; /* [n, in], [n, out], [n, out]; dy: of the batch's loss, numerator over denominator */
     const float *g;           /* [out, in]: dy^T x, the gradient of the weight that the linear acts with */
+    const float *second, *sum; /* [in, in]: x^T x; [in]: sums of x; over the n rows */
     int64_t      n;
 } crank_observation;
 
-/* GRADIENT is made where the model runs: who needs dy^T x alone asks for it instead of X and DY, whose rows would cross to the host. */
-enum { CRANK_OBSERVE_X = 1, CRANK_OBSERVE_Y0 = 2, CRANK_OBSERVE_DY = 4, CRANK_OBSERVE_GRADIENT = 8 };
+/* GRADIENT and SECOND (second, sum) are made where the model runs: who needs dy^T x or x^T x alone asks for it, and no rows cross to the host.
+ * X and SECOND together: X where the model runs on the host, SECOND elsewhere. */
+enum { CRANK_OBSERVE_X = 1, CRANK_OBSERVE_Y0 = 2, CRANK_OBSERVE_DY = 4, CRANK_OBSERVE_GRADIENT = 8, CRANK_OBSERVE_SECOND = 16 };
 
 struct crank_map {
     const char *name, *paper, *summary;

@@ -74,8 +74,8 @@ static void group_release(group *g)
     crank_free(g);
 }
 
-/* The group of the site's x, made by the first of its linears. */
-static group *group_of(crank_context *context, crank_site *site)
+/* The group of the site's x, made by the first of its linears; `second`: it is shown x^T x, not x. */
+static group *group_of(crank_context *context, crank_site *site, bool second)
 {
     state            *st = site->state;
     crank_attachment *attachment = site_attachment(site);
@@ -96,7 +96,7 @@ static group *group_of(crank_context *context, crank_site *site)
     g->users = 1;
     g->keep = keep;
     g->n = site->linear->in;
-    g->data = pca_new(context, g->n, keep, smallest(site) ? PCA_COVARIANCE : PCA_AUTO);
+    g->data = pca_new(context, g->n, keep, smallest(site) || second ? PCA_COVARIANCE : PCA_AUTO);
     g->V = crank_alloc(context, (size_t)(keep * g->n), sizeof *g->V, "components");
     g->variance = crank_alloc(context, (size_t)keep, sizeof *g->variance, "components");
     if (!g->data || !g->V || !g->variance) {
@@ -142,10 +142,11 @@ static crank_status calibrate(crank_context *context, crank_site *site, const cr
 {
     state *st = site->state;
     if (!batch && !st->shared) return CRANK_OK; /* nothing was seen: values come from a file */
-    group *g = group_of(context, site);
+    group *g = group_of(context, site, batch && batch->second);
     if (!g) return crank_last_status(context);
     if (!leads(site)) return CRANK_OK;
-    return batch ? pca_add(context, g->data, batch->x, batch->n) : finish_group(context, site, g);
+    if (!batch) return finish_group(context, site, g);
+    return batch->second ? pca_add_second(context, g->data, batch->second, batch->sum, batch->n) : pca_add(context, g->data, batch->x, batch->n);
 }
 
 /* ---- ranks ---- */
@@ -297,7 +298,7 @@ const crank_map crank_map_eva = {
     .options_size    = sizeof(options),
     .state_size      = sizeof(state),
     .affine          = true,
-    .observes        = CRANK_OBSERVE_X,
+    .observes        = CRANK_OBSERVE_X | CRANK_OBSERVE_SECOND,
     .calibrate       = calibrate,
     .calibrate_bytes = calibrate_bytes,
     .allot           = allot,

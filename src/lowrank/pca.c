@@ -6,8 +6,9 @@
 
 #include "crank/linalg.h"
 #include "linalg/blas.h"
+#include "lowrank/spectrum.h"
 
-enum { WIDE = 4096, CHUNK = 512 };
+enum { WIDE = 4096, CHUNK = 512, EXACT = 1024 };
 
 struct pca {
     int64_t n, keep, rows, held; /* held: components so far, incremental */
@@ -119,6 +120,18 @@ crank_status pca_add(crank_context *context, pca *p, const float *x, int64_t k)
     return status;
 }
 
+crank_status pca_add_second(crank_context *context, pca *p, const float *second, const float *sum, int64_t k)
+{
+    if (p->incremental) return crank_fail(context, CRANK_USAGE, "principal components by increments need the rows themselves");
+    for (int64_t i = 0; i < p->n * p->n; i++) p->C[i] += (double)second[i];
+    for (int64_t j = 0; j < p->n; j++) {
+        p->mean[j] += (double)sum[j];
+        p->squares += (double)second[j * p->n + j];
+    }
+    p->rows += k;
+    return CRANK_OK;
+}
+
 /* Largest entry positive. */
 static void turn(float *row, int64_t n)
 {
@@ -129,9 +142,30 @@ static void turn(float *row, int64_t n)
     for (int64_t j = 0; j < n; j++) row[j] = -row[j];
 }
 
+/* The leading ones of a large C, in f32. */
+static crank_status from_range(crank_context *context, pca *p, float *V, double *variance)
+{
+    int64_t      n = p->n;
+    spectrum     top = {.r = 0};
+    float       *narrow = crank_alloc(context, (size_t)(n * n), sizeof *narrow, "a covariance");
+    for (int64_t i = 0; narrow && i < n * n; i++) narrow[i] = (float)p->C[i];
+    crank_status status = narrow ? spectrum_of(context, narrow, n, n, p->keep, crank_stream_make(0, CRANK_RANDOM_INIT, (uint32_t)n), &top) : CRANK_FAILED;
+    for (int64_t i = 0; status == CRANK_OK && i < p->keep; i++) {
+        variance[i] = top.s[i];
+        for (int64_t j = 0; j < n; j++) V[i * n + j] = top.U[j * p->keep + i];
+    }
+    spectrum_free(&top);
+    crank_free(narrow);
+    return status;
+}
+
 static crank_status from_covariance(crank_context *context, pca *p, bool smallest, float *V, double *variance)
 {
     int64_t n = p->n, taken = smallest ? n : p->keep;
+    bool    range = n > EXACT && !smallest;
+    for (int64_t i = 0; range && i < n; i++)
+        for (int64_t j = 0; j < n; j++) p->C[i * n + j] -= p->mean[i] * p->mean[j] / (double)(p->rows ? p->rows : 1);
+    if (range) return from_range(context, p, V, variance);
     double  N = p->rows ? (double)p->rows : 1, *vectors = crank_alloc(context, (size_t)(n * taken), sizeof *vectors, "components");
     double *values = crank_alloc(context, (size_t)n, sizeof *values, "components");
     crank_status status = vectors && values ? CRANK_OK : CRANK_FAILED;

@@ -9,9 +9,12 @@
  *                              has targets, rows without a target are left out as well (lowrank.calibration.of: loss)
  *     dy [n, out]              gradient of numerator / denominator of the batch by the linear's output
  *     g [out, in]              dy^T x, multiplied where the model runs: rows never reach the host
+ *     second [in, in]          x^T x over the rows that x would hold, multiplied there too; sum [in]: of these rows
  *
  * Batches are the first ones of the run, without dropout. The pass draws nothing: it gives the same bits for the same threads. */
 #include "task/calibrate.h"
+
+#include "base/clock.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -32,7 +35,8 @@ typedef struct pass {
     bool               loss_rows;   /* rows without a target are left out */
     bool              *wanted;      /* [linears]: of this round */
     bool              *done;        /* [sites] */
-    float             *rows[4];     /* x, y0, dy, g of one linear */
+    float             *rows[5];     /* x, y0, dy, g, second of one linear */
+    float             *sum;         /* [in] */
     char              *line;        /* one row in the graph's type */
     size_t             element;     /* bytes of a number in these rooms: the graph's type, f32 at least */
     int64_t            tokens, most; /* of the largest batch, and of its shape */
@@ -84,7 +88,7 @@ static void plan_step(pass *p, crank_model *model)
 typedef struct round_bytes {
     size_t kept, gathered; /* in the graph, and by the sites */
     size_t last;           /* what the call that ends a site takes, at most */
-    size_t largest;        /* elements of the largest product */
+    size_t largest, square; /* elements of the largest product dy^T x and x^T x */
     size_t widest;         /* elements of the widest row */
     int    groups;
 } round_bytes;
@@ -96,7 +100,9 @@ static round_bytes group_bytes(const pass *p, int i)
     const crank_map *map = crank_attachment_map(p->attachment);
     round_bytes      b = {.groups = 1};
     size_t           n = (size_t)p->tokens;
-    if (p->observes & CRANK_OBSERVE_X) b.kept = n * (size_t)p->sites[i].linear->in * sizeof(float);
+    size_t           width = (size_t)p->sites[i].linear->in;
+    if (p->observes & CRANK_OBSERVE_X) b.kept = n * width * sizeof(float);
+    if (p->observes & CRANK_OBSERVE_SECOND) b.kept += width * width * sizeof(float);
     for (int j = i; j < p->count; j++) {
         if (!in_group(p, i, j)) continue;
         size_t in = (size_t)p->sites[j].linear->in, out = (size_t)p->sites[j].linear->out, last = 0;
@@ -106,6 +112,7 @@ static round_bytes group_bytes(const pass *p, int i)
         if (map->calibrate_bytes) b.gathered += map->calibrate_bytes(&p->sites[j], &last);
         if (last > b.last) b.last = last;
         if (in * out > b.largest) b.largest = in * out;
+        if (in * in > b.square) b.square = in * in;
         if (in > b.widest) b.widest = in;
         if (out > b.widest) b.widest = out;
     }
@@ -128,6 +135,7 @@ static round_bytes next_round(pass *p)
         sum.groups++;
         if (b.last > sum.last) sum.last = b.last;
         if (b.largest > sum.largest) sum.largest = b.largest;
+        if (b.square > sum.square) sum.square = b.square;
         if (b.widest > sum.widest) sum.widest = b.widest;
     }
     return sum;
@@ -141,7 +149,7 @@ static size_t copies(const pass *p, const round_bytes *b)
     size_t rows = (size_t)p->most * b->widest * p->element, bytes = 0;
     for (int i = 0; i < 3; i++)
         if (p->observes & (1u << i)) bytes += rows;
-    return bytes + (p->observes & CRANK_OBSERVE_GRADIENT ? b->largest * p->element : 0);
+    return bytes + (p->observes & CRANK_OBSERVE_GRADIENT ? b->largest * p->element : 0) + (p->observes & CRANK_OBSERVE_SECOND ? b->square * p->element : 0);
 }
 
 /* The largest round that the budget bears, planned and marked; its graph is there. */
@@ -184,6 +192,13 @@ static float *room_for(pass *p, int kind, size_t count)
     return p->rows[kind];
 }
 
+/* Whether token i of the batch is shown. */
+static bool counts(const pass *p, const data_batch *batch, int64_t i)
+{
+    if (!p->loss_rows || !batch->targets) return true;
+    return batch->targets[i] >= 0 && !(batch->weights && batch->weights[i] == 0);
+}
+
 /* Rows of a kept tensor [shape tokens, width] that count, as f32; *n how many. They are read to the end of the room, so that no row is
  * overwritten before its turn. */
 static float *read_rows(pass *p, int kind, const crank_tensor *tensor, const data_batch *batch, size_t widest, int64_t *n)
@@ -191,7 +206,6 @@ static float *read_rows(pass *p, int kind, const crank_tensor *tensor, const dat
     size_t size = element(tensor), width = (size_t)tensor->dims[1], all = (size_t)tensor->dims[0] * width;
     float *out = room_for(p, kind, (size_t)p->most * widest);
     char  *raw = out ? (char *)out + all * (p->element - size) : NULL;
-    bool   losses = p->loss_rows && batch->targets;
     *n = 0;
     if (!p->line) p->line = crank_alloc(p->context, widest, p->element, "calibration rows");
     if (out && tensor->dims[0] > p->most) {
@@ -200,7 +214,7 @@ static float *read_rows(pass *p, int kind, const crank_tensor *tensor, const dat
     }
     if (!out || !p->line || crank_read(tensor, raw) != CRANK_OK) return NULL;
     for (int64_t i = 0; i < batch->tokens; i++) {
-        if (losses && (batch->targets[i] < 0 || (batch->weights && batch->weights[i] == 0))) continue;
+        if (!counts(p, batch, i)) continue;
         memcpy(p->line, raw + (size_t)i * width * size, width * size);
         crank_convert(out + (size_t)*n * width, CRANK_F32, p->line, tensor->dtype, width);
         (*n)++;
@@ -208,11 +222,11 @@ static float *read_rows(pass *p, int kind, const crank_tensor *tensor, const dat
     return out;
 }
 
-/* A kept product [out, in] in f32; NULL where the loss does not depend on the linear: zeros. */
-static float *read_product(pass *p, const crank_tensor *tensor, const crank_linear *linear, const round_bytes *b)
+/* A kept product of `count` numbers in f32; NULL where the loss does not depend on the linear: zeros. */
+static float *read_product(pass *p, int kind, const crank_tensor *tensor, size_t count, size_t largest)
 {
-    size_t count = (size_t)(linear->in * linear->out), size = tensor ? element(tensor) : 0;
-    float *out = room_for(p, 3, b->largest);
+    size_t size = tensor ? element(tensor) : 0;
+    float *out = room_for(p, kind, largest);
     if (!out) return NULL;
     if (!tensor) memset(out, 0, count * sizeof *out);
     else if (crank_read(tensor, out) != CRANK_OK) return NULL;
@@ -234,7 +248,7 @@ static bool all_finite(const float *values, int64_t count)
 
 static crank_status check_finite(pass *p, const crank_linear *linear, const crank_observation *about)
 {
-    if (!all_finite(about->x, about->n * linear->in))
+    if (!all_finite(about->x, about->n * linear->in) || !all_finite(about->second, linear->in * linear->in))
         return crank_fail(p->context, CRANK_BAD_DATA, "calibration: what %s reads is not finite: check the base model's weights", linear->name);
     if (!all_finite(about->dy, about->n * linear->out) || !all_finite(about->g, linear->out * linear->in))
         return crank_fail(p->context, CRANK_BAD_DATA, "calibration: the gradient at %s is not finite: check the data and the base model", linear->name);
@@ -246,7 +260,7 @@ static void divide(float *values, int64_t count, double by)
     for (int64_t i = 0; by != 1 && i < count; i++) values[i] = (float)((double)values[i] / by);
 }
 
-static crank_status show(pass *p, const shaped *shape, size_t i, const data_batch *batch, const round_bytes *b, double denominator)
+static crank_status show(pass *p, const shaped *shape, size_t i, const data_batch *batch, const round_bytes *b, double denominator, const int64_t *counted)
 {
     const linear_seen  *seen = &shape->seen[i];
     const crank_linear *linear = seen->linear;
@@ -262,12 +276,33 @@ static crank_status show(pass *p, const shaped *shape, size_t i, const data_batc
         divide(dy, about.n * linear->out, denominator);
     }
     if (p->observes & CRANK_OBSERVE_GRADIENT) {
-        if (!(g = read_product(p, shape->seen_products[i], linear, b))) return crank_last_status(p->context);
+        if (!(g = read_product(p, 3, shape->seen_products[i], (size_t)(linear->in * linear->out), b->largest))) return crank_last_status(p->context);
         divide(g, linear->out * linear->in, denominator);
     }
     about.dy = dy, about.g = g;
+    if (p->observes & CRANK_OBSERVE_SECOND) {
+        if (!p->sum && !(p->sum = crank_alloc(p->context, b->widest, sizeof *p->sum, "sums of rows"))) return CRANK_FAILED;
+        if (crank_read(shape->seen_sums[i], p->sum) != CRANK_OK) return crank_last_status(p->context);
+        if (!(about.second = read_product(p, 4, shape->seen_second[i], (size_t)(linear->in * linear->in), b->square))) return crank_last_status(p->context);
+        about.sum = p->sum;
+        about.n = *counted;
+    }
     crank_status status = check_finite(p, linear, &about);
     return status || about.n == 0 ? status : crank_attachment_observe(p->context, p->attachment, seen->linear, &about);
+}
+
+/* Marks the rows that x^T x is made of. */
+static crank_status write_counted(pass *p, const shaped *shape, const data_batch *batch, int64_t *counted)
+{
+    *counted = 0;
+    if (!shape->counted) return CRANK_OK;
+    float *marks = crank_alloc(p->context, (size_t)shape->tokens, sizeof *marks, "rows that count");
+    if (!marks) return CRANK_FAILED;
+    for (int64_t i = 0; i < batch->tokens; i++)
+        if (counts(p, batch, i)) marks[i] = 1, (*counted)++;
+    crank_status status = crank_write(shape->counted, marks);
+    crank_free(marks);
+    return status;
 }
 
 static crank_status run_batch(pass *p, int64_t k, const round_bytes *b, int64_t *rows)
@@ -275,27 +310,29 @@ static crank_status run_batch(pass *p, int64_t k, const round_bytes *b, int64_t 
     const data_batch *batch;
     float             scalars[CRANK_SCALARS] = {[CRANK_SCALAR_CLIP] = 1, [CRANK_SCALAR_DENOMINATOR] = 1};
     double            numerator = 0, denominator = 0;
-    int64_t           draw = 0;
+    int64_t           draw = 0, counted = 0;
     crank_status      status = dataset_batch(p->context, p->data, k, 0, &batch);
     if (status != CRANK_OK) return status;
     shaped *shape = trainer_prepared(p->context, p->trainer, batch, VARIANT_CALIBRATE);
     if (!shape) return crank_last_status(p->context);
     status = crank_write(crank_step_counter(shape->graph), &draw);
+    if (status == CRANK_OK) status = write_counted(p, shape, batch, &counted);
     if (status == CRANK_OK) status = trainer_run(p->context, p->trainer, shape, batch, scalars, &numerator, &denominator);
     if (p->trainer->recipe->objective->list) denominator = 1; /* its gradients are divided already */
-    for (size_t i = 0; status == CRANK_OK && i < shape->seen_count; i++) status = show(p, shape, i, batch, b, denominator > 0 ? denominator : 1);
+    for (size_t i = 0; status == CRANK_OK && i < shape->seen_count; i++) status = show(p, shape, i, batch, b, denominator > 0 ? denominator : 1, &counted);
     *rows += batch->tokens;
     return status;
 }
 
 static void free_rooms(pass *p)
 {
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         crank_free(p->rows[i]);
         p->rows[i] = NULL;
     }
-    crank_free(p->line);
+    crank_free(p->line), crank_free(p->sum);
     p->line = NULL;
+    p->sum = NULL;
 }
 
 /* ---- the pass ---- */
@@ -321,14 +358,15 @@ static crank_status run_round(pass *p, const round_bytes *b)
 static crank_status run_rounds(pass *p)
 {
     round_bytes  b;
+    double       begun = clock_seconds();
     crank_status status = plan_round(p, &b);
     while (status == CRANK_OK && b.groups) {
         status = run_round(p, &b);
         if (status == CRANK_OK) status = plan_round(p, &b);
     }
     if (status == CRANK_OK)
-        crank_log(p->context, CRANK_INFO, "calibrated %s on %d batches, %d linears in %d round%s of at most %.1f MiB", crank_attachment_map(p->attachment)->name, p->batches,
-                  p->count, p->rounds, p->rounds > 1 ? "s" : "", (double)p->need / 1048576.0);
+        crank_log(p->context, CRANK_INFO, "calibrated %s on %d batches, %d linears in %d round%s of at most %.1f MiB, %.1f s", crank_attachment_map(p->attachment)->name, p->batches,
+                  p->count, p->rounds, p->rounds > 1 ? "s" : "", (double)p->need / 1048576.0, clock_seconds() - begun);
     return status;
 }
 
@@ -339,6 +377,8 @@ crank_status calibrate(crank_context *context, crank_model *model, const task_re
     *need = 0;
     if (!map->observes || !map->calibrate) return CRANK_OK;
     pass p = {.context = context, .recipe = recipe, .data = train, .attachment = attachment, .observes = map->observes, .room = room};
+    if (map->observes & CRANK_OBSERVE_X && map->observes & CRANK_OBSERVE_SECOND)
+        p.observes &= ~(unsigned)(crank_model_device(model)->host ? CRANK_OBSERVE_SECOND : CRANK_OBSERVE_X);
     p.sites = crank_attachment_sites(attachment, &p.count);
     p.tokens = dataset_largest_tokens(train);
     p.loss_rows = !(map->observes & (CRANK_OBSERVE_DY | CRANK_OBSERVE_GRADIENT)) && !strcmp(recipe->lowrank->calibration_of, "loss");
@@ -353,7 +393,7 @@ crank_status calibrate(crank_context *context, crank_model *model, const task_re
         trainer_set_longest(p.trainer, dataset_longest(train));
         p.trainer->limit = room == SIZE_MAX ? 0 : room;
         p.trainer->watched = p.wanted;
-        p.trainer->watched_for = map->observes;
+        p.trainer->watched_for = p.observes;
         status = run_rounds(&p);
     }
     *need = p.need;

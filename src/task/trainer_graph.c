@@ -260,6 +260,22 @@ static crank_tensor *record_product(const linear_seen *seen, crank_tensor *gradi
     return crank_matmul_full(gradient, true, seen->x, false, 1, NULL, NULL, gradient->dtype == CRANK_F64 ? CRANK_DTYPES : CRANK_F32);
 }
 
+/* x^T x and the sums of x over the rows that count; linears that read the same x share them. */
+static void record_second(shaped *shape, size_t i)
+{
+    const linear_seen *seen = shape->seen;
+    for (size_t j = 0; j < i; j++)
+        if (seen[j].x == seen[i].x) {
+            shape->seen_second[i] = shape->seen_second[j];
+            shape->seen_sums[i] = shape->seen_sums[j];
+            return;
+        }
+    if (!shape->counted) shape->counted = vector(shape->graph, "rows that count", CRANK_F32, shape->tokens);
+    crank_tensor *mask = crank_reshape(shape->counted, 2, (const int64_t[]){-1, 1}), *x = crank_mul(seen[i].x, crank_cast(mask, seen[i].x->dtype));
+    shape->seen_second[i] = crank_keep(crank_matmul_full(x, true, x, false, 1, NULL, NULL, x->dtype == CRANK_F64 ? CRANK_DTYPES : CRANK_F32));
+    shape->seen_sums[i] = crank_keep(crank_reduce(CRANK_SUM, crank_cast(x, CRANK_F32), 1u, false));
+}
+
 /* What is watched of the linears is kept: rows that go in and come out, the gradient of the loss there, or its product with the rows. */
 static void record_calibration(const task_trainer *trainer, shaped *shape)
 {
@@ -274,9 +290,12 @@ static void record_calibration(const task_trainer *trainer, shaped *shape)
     shape->seen_count = watch.count;
     shape->seen_gradients = calloc(watch.count + 1, sizeof *shape->seen_gradients);
     shape->seen_products = calloc(watch.count + 1, sizeof *shape->seen_products);
-    if (!ys || !shape->seen_gradients || !shape->seen_products) crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording calibration");
+    shape->seen_second = calloc(watch.count + 1, sizeof *shape->seen_second);
+    shape->seen_sums = calloc(watch.count + 1, sizeof *shape->seen_sums);
+    if (!ys || !shape->seen_gradients || !shape->seen_products || !shape->seen_second || !shape->seen_sums) crank_graph_error(shape->graph, CRANK_FAILED, "out of memory: recording calibration");
     for (size_t i = 0; i < watch.count && crank_graph_status(shape->graph) == CRANK_OK; i++) {
         ys[i] = watch.items[i].y;
+        if (wanted & CRANK_OBSERVE_SECOND) record_second(shape, i);
         if (wanted & CRANK_OBSERVE_X) watch.items[i].x = crank_keep(crank_contiguous(watch.items[i].x));
         if (wanted & CRANK_OBSERVE_Y0) watch.items[i].y = crank_keep(crank_contiguous(watch.items[i].y));
     }
@@ -334,6 +353,8 @@ static void shape_free(shaped *shape)
     free(shape->seen);
     free(shape->seen_gradients);
     free(shape->seen_products);
+    free(shape->seen_second);
+    free(shape->seen_sums);
     crank_free(shape->asked);
     crank_free(shape);
 }

@@ -35,6 +35,8 @@ typedef struct shaped {
     linear_seen       *seen;   /* VARIANT_CALIBRATE: the watched linears with kept x and y, and the gradients by y (NULL: none arrives) */
     crank_tensor     **seen_gradients;
     crank_tensor     **seen_products; /* dy^T x [out, in] of each */
+    crank_tensor     **seen_second, **seen_sums; /* x^T x [in, in] and sums of x [in], over the rows that `counted` (f32 [tokens], an input) marks */
+    crank_tensor      *counted;
     size_t             seen_count;
     /* Several processes: collectives recorded so far, the order of the last that was begun and of the last wait. */
     int                collectives;

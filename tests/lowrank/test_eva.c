@@ -80,6 +80,42 @@ static void components_are_orthonormal_and_hold_most_of_the_variance(void **stat
     free(rows);
 }
 
+/* x^T x and sums in f32 in place of the rows; many inputs are decomposed by a range finder. */
+static void second_moments_give_the_components_of_the_rows(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = {12, 1100};
+    enum { KEEP = 3 };
+    for (int k = 0; k < 2; k++) {
+        int64_t        n = sizes[k];
+        crank_context *context = crank_context_new();
+        float         *rows = observe_data(ROWS, n, k ? 0.5 : 0.8, 35), *second = calloc((size_t)(n * n), sizeof *second), *sum = calloc((size_t)n, sizeof *sum);
+        float         *V = calloc((size_t)(2 * ROWS * n), sizeof *V), *of_rows = V + ROWS * n;
+        double         variance[ROWS], expected[ROWS], total, whole;
+        int64_t        all = n < ROWS ? n : ROWS - 1;
+        pca           *p = pca_new(context, n, KEEP, PCA_COVARIANCE);
+        for (int64_t i = 0; i < ROWS; i++)
+            for (int64_t a = 0; a < n; a++) {
+                sum[a] += rows[i * n + a];
+                for (int64_t b = 0; b < n; b++) second[a * n + b] += rows[i * n + a] * rows[i * n + b];
+            }
+        assert_ok(context, pca_add_second(context, p, second, sum, ROWS));
+        assert_int_equal(pca_rows(p), ROWS);
+        assert_ok(context, pca_components(context, p, false, V, variance, &total));
+        components(n, all, PCA_INCREMENTAL, ROWS, rows, of_rows, expected, &whole);
+        assert_true(fabs(total - whole) < 1e-4 * whole);
+        for (int i = 0; i < KEEP; i++) {
+            assert_true(fabs(variance[i] - expected[i]) < 1e-4 * expected[0]);
+            double dot = 0;
+            for (int64_t j = 0; j < n; j++) dot += (double)V[i * n + j] * (double)of_rows[i * n + j];
+            if (!(fabs(dot) > 0.999)) fail_msg("%d inputs, component %d: cosine %g", (int)n, i, dot);
+        }
+        pca_free(p);
+        free(rows), free(second), free(sum), free(V);
+        crank_context_free(context);
+    }
+}
+
 /* ---- the method ---- */
 
 static void it_starts_as_the_base_in_the_inputs_components(void **state)
@@ -287,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_ways_give_the_components_of_all_rows_whatever_the_batches),
         cmocka_unit_test(components_are_orthonormal_and_hold_most_of_the_variance),
+        cmocka_unit_test(second_moments_give_the_components_of_the_rows),
         cmocka_unit_test(it_starts_as_the_base_in_the_inputs_components),
         cmocka_unit_test(gradients_equal_finite_differences),
         cmocka_unit_test(ranks_follow_the_explained_variance),

@@ -134,6 +134,70 @@ static void a_round_takes_no_more_than_the_step_that_follows(void **state)
     assert_true(most > 1);
 }
 
+/* Two methods that write down x^T x and the sums of x: one from rows, one as it is handed over. */
+enum { SITES = 16, WIDEST = 64 };
+static double  second_of[2][SITES][WIDEST][WIDEST], sum_of[2][SITES][WIDEST];
+static int64_t rows_of[2][SITES];
+
+static crank_status note(crank_context *context, crank_site *site, const crank_observation *batch)
+{
+    (void)context;
+    int64_t in = site->linear->in;
+    if (!batch) return CRANK_OK;
+    int way = batch->second != NULL;
+    assert_true(site->index < SITES && in <= WIDEST && (batch->x != NULL) != way);
+    rows_of[way][site->index] += batch->n;
+    for (int64_t i = 0; i < in; i++) {
+        if (way) sum_of[1][site->index][i] += (double)batch->sum[i];
+        for (int64_t j = 0; way && j < in; j++) second_of[1][site->index][i][j] += (double)batch->second[i * in + j];
+        for (int64_t n = 0; !way && n < batch->n; n++) {
+            sum_of[0][site->index][i] += (double)batch->x[n * in + i];
+            for (int64_t j = 0; j < in; j++) second_of[0][site->index][i][j] += (double)batch->x[n * in + i] * (double)batch->x[n * in + j];
+        }
+    }
+    return CRANK_OK;
+}
+
+static crank_status attach_shift(crank_context *context, crank_site *site)
+{
+    return crank_site_param(context, site, "shift", CRANK_F32, 1, &site->linear->out, true) ? CRANK_OK : crank_last_status(context);
+}
+
+static crank_tensor *add_shift(crank_graph *graph, crank_site *site, crank_tensor *x, crank_tensor *y0)
+{
+    (void)x;
+    return crank_add(y0, crank_cast(crank_use(graph, crank_site_find(site, "shift")), y0->dtype));
+}
+
+static const crank_option no_options[] = {CRANK_END};
+static const crank_map    by_rows = {.name = "notes-rows", .options = no_options, .options_size = 1, .observes = CRANK_OBSERVE_X, .calibrate = note, .attach = attach_shift, .forward = add_shift};
+static const crank_map    by_second = {.name = "notes-second", .options = no_options, .options_size = 1, .observes = CRANK_OBSERVE_SECOND, .calibrate = note, .attach = attach_shift, .forward = add_shift};
+
+static void second_moments_are_those_of_the_rows(void **state)
+{
+    (void)state;
+    crank_context *context = crank_context_new();
+    assert_ok(context, crank_register_map(context, &by_rows));
+    assert_ok(context, crank_register_map(context, &by_second));
+    for (int way = 0; way < 2; way++) {
+        run_words w = words_of("llama", "text.txt", "notes", "train.steps=1 train.batch=3 model.compute=f32 lowrank.calibration.batches=3");
+        words_add(&w, "lowrank.method=%s", way ? "notes-second" : "notes-rows");
+        runs_remove(runs_path("notes"));
+        run_result r = runs_train(&w, 0);
+        if (r.status != CRANK_OK) fail_msg("%s\n%s", r.message, r.log);
+        free(r.log);
+    }
+    for (int s = 0; s < SITES; s++) {
+        assert_int_equal(rows_of[0][s], rows_of[1][s]);
+        for (int i = 0; i < WIDEST; i++) {
+            assert_true(fabs(sum_of[1][s][i] - sum_of[0][s][i]) <= 1e-4 * (1 + fabs(sum_of[0][s][i])));
+            for (int j = 0; j < WIDEST; j++) assert_true(fabs(second_of[1][s][i][j] - second_of[0][s][i][j]) <= 1e-4 * (1 + fabs(second_of[0][s][i][j])));
+        }
+    }
+    assert_true(rows_of[0][0] > 0 && second_of[0][0][0][0] > 0);
+    crank_context_free(context);
+}
+
 static void refuses(const char *method, const char *more, const char *said)
 {
     run_words w = words_of_method(method, "refused", more);
@@ -163,6 +227,7 @@ int main(void)
         cmocka_unit_test(every_objective_and_family_calibrates),
         cmocka_unit_test(results_are_peft_pairs),
         cmocka_unit_test(a_round_takes_no_more_than_the_step_that_follows),
+        cmocka_unit_test(second_moments_are_those_of_the_rows),
         cmocka_unit_test(bad_input_is_told_with_what_to_do),
     };
     return cmocka_run_group_tests(tests, runs_setup, runs_teardown);
