@@ -12,6 +12,7 @@ typedef adapter_options options;
 static const crank_option option_table[] = {
     CRANK_CHOICE(options, dtype, "auto", "auto|f32|bf16|f16", "type of the written weights; auto: f32"),
     CRANK_BOOL(options, unsafe, false, "write even when a merged weight is not finite"),
+    CRANK_BOOL(options, strict, false, "recover: of a sparse model: write the large model with the change of the kept weights alone, merged, instead of an adapter"),
     CRANK_CHOICE(options, to, "peft", "lora|peft|own", "convert: plain LoRA pairs, the layout of PEFT where it knows the method, or crank's own"),
     CRANK_INT(options, rank, 0, 0, 65536, "truncate: rank to keep"),
     CRANK_MAP(options, rank_pattern, NULL, "truncate: regex=rank for linears that keep another rank"),

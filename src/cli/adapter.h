@@ -9,7 +9,7 @@ typedef struct adapter_options {
     const char *lambda, *which, *control, *form, *text, *data, *forget, *targets, *index, *gguf;
     int64_t     rank, top;
     double      epsilon;
-    bool        unsafe, svd, controls;
+    bool        unsafe, svd, controls, strict;
 } adapter_options;
 
 /* repair BASE TUNED: scales intruder dimensions down, in a sweep of factors or in what is written. */

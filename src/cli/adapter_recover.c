@@ -40,7 +40,7 @@ static void print_result(cli_call *cli, const recovery *r)
         printf("}\n");
         return;
     }
-    printf("adapter: %s (of %s)\n", o->out, cli->words[1]);
+    printf("%s: %s (of %s)\n", o->strict ? "merged model" : "adapter", o->out, cli->words[1]);
     if (text) printf("loss     without      with the adapter\nsmall    %.6f     %.6f\nlarge    %.6f     %.6f\n", r->loss[0][0], r->loss[0][1], r->loss[1][0], r->loss[1][1]);
 }
 
@@ -48,12 +48,17 @@ static crank_status recover(cli_call *cli, recovery *r)
 {
     const adapter_options *o = cli->options;
     crank_status           status = load_model(cli, cli->words[2], cli->words[3], "f32", false, &r->small);
-    if (status == CRANK_OK) status = load_model(cli, cli->words[1], NULL, "f32", o->text != NULL, &r->large);
+    if (status == CRANK_OK) status = load_model(cli, cli->words[1], NULL, "f32", o->text != NULL || o->strict, &r->large);
     char *index = status == CRANK_OK ? hub_resolve(cli->context, o->index ? o->index : cli->words[2]) : NULL;
     if (status == CRANK_OK) status = index ? prune_read(cli->context, r->large.model, index, &r->plan) : crank_last_status(cli->context);
     crank_free(index);
     if (status != CRANK_OK) return status;
     crank_attachment *small = crank_linears_attachment(crank_model_linears(r->small.model), 0);
+    if (o->strict) {
+        status = prune_recover_strict(cli->context, r->large.model, small);
+        if (status == CRANK_OK) status = crank_model_save(cli->context, r->large.model, o->out, CRANK_F32);
+        return status == CRANK_OK ? crank_tokenizer_save(cli->context, r->large.tokenizer, o->out) : status;
+    }
     crank_attachment *large = prune_recover(cli->context, r->large.model, &r->plan, small, "default");
     if (!large) return crank_last_status(cli->context);
     status = crank_adapter_save_lora(cli->context, r->large.model, large, o->out, cli->words[1]);
@@ -69,6 +74,7 @@ crank_status adapter_recover(cli_call *cli)
     const adapter_options *o = cli->options;
     recovery               r = {.plan = {0}};
     if (cli->word_count != 4 || !o->out) return crank_fail(cli->context, CRANK_USAGE, "usage: crank adapter recover LARGE SMALL ADAPTER -o OUT [--index DIR] [--text FILE]");
+    if (o->strict && o->text) return crank_fail(cli->context, CRANK_USAGE, "--strict writes a model: crank eval measures it; --text belongs to a recovered adapter");
     crank_status status = recover(cli, &r);
     if (status == CRANK_OK) print_result(cli, &r);
     prune_plan_free(&r.plan);

@@ -6,10 +6,11 @@
 #include "cli/load.h"
 #include "model/model.h"
 #include "model/prune.h"
+#include "task/outliers.h"
 #include "task/taylor.h"
 
 typedef struct options {
-    const char *out, *rule, *text, *dtype;
+    const char *out, *rule, *text, *dtype, *pattern;
     double      ratio;
     int64_t     first, last, round_to, seed, tokens, seq;
 } options;
@@ -17,13 +18,14 @@ typedef struct options {
 static const crank_option option_table[] = {
     CRANK_STRING(options, out, NULL, "folder to write"),
     CRANK_FLOAT(options, ratio, 0.5, 0, 0.999, "share of the heads and of the neurons of each layer that go"),
-    CRANK_CHOICE(options, rule, "magnitude", "random|magnitude|taylor", "which units stay: drawn, by norms in times norms out, by |w dL/dw| on --text"),
+    CRANK_CHOICE(options, rule, "magnitude", "random|magnitude|taylor|wanda", "which units stay: drawn, by norms in times norms out, by |w dL/dw| on --text; of a sparse model which weights: drawn, by |w|, by |w| |x| on --text (wanda)"),
+    CRANK_STRING(options, pattern, NULL, "a sparse model of the same shapes instead: 4:8, 2:4 or any N:M of the inputs of a row, or `unstructured` (by --ratio)"),
     CRANK_INT(options, first, 0, 0, 4096, "first layers that stay whole"),
     CRANK_INT(options, last, 0, 0, 4096, "last layers that stay whole"),
     CRANK_INT(options, round_to, 1, 1, 4096, "neurons that are kept come in multiples of this"),
     CRANK_INT(options, seed, 0, 0, 9007199254740991, "seed of random"),
-    CRANK_STRING(options, text, NULL, "taylor: text to take gradients on"),
-    CRANK_INT(options, tokens, 8192, 2, 1e9, "taylor: tokens to read at most"),
+    CRANK_STRING(options, text, NULL, "taylor, wanda: text to take gradients or inputs on"),
+    CRANK_INT(options, tokens, 8192, 2, 1e9, "taylor, wanda: tokens to read at most"),
     CRANK_INT(options, seq, 256, 1, 1000000, "taylor: tokens a sequence"),
     CRANK_CHOICE(options, dtype, "auto", "auto|f32|bf16|f16", "type of the written weights; auto: f32"),
     CRANK_END
@@ -80,16 +82,80 @@ static void tell(cli_call *cli, const prune_plan *plan)
                (long long)neurons, (long long)all_neurons, (long long)plan->count);
 }
 
+/* ---- sparse models ---- */
+
+static crank_status read_pattern(cli_call *cli, prune_mask *mask)
+{
+    const options *o = cli->options;
+    char           rest;
+    long long      keep, of;
+    if (!strcmp(o->pattern, "unstructured")) return CRANK_OK;
+    if (sscanf(o->pattern, "%lld:%lld%c", &keep, &of, &rest) != 2 || keep < 1 || of < keep || of > 4096)
+        return crank_fail(cli->context, CRANK_USAGE, "`%s` is no pattern: N:M keeps N of M inputs (4:8), `unstructured` goes by --ratio", o->pattern);
+    mask->keep = keep, mask->of = of;
+    return CRANK_OK;
+}
+
+static crank_status measure_norms(cli_call *cli, const options *o, const loaded *l, double **norms)
+{
+    size_t       length;
+    crank_ids    ids = {0};
+    char        *text = file_read(cli->context, o->text, &length);
+    crank_status status = text ? crank_encode(cli->context, l->tokenizer, text, length, NULL, 0, 0, &ids) : crank_last_status(cli->context);
+    if (status == CRANK_OK) status = outliers_norms(cli->context, l->model, ids.ids, (int64_t)ids.count < o->tokens ? (int64_t)ids.count : o->tokens, norms);
+    crank_ids_free(&ids);
+    crank_free(text);
+    return status;
+}
+
+/* The shapes stay: the index keeps everything, and zeros tell what went. */
+static crank_status write_sparse(cli_call *cli, const options *o, loaded *l, crank_dtype dtype, int64_t *zeros, int64_t *all)
+{
+    bool         wanda = !strcmp(o->rule, "wanda");
+    size_t       linears = crank_linears_count(crank_model_linears(l->model));
+    double     **norms = crank_alloc(cli->context, linears + 1, sizeof *norms, "norms of inputs");
+    prune_mask   mask = {.ratio = o->ratio, .by_row = wanda, .first = o->first, .last = o->last, .seed = (uint64_t)o->seed, .rule = strcmp(o->rule, "random") ? PRUNE_MAGNITUDE : PRUNE_RANDOM};
+    prune_plan   plan = {0};
+    crank_status status = norms ? read_pattern(cli, &mask) : CRANK_FAILED;
+    if (status == CRANK_OK && wanda) status = measure_norms(cli, o, l, norms);
+    if (wanda) mask.norms = norms;
+    if (status == CRANK_OK) status = prune_sparse(cli->context, l->model, &mask, zeros, all);
+    if (status == CRANK_OK) status = prune_plan_make(cli->context, l->model, &(prune_how){.round_to = 1}, &plan);
+    if (status == CRANK_OK) status = prune_write(cli->context, l->model, &plan, o->out, dtype);
+    if (status == CRANK_OK) status = crank_tokenizer_save(cli->context, l->tokenizer, o->out);
+    for (size_t i = 0; norms && i < linears; i++) crank_free(norms[i]);
+    crank_free(norms);
+    prune_plan_free(&plan);
+    return status;
+}
+
+static crank_status run_sparse(cli_call *cli, crank_dtype dtype)
+{
+    const options *o = cli->options;
+    loaded         l;
+    int64_t        zeros, all;
+    if (!strcmp(o->rule, "taylor")) return crank_fail(cli->context, CRANK_USAGE, "--rule taylor chooses heads and neurons; a sparse model goes by random, magnitude or wanda");
+    crank_status status = load_model(cli, cli->words[0], NULL, "f32", true, &l);
+    if (status != CRANK_OK) return status;
+    status = write_sparse(cli, o, &l, dtype, &zeros, &all);
+    if (status == CRANK_OK && cli->common.json) printf("{\"result\": \"%s\", \"zeros\": %lld, \"weights\": %lld}\n", o->out, (long long)zeros, (long long)all);
+    else if (status == CRANK_OK) printf("sparse model: %s\n%lld of %lld weights of the layers are zero; lowrank.method=loram trains on the others\n", o->out, (long long)zeros, (long long)all);
+    load_free(&l);
+    return status;
+}
+
 static crank_status run(cli_call *cli)
 {
     const options *o = cli->options;
     crank_dtype    dtype = CRANK_F32;
     loaded         l;
     prune_plan     plan = {0};
-    bool           taylor = !strcmp(o->rule, "taylor");
+    bool           taylor = !strcmp(o->rule, "taylor"), wanda = !strcmp(o->rule, "wanda");
     if (!o->out) return crank_fail(cli->context, CRANK_USAGE, "crank compress needs a folder to write: -o DIR");
-    if (taylor != (o->text != NULL)) return crank_fail(cli->context, CRANK_USAGE, "--rule taylor and --text FILE go together");
+    if ((taylor || wanda) != (o->text != NULL)) return crank_fail(cli->context, CRANK_USAGE, "--rule taylor or wanda and --text FILE go together");
     if (strcmp(o->dtype, "auto")) crank_dtype_parse(o->dtype, &dtype);
+    if (o->pattern) return run_sparse(cli, dtype);
+    if (wanda) return crank_fail(cli->context, CRANK_USAGE, "--rule wanda chooses weights of a sparse model: give --pattern 4:8 or unstructured");
     prune_how    how = {.ratio = o->ratio, .first = o->first, .last = o->last, .round_to = o->round_to, .seed = (uint64_t)o->seed,
                         .rule = taylor ? PRUNE_GIVEN : strcmp(o->rule, "random") ? PRUNE_MAGNITUDE : PRUNE_RANDOM};
     crank_status status = load_model(cli, cli->words[0], NULL, "f32", true, &l);
@@ -108,7 +174,7 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_compress = {
     .name = "compress",
-    .usage = "MODEL -o SMALL [--ratio R] [--rule random|magnitude|taylor] [--first N] [--last N]",
+    .usage = "MODEL -o SMALL [--ratio R] [--rule random|magnitude|taylor|wanda] [--pattern 4:8|unstructured] [--first N] [--last N]",
     .summary = "prune heads and neurons: a small model to train adapters on, for the large one",
     .details = "The small model is a folder as any other. Train it on general text first where pruning hurts (alignment: crank train with lowrank.method=none or any adapter), then "
                "train an adapter on it; `crank adapter recover LARGE SMALL ADAPTER -o OUT` makes it an adapter of the large model (LoRAM, arXiv:2502.13533).",

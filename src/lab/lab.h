@@ -42,6 +42,7 @@ typedef struct lab_experiment {
     const char       *setup;     /* what is done; one or two sentences */
     const char       *threshold; /* what `judge` asks for, in words */
     const char       *reason;    /* why this threshold */
+    const char       *analysis;  /* where the threshold does not hold: the cause, what was tried, tables (Markdown). May be NULL */
     const lab_world  *world;
     const void       *settings;  /* of the world */
     const lab_method *methods;

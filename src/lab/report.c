@@ -184,6 +184,11 @@ static void put_experiment(text_buffer *out, const lab_experiment *e, const json
     put_paragraph(out, "Why this threshold.", text_of(result, "reason"));
     put_checks(out, result);
     put_bars(out, e, result);
+    if (e->analysis && !shown) {
+        text_puts(out, "<pre>");
+        html_text(out, e->analysis);
+        text_puts(out, "</pre>\n");
+    }
     if (rates) put_rates(out, rates);
     put_rows(out, result);
 }
@@ -234,6 +239,7 @@ static void put_section(text_buffer *out, const lab_experiment *e, const json_t 
         text_printf(out, " | %s |\n", json_is_true(json_object_get(check, "holds")) ? "holds" : "**fails**");
     }
     text_printf(out, "\n**%s.** The paper's claim: %s%s%s.\n", text_of(result, "verdict"), text_of(result, "paper_claim"), *text_of(result, "why") ? ": " : "", text_of(result, "why"));
+    if (e->analysis && strcmp(text_of(result, "verdict"), "shown")) text_printf(out, "\n%s\n", e->analysis);
 }
 
 char *lab_report_markdown(crank_context *context, const lab_report *report)

@@ -7,7 +7,7 @@ extern const crank_map crank_map_sltrain, crank_map_sst, crank_map_relora, crank
 extern const crank_map crank_map_hydra, crank_map_sora, crank_map_allora, crank_map_asf_lora;
 extern const crank_map crank_map_eva, crank_map_lora_ga, crank_map_lora_sb, crank_map_lora_xs, crank_map_svfit;
 extern const crank_map crank_map_lamda, crank_map_lora_pro, crank_map_smora;
-extern const crank_map crank_map_bone, crank_map_miss, crank_map_randlora, crank_map_nola, crank_map_dylora;
+extern const crank_map crank_map_bone, crank_map_miss, crank_map_randlora, crank_map_nola, crank_map_dylora, crank_map_loram;
 
 // clang-format off
 static const crank_map *const built_in[] = {
@@ -16,7 +16,7 @@ static const crank_map *const built_in[] = {
     &crank_map_hydra, &crank_map_sora, &crank_map_allora, &crank_map_asf_lora,
     &crank_map_eva, &crank_map_lora_ga, &crank_map_lora_sb, &crank_map_lora_xs, &crank_map_svfit,
     &crank_map_lamda, &crank_map_lora_pro, &crank_map_smora,
-    &crank_map_bone, &crank_map_miss, &crank_map_randlora, &crank_map_nola, &crank_map_dylora,
+    &crank_map_bone, &crank_map_miss, &crank_map_randlora, &crank_map_nola, &crank_map_dylora, &crank_map_loram,
     NULL
 };
 // clang-format on

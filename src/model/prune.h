@@ -40,8 +40,25 @@ void prune_rows_cols(const crank_model *model, const prune_plan *plan, const cra
 /* Writes the small model to `folder`, with the plan in pruned.safetensors. A config that other programs read where all layers are alike and the
  * family's config can say so; else `crank_layers` holds the sizes. */
 crank_status prune_write(crank_context *context, crank_model *model, const prune_plan *plan, const char *folder, crank_dtype dtype);
+/* ---- sparse models: the same shapes with zeros ---- */
+
+typedef struct prune_mask {
+    int64_t keep, of;      /* of each run of `of` inputs of a row `keep` stay (4:8); of 0: unstructured, by ratio */
+    double  ratio;         /* unstructured: share of the weights that go, of a linear, or with `by_row` of each of its rows */
+    bool    by_row;
+    prune_rule rule;       /* RANDOM, or by |w|; with norms by |w| |x_j| (Wanda) */
+    int64_t first, last;   /* layers at both ends that stay whole */
+    uint64_t seed;
+    double *const *norms;  /* [linears][in] by index of the linear; NULL: ones */
+} prune_mask;
+/* Zeros in the linears of the layers. *zeros, *all: weights there. */
+crank_status prune_sparse(crank_context *context, crank_model *model, const prune_mask *mask, int64_t *zeros, int64_t *all);
+
 /* The plan that stands in a folder, held against the large model. */
 crank_status prune_read(crank_context *context, const crank_model *model, const char *folder, prune_plan *out);
 /* Copies an adapter of the small model to the large one: A[:, C], B[R, :], zero elsewhere. Gives the new attachment, named `name`. */
 crank_attachment *prune_recover(crank_context *context, crank_model *large, const prune_plan *plan, crank_attachment *small, const char *name);
+/* Adds to the large model's weights what the adapter changes of the sparse one's kept weights: (W' - W) o M, nothing where the sparse model is
+ * zero. Of equal shapes only. */
+crank_status prune_recover_strict(crank_context *context, crank_model *large, crank_attachment *sparse);
 #endif

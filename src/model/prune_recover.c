@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "linear/stack.h"
+#include "lowrank/loram.h"
 #include "model/model.h"
 #include "model/prune.h"
 
@@ -39,7 +40,8 @@ static crank_status take_pair(crank_context *context, crank_model *large, const 
     crank_site *site = &small->sites[i];
     p->linear = crank_linears_find(large->linears, site->linear->name);
     if (!p->linear) return crank_fail(context, CRANK_BAD_DATA, "the large model has no linear %s: it is no model that this one was pruned from", site->linear->name);
-    crank_status status = small->map->as_lora(context, site, &p->rank, &p->scale, &p->A, &p->B);
+    crank_status status = small->map == &crank_map_loram ? loram_pair(context, site, &p->rank, &p->scale, &p->A, &p->B)
+                                                         : small->map->as_lora(context, site, &p->rank, &p->scale, &p->A, &p->B);
     if (status != CRANK_OK) p->A = p->B = NULL;
     return status == CRANK_OK && p->rank ? spread(context, large, plan, site->linear, p) : status;
 }
@@ -82,7 +84,7 @@ static crank_status write_pairs(crank_context *context, crank_attachment *made, 
 
 crank_attachment *prune_recover(crank_context *context, crank_model *large, const prune_plan *plan, crank_attachment *small, const char *name)
 {
-    if (!small->map->as_lora) {
+    if (!small->map->as_lora && small->map != &crank_map_loram) {
         crank_fail(context, CRANK_USAGE, "the change that %s makes has no bounded rank: it has no factors that could be spread over the large model", small->map->name);
         return NULL;
     }
@@ -101,4 +103,36 @@ crank_attachment *prune_recover(crank_context *context, crank_model *large, cons
     for (int i = 0; pairs && i < small->count; i++) crank_free(pairs[i].A), crank_free(pairs[i].B);
     crank_free(pairs);
     return made;
+}
+
+/* ---- strict, for sparse models ---- */
+
+static crank_status add_kept(crank_context *context, crank_linear *small, crank_linear *large)
+{
+    size_t       n = (size_t)(small->in * small->out);
+    float       *before = crank_alloc(context, n, sizeof *before, small->name), *after = crank_alloc(context, n, sizeof *after, small->name), *whole = crank_alloc(context, n, sizeof *whole, small->name);
+    crank_status status = before && after && whole ? crank_linear_rows(context, small, 0, small->out, before) : CRANK_FAILED;
+    if (status == CRANK_OK) status = crank_linear_effective(context, small, after);
+    if (status == CRANK_OK) status = crank_linear_rows(context, large, 0, large->out, whole);
+    for (size_t i = 0; status == CRANK_OK && i < n; i++)
+        if (before[i] != 0) whole[i] += after[i] - before[i];
+    if (status == CRANK_OK) status = crank_param_own(context, large->weight);
+    if (status == CRANK_OK) status = crank_param_write(context, large->weight, whole, CRANK_F32);
+    crank_free(before), crank_free(after), crank_free(whole);
+    return status;
+}
+
+crank_status prune_recover_strict(crank_context *context, crank_model *large, crank_attachment *sparse)
+{
+    if (sparse->trained_count)
+        return crank_fail(context, CRANK_USAGE, "the adapter also trained %s of the small model itself, which is no part of the large one: train without modules and biases",
+                          sparse->trained[0].param->name);
+    crank_status status = CRANK_OK;
+    for (int i = 0; status == CRANK_OK && i < sparse->count; i++) {
+        crank_linear *small = sparse->sites[i].linear, *whole = crank_linears_find(large->linears, small->name);
+        if (!whole || small->kind != CRANK_LINEAR_DENSE || whole->in != small->in || whole->out != small->out || !whole->weight || !small->weight)
+            status = crank_fail(context, CRANK_BAD_DATA, "%s is no dense linear of the same shape in both models: strict recovery is for sparse models (crank compress --pattern)", small->name);
+        else status = add_kept(context, small, whole);
+    }
+    return status;
 }

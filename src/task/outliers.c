@@ -4,6 +4,8 @@
  * read once, layer after layer. */
 #include "task/outliers.h"
 
+#include <math.h>
+
 #include "crank/linear.h"
 #include "optim/outlier.h"
 
@@ -136,4 +138,23 @@ double *outliers_measure(crank_context *context, crank_model *model, const int32
     if (status == CRANK_OK) return shares;
     crank_free(shares);
     return NULL;
+}
+
+crank_status outliers_norms(crank_context *context, crank_model *model, const int32_t *ids, int64_t count, double **out)
+{
+    if (count < 1) return crank_fail(context, CRANK_USAGE, "there is no token to run the model on");
+    void             *options = crank_options_new(context, no_options, 1);
+    crank_attachment *watching = options ? crank_attachment_new(context, crank_model_linears(model), &looker, options, &(crank_attach_options){.targets = "all-linear"}) : NULL;
+    int               sites_count = 0;
+    crank_status      status = watching ? crank_attachment_finish(context, watching) : CRANK_FAILED;
+    if (status == CRANK_OK) status = look(context, model, ids, count);
+    const crank_site *sites = watching ? crank_attachment_sites(watching, &sites_count) : NULL;
+    for (int i = 0; status == CRANK_OK && i < sites_count; i++) {
+        double *norms = out[sites[i].linear->index] = crank_alloc(context, (size_t)sites[i].linear->in, sizeof *norms, sites[i].linear->name);
+        status = norms ? crank_param_read(context, ((const seen *)sites[i].state)->squares, norms, CRANK_F64) : CRANK_FAILED;
+        for (int64_t j = 0; status == CRANK_OK && j < sites[i].linear->in; j++) norms[j] = sqrt(norms[j]);
+    }
+    if (watching) crank_attachment_remove(watching);
+    crank_options_free(options);
+    return status;
 }
