@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,3 +145,10 @@ int64_t memory_total_under(const char *root)
 
 int64_t memory_available(void) { return memory_available_under(""); }
 int64_t memory_total(void) { return memory_total_under(""); }
+
+void memory_give_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}

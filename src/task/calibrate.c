@@ -15,6 +15,7 @@
 #include "task/calibrate.h"
 
 #include "base/clock.h"
+#include "base/memory.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -351,6 +352,7 @@ static crank_status run_round(pass *p, const round_bytes *b)
         p->done[i] = true;
         status = crank_attachment_observe(p->context, p->attachment, p->sites[i].linear, NULL);
     }
+    memory_give_back(); /* many small arrays ended: kept by the allocator they would stand beside the next round or the first step */
     p->rounds++;
     return status;
 }
