@@ -105,6 +105,7 @@ const lab_experiment lab_eva = {
     .settings = &settings,
     .methods = methods,
     .grid = grid,
+    .seeds = 12,
     .metric = "loss",
     .lower = true,
     .judge = judge,
