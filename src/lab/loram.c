@@ -206,7 +206,7 @@ const lab_experiment lab_loram = {
         "| the same, aligned for 500 steps | 55.6 | 0.039 | 1.69 |\n| a random 50 % | 859.8 | 0.755 | 31.5 |\n| the same at a rate of 1e-2 | 866.0 | 0.820 | 33.1 |\n"
         "| the same at 1e-1 | 911.8 | 0.998 | 33.4 |\n| aligned for 2,000 steps | 335.2 | 0.296 | 11.3 |\n| aligned for 8,000 steps | 464.5 | 0.331 | 11.7 |\n\n"
         "What is judged comes from one seed whose random half made the whole network 11.7 times worse than no fine-tuning; of 24 seeds ten are worse than it, at most 2.8 times, "
-        "and the mean of the ratios is 1.08. It depends on which of the few dominant units the draw removed. Alignment helps in 23 of 24 seeds, by 3.1 times in the median and by 5 "
+        "and the mean of the ratios is 1.08. It depends on which of the few heaviest units the draw removed. Alignment helps in 23 of 24 seeds, by 3.1 times in the median and by 5 "
         "in four. Tried: rates of 1e-2 and 1e-1 in place of the tuned 3e-2, and alignment for 8,000 steps, which fits the small network better (59.9 against 71.2 there) and the "
         "whole one no better: what is left is the difference between the aligned half and the part of the whole that it stands for, and no adapter on the half sees it.",
     .metric = "trained", /* whoever trains on the small network sees no other loss when a rate is chosen */
