@@ -6,7 +6,7 @@
 #ifndef CRANK_DEVICE_CPU_PANEL_AMX_H
 #define CRANK_DEVICE_CPU_PANEL_AMX_H
 
-#include "device/cpu/simd.h"
+#include "device/cpu/ending_simd.h"
 #include "device/cpu/transpose_simd.h"
 
 enum { SIDE = 16, STEP = 2 * SIDE, TILE_WORDS = SIDE * SIDE };
@@ -86,22 +86,5 @@ static void lay_out_turned(const uint16_t *y, int64_t row, int64_t j, int64_t n,
 #pragma GCC unroll 16
         for (int i = 0; i < SIDE; i++) put_words(tiles + s * TILE_WORDS + i * SIDE, t[i]);
     }
-}
-
-/* What becomes of sums: c = alpha sum + bias + c0. */
-typedef struct panel_ending {
-    float       alpha;
-    const void *bias, *c0; /* of c's type, or NULL */
-    void       *c;
-    int64_t     c_row, c0_row;
-} panel_ending;
-
-/* `count` sums go to row i, columns j .. of c. */
-ALWAYS_INLINE void end_sums(const panel_ending *e, crank_dtype type, vec sums, int64_t i, int64_t j, int count)
-{
-    vec x = vec_mul(sums, vec_set(e->alpha));
-    if (e->bias) x = vec_add(x, vec_read_part(e->bias, type, j, count));
-    if (e->c0) x = vec_add(x, vec_read_part(e->c0, type, i * e->c0_row + j, count));
-    vec_write_part(e->c, type, i * e->c_row + j, x, count);
 }
 #endif

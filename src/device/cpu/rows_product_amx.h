@@ -121,7 +121,7 @@ ALWAYS_INLINE void in_order(const float *row, vec *low, vec *high)
 }
 
 /* 32 wide columns from j on of 16 narrow ones from `narrow` on; sums [2][16][16] */
-ALWAYS_INLINE void end_square(const rows_product *p, const panel_ending *e, crank_dtype type, int64_t j, int narrow, const float *sums)
+ALWAYS_INLINE void end_square(const rows_product *p, const product_ending *e, crank_dtype type, int64_t j, int narrow, const float *sums)
 {
     vec low[SIDE], high[SIDE];
     int count = p->narrow - narrow < SIDE ? p->narrow - narrow : SIDE;
@@ -141,7 +141,7 @@ ALWAYS_INLINE void end_square(const rows_product *p, const panel_ending *e, cran
     }
 }
 
-static void rows_end(const rows_product *p, const panel_ending *e, crank_dtype type, int64_t first, int64_t last, const float *sums)
+static void rows_end(const rows_product *p, const product_ending *e, crank_dtype type, int64_t first, int64_t last, const float *sums)
 {
     for (int64_t i = first; i < last; i++)
         for (int t = 0; t < p->tiles; t++)
@@ -157,7 +157,7 @@ static crank_status rows_run(const crank_call *call, int threads)
     rows_product p;
     rows_describe(call, &p);
     const crank_view *x = &call->in[p.wide_is_a ? 0 : 1], *y = &call->in[p.wide_is_a ? 1 : 0], *c0 = &call->in[3], *c = &call->out[0];
-    panel_ending e = {.alpha = (float)((const crank_matmul_attributes *)call->attributes)->alpha, .c = c->data, .c_row = c->strides[0]};
+    product_ending e = {.alpha = (float)((const crank_matmul_attributes *)call->attributes)->alpha, .c = c->data, .c_row = c->strides[0]};
     if (view_present(c0)) e.c0 = c0->data, e.c0_row = c0->strides[c0->rank - 2];
     uint32_t *turned = call->workspace;
     float    *sums = (float *)(void *)(turned + turned_words(&p));

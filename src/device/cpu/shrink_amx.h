@@ -79,7 +79,7 @@ ALWAYS_INLINE void shrink_rows(const shrink *s, const uint16_t *a, int64_t row, 
 }
 
 /* Rows first .. last - 1, of which there are 16 at least: the last block begins earlier and writes only what is new. */
-static void shrink_range(const shrink *s, const crank_view *a, const uint32_t *panel, const panel_ending *e, crank_dtype type,
+static void shrink_range(const shrink *s, const crank_view *a, const uint32_t *panel, const product_ending *e, crank_dtype type,
                          int64_t first, int64_t last)
 {
     _Alignas(64) float sums[4 * TILE_WORDS];
@@ -107,7 +107,7 @@ static crank_status shrink_run(const crank_call *call, int threads)
     const crank_view *bias = &call->in[2], *c0 = &call->in[3], *c = &call->out[0], *b = &call->in[1];
     shrink            s;
     shrink_describe(call, &s);
-    panel_ending e = {.alpha = (float)((const crank_matmul_attributes *)call->attributes)->alpha, .c = c->data, .c_row = c->strides[0]};
+    product_ending e = {.alpha = (float)((const crank_matmul_attributes *)call->attributes)->alpha, .c = c->data, .c_row = c->strides[0]};
     if (view_present(bias)) e.bias = bias->data;
     if (view_present(c0)) e.c0 = c0->data, e.c0_row = c0->strides[c0->rank - 2];
     uint32_t *panel = call->workspace;

@@ -9,6 +9,8 @@
  *
  * Included with LEVEL_NAME, FINDER and, for products of bf16 pairs, __AVX512BF16__. */
 #include "device/cpu/bodies.h"
+#include "device/cpu/ending_simd.h"
+#include "device/cpu/transpose_simd.h"
 #include "device/cpu/words_simd.h"
 #include "device/operations.h"
 
@@ -45,14 +47,6 @@ static int64_t tiles_of(const tall *t) { return (t->wide + TILE - 1) / TILE; }
 static size_t  narrow_bytes(const tall *t) { return (size_t)(t->words * t->padded) * sizeof(uint32_t); }
 static size_t  sums_bytes(const tall *t) { return (size_t)(tiles_of(t) * TILE * t->padded) * sizeof(float); }
 
-/* Word w along k of column j of the narrow operand, zero behind its columns. */
-static uint32_t narrow_word(const tall *t, const crank_view *y, int64_t w, int j)
-{
-    if (j >= t->narrow) return 0;
-    const char *column = (const char *)y->data + j * (t->type == CRANK_F32 ? 4 : 2);
-    return word_of(column, t->type, t->pairs, y->strides[0], t->k, w);
-}
-
 /* Word w of LANES columns from j on of the wide operand; `count` of them exist. */
 ALWAYS_INLINE vec wide_word(const void *x, int64_t row, int64_t k, crank_dtype type, bool pairs, int64_t w, int64_t j,
                             int count)
@@ -71,9 +65,21 @@ ALWAYS_INLINE vec wide_word(const void *x, int64_t row, int64_t k, crank_dtype t
     return count == LANES ? vec_read(x, type, w * row + j) : vec_read_part(x, type, w * row + j, count);
 }
 
+/* The tile beside is read next: its rows are too short for the processor to see that coming. */
+ALWAYS_INLINE void ask_for_next(const void *x, int64_t row, crank_dtype type, bool pairs, int64_t w, int64_t j)
+{
+    enum { LINE = 64 };
+    const int size = type == CRANK_F32 ? 4 : 2;
+    for (int r = 0; r < (pairs ? 2 : 1); r++) {
+        const char *next = (const char *)x + (((pairs ? 2 * w : w) + r) * row + j + TILE) * size;
+#pragma GCC unroll 4
+        for (int at = 0; at < TILE * size; at += LINE) _mm_prefetch(next + at, _MM_HINT_T0);
+    }
+}
+
 /* sums [GROUP][TILE] += words first .. last - 1 of y [..][padded] times columns j .. of x. `whole`: TILE of them exist. */
 ALWAYS_INLINE void tile(const void *x, int64_t row, int64_t k, crank_dtype type, bool pairs, bool whole, const uint32_t *y,
-                        int padded, int64_t first, int64_t last, int64_t j, int64_t wide, float *sums)
+                        int padded, bool ask, int64_t first, int64_t last, int64_t j, int64_t wide, float *sums)
 {
     vec sum[GROUP][VECTORS];
     int count[VECTORS];
@@ -88,6 +94,7 @@ ALWAYS_INLINE void tile(const void *x, int64_t row, int64_t k, crank_dtype type,
         for (int v = 0; v < VECTORS; v++) sum[r][v] = first ? vec_load(sums + r * TILE + v * LANES) : vec_zero();
     for (int64_t w = first; w < last; w++) {
         vec xw[VECTORS];
+        if (ask) ask_for_next(x, row, type, pairs, w, j);
 #pragma GCC unroll 3
         for (int v = 0; v < VECTORS; v++)
             xw[v] = wide_word(x, row, k, type, pairs, w, j + v * LANES, whole ? LANES : count[v]);
@@ -112,10 +119,13 @@ ALWAYS_INLINE void tiles_between(const tall *t, const crank_view *x, const uint3
         for (int64_t i = first; i < last; i++)
             for (int g = 0; g < t->padded; g += GROUP) {
                 float *to = sums + (i * t->padded + g) * TILE;
-                if ((i + 1) * TILE <= t->wide)
-                    tile(x->data, row, t->k, type, pairs, true, y + g, t->padded, w, end, i * TILE, t->wide, to);
+                bool   ask = g == 0 && (i + 2) * TILE <= t->wide;
+                if (ask)
+                    tile(x->data, row, t->k, type, pairs, true, y + g, t->padded, true, w, end, i * TILE, t->wide, to);
+                else if ((i + 1) * TILE <= t->wide)
+                    tile(x->data, row, t->k, type, pairs, true, y + g, t->padded, false, w, end, i * TILE, t->wide, to);
                 else
-                    tile(x->data, row, t->k, type, pairs, false, y + g, t->padded, w, end, i * TILE, t->wide, to);
+                    tile(x->data, row, t->k, type, pairs, false, y + g, t->padded, false, w, end, i * TILE, t->wide, to);
             }
     }
 }
@@ -141,27 +151,50 @@ static tiles_kernel *kernel_of(const tall *t)
     return t->type == CRANK_F32 ? tiles_F32_0 : tiles_BF16_0;
 }
 
-static float value_of(const crank_view *view, int64_t at)
+/* The narrow operand's words first .. last - 1 as [w][padded], zeros behind its columns. */
+ALWAYS_INLINE void lay_out(const tall *t, const crank_view *y, crank_dtype type, bool pairs, int64_t first, int64_t last, uint32_t *words)
 {
-    return view->dtype == CRANK_F32 ? ((const float *)view->data)[at] : crank_from_bf16(((const uint16_t *)view->data)[at]);
+    for (int64_t w = first; w < last; w++)
+        for (int j = 0; j < t->padded; j += LANES) {
+            int there = t->narrow - j < LANES ? t->narrow - j : LANES, count = t->padded - j < LANES ? t->padded - j : LANES;
+            vec x = wide_word(y->data, y->strides[0], t->k, type, pairs, w, j, there > 0 ? there : 0);
+            vec_store_part((float *)(void *)(words + w * t->padded + j), x, count);
+        }
+}
+
+static void lay_out_narrow(const tall *t, const crank_view *y, int64_t first, int64_t last, uint32_t *words)
+{
+    if (t->type == CRANK_F32) lay_out(t, y, CRANK_F32, false, first, last, words);
+    else if (t->pairs) lay_out(t, y, CRANK_BF16, true, first, last, words);
+    else lay_out(t, y, CRANK_BF16, false, first, last, words);
+}
+
+/* LANES narrow rows from g on, LANES wide columns from j on, into c. */
+ALWAYS_INLINE void finish_square(const tall *t, const product_ending *e, crank_dtype type, int g, int64_t j, const float *sums)
+{
+    vec x[LANES];
+    int rows = t->narrow - g < LANES ? t->narrow - g : LANES, columns = t->wide - j < LANES ? (int)(t->wide - j) : LANES;
+    for (int i = 0; i < LANES; i++) x[i] = i < rows ? vec_load(sums + i * TILE) : vec_zero();
+    if (!t->wide_is_a) {
+        for (int i = 0; i < rows; i++) end_sums(e, type, x[i], g + i, j, columns);
+        return;
+    }
+    transpose(x);
+    for (int i = 0; i < columns; i++) end_sums(e, type, x[i], j + i, g, rows);
 }
 
 /* The sums of tiles first .. last - 1 into c. */
-static void finish(const crank_call *call, const tall *t, int64_t first, int64_t last, const float *sums)
+static void finish(const tall *t, const product_ending *e, crank_dtype type, int64_t first, int64_t last, const float *sums)
 {
-    const crank_matmul_attributes *attributes = call->attributes;
-    const crank_view *c0 = &call->in[3], *c = &call->out[0];
-    int64_t stop = last * TILE < t->wide ? last * TILE : t->wide;
-    for (int64_t outer = 0; outer < (t->wide_is_a ? stop - first * TILE : t->narrow); outer++)
-        for (int64_t inner = 0; inner < (t->wide_is_a ? t->narrow : stop - first * TILE); inner++) {
-            int64_t wide = first * TILE + (t->wide_is_a ? outer : inner), narrow = t->wide_is_a ? inner : outer;
-            int64_t row = t->wide_is_a ? wide : narrow, column = t->wide_is_a ? narrow : wide;
-            float   x = (float)attributes->alpha * sums[(wide / TILE * t->padded + narrow) * TILE + wide % TILE];
-            if (view_present(c0)) x += value_of(c0, row * c0->strides[c0->rank - 2] + column);
-            int64_t at = row * c->strides[0] + column;
-            if (c->dtype == CRANK_F32) ((float *)c->data)[at] = x;
-            else ((uint16_t *)c->data)[at] = crank_to_bf16(x);
-        }
+    for (int64_t i = first; i < last; i++)
+        for (int g = 0; g < t->narrow; g += LANES)
+            for (int v = 0; v < VECTORS; v++) {
+                int64_t      j = i * TILE + v * LANES;
+                const float *from = sums + (i * t->padded + g) * TILE + v * LANES;
+                if (j >= t->wide) continue;
+                if (type == CRANK_F32) finish_square(t, e, CRANK_F32, g, j, from);
+                else finish_square(t, e, CRANK_BF16, g, j, from);
+            }
 }
 
 static crank_status run(crank_context *context, const crank_call *call)
@@ -174,17 +207,19 @@ static crank_status run(crank_context *context, const crank_call *call)
     float            *sums = (float *)(void *)((char *)call->workspace + narrow_bytes(&t));
     tiles_kernel     *kernel = kernel_of(&t);
     int64_t           tiles = tiles_of(&t);
+    const crank_view *c0 = &call->in[3], *c = &call->out[0];
+    product_ending e = {.alpha = (float)((const crank_matmul_attributes *)call->attributes)->alpha, .c = c->data, .c_row = c->strides[0]};
+    if (view_present(c0)) e.c0 = c0->data, e.c0_row = c0->strides[c0->rank - 2];
     int threads = t.wide * t.k * t.padded < 200000 ? 1 : cpu_threads(call); /* below ~10 us a second one costs */
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
-        for (int64_t w = 0; w < t.words; w++)
-            for (int j = 0; j < t.padded; j++) narrow[w * t.padded + j] = narrow_word(&t, y, w, j);
+        for (int i = 0; i < threads; i++) lay_out_narrow(&t, y, t.words * i / threads, t.words * (i + 1) / threads, narrow);
 #pragma omp for schedule(static)
         for (int i = 0; i < threads; i++) {
             int64_t first = tiles * i / threads, last = tiles * (i + 1) / threads;
             kernel(&t, x, narrow, first, last, sums);
-            finish(call, &t, first, last, sums);
+            finish(&t, &e, c->dtype, first, last, sums);
         }
     }
     return CRANK_OK;
