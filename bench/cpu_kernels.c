@@ -179,20 +179,22 @@ static void line(bench *b, const char *label, const char *operation, crank_view 
         b->device->free(b->device, call.workspace);
     }
     for (int i = 0; i < inputs; i++)
-        if (in[i].rank >= 0) b->device->free(b->device, in[i].data);
+        if (in[i].rank >= 0 && in[i].data != out[0].data) b->device->free(b->device, in[i].data);
     for (int i = 0; i < outputs; i++)
         if (out[i].rank >= 0) b->device->free(b->device, out[i].data);
 }
 
-static void product(bench *b, const char *what, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k)
+/* added: c += instead of c = */
+static void product(bench *b, const char *what, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, bool added)
 {
     char label[64];
-    snprintf(label, sizeof label, "%s %lldx%lldx%lld", what, (long long)m, (long long)n, (long long)k);
+    snprintf(label, sizeof label, "%s %lldx%lldx%lld%s", what, (long long)m, (long long)n, (long long)k, added ? "+" : "");
     crank_dtype out_type = trans_a ? CRANK_F32 : b->type; /* gradients of weights are f32 */
     crank_matmul_attributes attributes = {trans_a, trans_b, 1};
     crank_view in[4] = {trans_a ? view(b, b->type, DIMS(k, m)) : view(b, b->type, DIMS(m, k)),
                         trans_b ? view(b, b->type, DIMS(n, k)) : view(b, b->type, DIMS(k, n)), absent, absent};
     crank_view out[1] = {view(b, out_type, DIMS(m, n))};
+    if (added) in[3] = out[0];
     line(b, label, "matmul", in, 4, out, 1, &attributes, 2.0 * (double)m * (double)n * (double)k);
 }
 
@@ -202,18 +204,21 @@ static void linear(bench *b, const char *what, int64_t tokens, int64_t inputs, i
     char name[3][48];
     const char *parts[3] = {"y", "dx", "dW"};
     for (int i = 0; i < 3; i++) snprintf(name[i], sizeof name[i], "%s %s", what, parts[i]);
-    product(b, name[0], false, true, tokens, outputs, inputs);
-    product(b, name[1], false, false, tokens, inputs, outputs);
-    product(b, name[2], true, false, outputs, inputs, tokens);
+    for (int added = 0; added < 2; added++) {
+        product(b, name[0], false, true, tokens, outputs, inputs, added);
+        product(b, name[1], false, false, tokens, inputs, outputs, added);
+    }
+    product(b, name[2], true, false, outputs, inputs, tokens, false);
 }
 
 static void low_rank(bench *b, int64_t tokens, int64_t inputs, int64_t outputs, int64_t rank)
 {
-    product(b, "lora x A^T", false, true, tokens, rank, inputs);
-    product(b, "lora t B^T", false, true, tokens, outputs, rank);
-    product(b, "lora dy B", false, false, tokens, rank, outputs);
-    product(b, "lora dB", true, false, outputs, rank, tokens);
-    product(b, "lora dA", true, false, rank, inputs, tokens);
+    product(b, "lora x A^T", false, true, tokens, rank, inputs, false);
+    product(b, "lora t B^T", false, true, tokens, outputs, rank, false);
+    product(b, "lora t B^T", false, true, tokens, outputs, rank, true);
+    product(b, "lora dy B", false, false, tokens, rank, outputs, false);
+    product(b, "lora dB", true, false, outputs, rank, tokens, false);
+    product(b, "lora dA", true, false, rank, inputs, tokens, false);
 }
 
 static void attention(bench *b, const model *m)
@@ -317,9 +322,9 @@ static void bench_model(bench *b, const model *m)
     elementwise(b, m);
     if (!m->vocabulary) return;
     head(b, m);
-    product(b, "decode", false, true, 1, m->ffn, m->hidden);
-    product(b, "decode head", false, true, 1, m->vocabulary, m->hidden);
-    product(b, "decode of 4", false, true, 4, m->ffn, m->hidden);
+    product(b, "decode", false, true, 1, m->ffn, m->hidden, false);
+    product(b, "decode head", false, true, 1, m->vocabulary, m->hidden, false);
+    product(b, "decode of 4", false, true, 4, m->ffn, m->hidden, false);
 }
 
 int main(int count, char **arguments)

@@ -1,7 +1,8 @@
 /* plan_fuse.c - patterns that one body serves better than several.
  *
  *   affine(matmul(a, b))            -> matmul with alpha                          (LoRA's scale)
- *   add(matmul(a, b), r)            -> matmul that starts from c0 = r, at the place of the add (r exists there)
+ *   add(matmul(a, b), r)            -> matmul that starts from c0 = r, at the place of the add (r exists there); of two products
+ *                                      the one of fewer terms starts from the other: bodies of long sums lose a tenth by it
  *   add(matmul(c0 = matmul(..)), r) -> the inner matmul starts from r            (a linear with a map, plus the residual)
  *   add(matmul(a, b), row)          -> matmul with a bias
  *   rmsnorm(add(x, r))              -> rmsnorm that also writes the sum           (when the add found no product)
@@ -159,13 +160,23 @@ static bool fuse_norm_backward(fusion *pass, int i, int which, const char *name,
     return true;
 }
 
+/* Terms of a sum of the product that makes x; none: INT64_MAX */
+static int64_t terms(const fusion *pass, const crank_tensor *x)
+{
+    const crank_node *matmul = sole_producer(pass, x, "matmul");
+    if (!matmul) return INT64_MAX;
+    const crank_tensor *a = matmul->inputs[0];
+    return a->dims[a->rank - (((const crank_matmul_attributes *)matmul->attributes)->trans_a ? 2 : 1)];
+}
+
 static void fuse_node(fusion *pass, int i)
 {
     crank_node *node = pass->graph->nodes[i];
     if (is(node, "affine")) {
         fuse_scale(pass, i);
     } else if (is(node, "binary") && ((crank_binary_attributes *)node->attributes)->kind == CRANK_ADD) {
-        for (int which = 0; which < 2; which++)
+        int first = terms(pass, node->inputs[1]) < terms(pass, node->inputs[0]);
+        for (int k = 0, which = first; k < 2; k++, which = 1 - first)
             if (fuse_add_product(pass, i, which) || fuse_norm_backward(pass, i, which, "rmsnorm_backward", 4) ||
                 fuse_norm_backward(pass, i, which, "layernorm_backward", 5))
                 return;
