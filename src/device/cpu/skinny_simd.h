@@ -64,11 +64,15 @@ static void copy_narrow(const crank_call *call, const skinny *s, void *copy)
         if (PAIRS(s->type)) {
             const uint16_t *from = (const uint16_t *)y->data + j * row;
             uint16_t *to = (uint16_t *)copy + j * s->padded_k;
-            for (int64_t k = 0; k < s->k; k++) to[k] = from[k * column];
+            if (column == 1) memcpy(to, from, (size_t)s->k * size);
+            else
+                for (int64_t k = 0; k < s->k; k++) to[k] = from[k * column];
         } else if (s->type == CRANK_F32) {
             const float *from = (const float *)y->data + j * row;
             float *to = (float *)copy + j * s->padded_k;
-            for (int64_t k = 0; k < s->k; k++) to[k] = from[k * column];
+            if (column == 1) memcpy(to, from, (size_t)s->k * size);
+            else
+                for (int64_t k = 0; k < s->k; k++) to[k] = from[k * column];
         } else {
             const uint16_t *from = (const uint16_t *)y->data + j * row;
             float *to = (float *)copy + j * s->padded_k;
@@ -175,9 +179,10 @@ ALWAYS_INLINE void finish_tile(const skinny *s, const ending *e, crank_dtype typ
 ALWAYS_INLINE void rows_of(const skinny *s, const crank_view *xv, const void *y, const ending *e, crank_dtype type,
                            int narrow, bool decode, int64_t first, int64_t last)
 {
-    enum { GROUP = 4, Y_BYTES = 24576 };
+    enum { GROUP = 4, Y_BYTES = 24576, AHEAD = 4096 }; /* AHEAD: bytes that memory needs to be asked for in time */
     const int rows = LANES / narrow;
-    int64_t row_bytes = xv->strides[0] * (type == CRANK_F32 ? 4 : 2), block = Y_BYTES / narrow / (PAIRS(type) ? 2 : 4);
+    const int64_t row_bytes = xv->strides[0] * (type == CRANK_F32 ? 4 : 2), block = Y_BYTES / narrow / (PAIRS(type) ? 2 : 4);
+    const int64_t ahead = (AHEAD / (row_bytes * rows) + 1) * row_bytes * rows;
     for (int64_t i = first; i < last; i += GROUP * rows) {
         _Alignas(64) float results[GROUP][LANES];
         for (int64_t k = 0; k < s->k; k += block) {
@@ -189,7 +194,7 @@ ALWAYS_INLINE void rows_of(const skinny *s, const crank_view *xv, const void *y,
                     int64_t row = i + g * rows + r;
                     x[r] = (const char *)xv->data + (row < last ? row : last - 1) * row_bytes;
                 }
-                vec sums = dots(x, y, type, narrow, decode, k, end, s->padded_k, row_bytes * rows);
+                vec sums = dots(x, y, type, narrow, decode, k, end, s->padded_k, ahead);
                 vec_store(results[g], k ? vec_add(sums, vec_load(results[g])) : sums);
             }
         }
