@@ -42,6 +42,7 @@ struct crank_param {
     uint64_t      version;   /* counts host-side changes: derived caches compare it */
     void         *user;      /* of the room that made it (linear, optimiser unit) */
     bool          mapped;    /* data points into a mapped file: read only */
+    bool          parked; /* no graph uses it: it lies in host memory, on a host device in a temporary file; crank_param_read and _write reach it */
     bool          moved;  /* its method's `update` moves it (crank_map): the run's optimiser leaves it alone */
     bool          folded; /* a method writes into it between runs (ReLoRA): checkpoints hold it although it is not trained */
     bool          away;   /* state that another of the processes holds for all: it has no memory here */
@@ -57,6 +58,8 @@ CRANK_API crank_device *crank_params_device(const crank_params *params);
  * when crank_params_commit is called: planning without memory. NULL: message set. */
 CRANK_API crank_param *crank_params_add(crank_params *params, const char *name, crank_role role, crank_dtype dtype, int rank,
                                         const int64_t *dims);
+/* A zeroed parameter that takes no memory of the device (crank_param.parked). */
+CRANK_API crank_param *crank_params_add_parked(crank_params *params, const char *name, crank_role role, crank_dtype dtype, int rank, const int64_t *dims);
 /* A parameter whose data belongs to somebody else and outlives the set (a mapped file). */
 CRANK_API crank_param *crank_params_add_view(crank_params *params, const char *name, crank_role role, crank_view view);
 /* Gives a mapped parameter memory of its own with the same contents, so that it may be written or trained; others stay as they

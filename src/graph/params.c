@@ -3,11 +3,13 @@
 #include <string.h>
 
 #include "crank/graph.h"
+#include "graph/parked.h"
 
 typedef struct param_record {
     crank_param public;
     char       *name;
     bool        owned; /* the memory is ours */
+    parked_place  place; /* where it lies when it is parked */
 } param_record;
 
 struct crank_params {
@@ -18,6 +20,7 @@ struct crank_params {
     size_t        *table; /* open addressing: 1 + index of an item, 0 empty, SIZE_MAX removed */
     size_t         table_size, table_used;
     bool           defer;
+    parked_store     store;
 };
 
 crank_params *crank_params_new(crank_context *context, crank_device *device)
@@ -32,6 +35,7 @@ crank_params *crank_params_new(crank_context *context, crank_device *device)
 static void record_free(crank_params *params, param_record *record)
 {
     if (record->owned && record->public.view.data) params->device->free(params->device, record->public.view.data);
+    parked_drop(&record->place);
     crank_free(record->name);
     crank_free(record);
 }
@@ -40,6 +44,7 @@ void crank_params_free(crank_params *params)
 {
     if (!params) return;
     for (size_t i = 0; i < params->count; i++) record_free(params, params->items[i]);
+    parked_close(&params->store);
     free(params->items);
     free(params->table);
     crank_free(params);
@@ -120,12 +125,13 @@ static param_record *add_record(crank_params *params, const char *name, crank_ro
 static crank_status take_memory(crank_params *params, param_record *record)
 {
     size_t bytes = crank_view_bytes(&record->public.view);
+    if (record->public.parked) return parked_take(params->context, &params->store, &record->place, bytes, params->device->host);
     record->public.view.data = params->device->alloc(params->context, params->device, bytes ? bytes : 1, record->name);
     record->owned = record->public.view.data != NULL;
     return record->owned ? CRANK_OK : CRANK_FAILED;
 }
 
-crank_param *crank_params_add(crank_params *params, const char *name, crank_role role, crank_dtype dtype, int rank, const int64_t *dims)
+static crank_param *add_param(crank_params *params, const char *name, crank_role role, crank_dtype dtype, int rank, const int64_t *dims, bool parked)
 {
     for (int i = 0; i < rank; i++)
         if (dims[i] < 0) {
@@ -134,11 +140,22 @@ crank_param *crank_params_add(crank_params *params, const char *name, crank_role
         }
     param_record *record = add_record(params, name, role, crank_view_make(NULL, dtype, rank, dims));
     if (!record) return NULL;
+    record->public.parked = parked;
     if (!params->defer && take_memory(params, record) != CRANK_OK) {
         crank_params_remove(params, &record->public);
         return NULL;
     }
     return &record->public;
+}
+
+crank_param *crank_params_add(crank_params *params, const char *name, crank_role role, crank_dtype dtype, int rank, const int64_t *dims)
+{
+    return add_param(params, name, role, dtype, rank, dims, false);
+}
+
+crank_param *crank_params_add_parked(crank_params *params, const char *name, crank_role role, crank_dtype dtype, int rank, const int64_t *dims)
+{
+    return add_param(params, name, role, dtype, rank, dims, true);
 }
 
 crank_param *crank_params_add_view(crank_params *params, const char *name, crank_role role, crank_view view)
@@ -192,23 +209,50 @@ crank_status crank_params_commit(crank_params *params)
 {
     params->defer = false;
     for (size_t i = 0; i < params->count; i++)
-        if (!params->items[i]->public.view.data && !params->items[i]->public.away && take_memory(params, params->items[i]) != CRANK_OK) return CRANK_FAILED;
+        if (!params->items[i]->public.view.data && !params->items[i]->public.away && !params->items[i]->place.taken && take_memory(params, params->items[i]) != CRANK_OK) return CRANK_FAILED;
     return CRANK_OK;
 }
 
 static crank_status check_host_type(crank_context *context, const crank_param *param, crank_dtype dtype)
 {
     crank_dtype own = param->view.dtype;
-    if (!param->view.data) return crank_fail(context, CRANK_USAGE, "parameter `%s` has no memory yet", param->name);
+    if (param->parked ? !((const param_record *)param)->place.taken : !param->view.data) return crank_fail(context, CRANK_USAGE, "parameter `%s` has no memory yet", param->name);
     if (own == dtype || (crank_dtype_is_float(own) && crank_dtype_is_float(dtype))) return CRANK_OK;
     return crank_fail(context, CRANK_USAGE, "parameter `%s` is %s and cannot be seen as %s", param->name, crank_dtype_name(own),
                       crank_dtype_name(dtype));
+}
+
+/* A parked parameter in its own type, through a copy where the host has another. */
+static crank_status write_parked(crank_context *context, crank_param *param, const void *host, crank_dtype dtype)
+{
+    size_t       bytes = crank_view_bytes(&param->view);
+    bool         same = dtype == param->view.dtype;
+    void        *own = same ? NULL : crank_alloc(context, bytes + 1, 1, param->name);
+    if (!same && !own) return CRANK_FAILED;
+    if (!same) crank_convert(own, param->view.dtype, host, dtype, (size_t)crank_view_count(&param->view));
+    crank_status status = parked_put(context, &param->owner->store, &((param_record *)param)->place, same ? host : own, bytes);
+    param->version++;
+    crank_free(own);
+    return status;
+}
+
+static crank_status read_parked(crank_context *context, const crank_param *param, void *host, crank_dtype dtype)
+{
+    size_t       bytes = crank_view_bytes(&param->view);
+    bool         same = dtype == param->view.dtype;
+    void        *own = same ? NULL : crank_alloc(context, bytes + 1, 1, param->name);
+    if (!same && !own) return CRANK_FAILED;
+    crank_status status = parked_get(context, &param->owner->store, &((const param_record *)param)->place, same ? host : own, bytes);
+    if (status == CRANK_OK && !same) crank_convert(host, dtype, own, param->view.dtype, (size_t)crank_view_count(&param->view));
+    crank_free(own);
+    return status;
 }
 
 crank_status crank_param_write(crank_context *context, crank_param *param, const void *host, crank_dtype dtype)
 {
     crank_status status = check_host_type(context, param, dtype);
     if (status != CRANK_OK) return status;
+    if (param->parked) return write_parked(context, param, host, dtype);
     if (param->mapped) return crank_fail(context, CRANK_USAGE, "parameter `%s` is mapped read-only from its file", param->name);
     crank_device *device = param->owner->device;
     size_t        bytes = crank_view_bytes(&param->view), count = (size_t)crank_view_count(&param->view);
@@ -230,6 +274,7 @@ crank_status crank_param_read(crank_context *context, const crank_param *param, 
 {
     crank_status status = check_host_type(context, param, dtype);
     if (status != CRANK_OK) return status;
+    if (param->parked) return read_parked(context, param, host, dtype);
     crank_device *device = param->owner->device;
     size_t        bytes = crank_view_bytes(&param->view), count = (size_t)crank_view_count(&param->view);
     if (dtype == param->view.dtype) return device->download(context, device, host, param->view.data, bytes);

@@ -4,7 +4,8 @@
 #include <string.h>
 
 static bool is(const char *choice, const char *name) { return choice && strcmp(choice, name) == 0; }
-static bool drops(const layers_options *options) { return !is(options->state, "keep"); }
+static bool drops(const layers_options *options) { return !is(options->state, "keep"); } /* slots */
+static bool offloads(const layers_options *options) { return is(options->state, "offload"); }
 
 /* ---- state ---- */
 
@@ -38,7 +39,7 @@ void layers_release(crank_unit *unit)
         return;
     }
     inner_forget(&model->inner);
-    void *const rooms[] = { model->weights, model->bound, model->recorded, model->fresh, model->count, model->clocks };
+    void *const rooms[] = { model->weights, model->bound, model->recorded, model->fresh, model->count, model->clocks, model->total, model->held };
     for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) crank_free(rooms[i]);
     *model = (layers_model){ 0 };
 }
@@ -72,7 +73,7 @@ void layers_update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
 
 /* ---- binding ---- */
 
-static crank_status make_room(crank_context *context, const crank_unit *units, int count, layers_model *model)
+static crank_status make_room(crank_context *context, crank_unit *units, int count, layers_model *model)
 {
     const layers_options *opt = units[0].options;
     const char           *name = units[0].optimizer->name;
@@ -89,7 +90,11 @@ static crank_status make_room(crank_context *context, const crank_unit *units, i
     model->fresh = crank_alloc(context, (size_t)model->slots + 1, sizeof *model->fresh, "layers");
     model->count = crank_alloc(context, (size_t)model->slots + 1, sizeof *model->count, "layers");
     model->clocks = crank_alloc(context, (size_t)model->slots + 1, sizeof *model->clocks, "layers");
-    if (!model->recorded || !model->fresh || !model->count || !model->clocks) return CRANK_FAILED;
+    model->total = crank_alloc(context, (size_t)model->layers, sizeof *model->total, "layers");
+    model->held = crank_alloc(context, (size_t)model->slots + 1, sizeof *model->held, "layers");
+    if (!model->recorded || !model->fresh || !model->count || !model->clocks || !model->total || !model->held) return CRANK_FAILED;
+    for (int j = 0; j < model->slots; j++) model->held[j] = -1;
+    if (offloads(opt) && (status = layers_park_make(context, units, count)) != CRANK_OK) return status;
     for (int j = 0; j < model->slots; j++) {
         char *owner = crank_format(context, "%s.slot.%d", name, j);
         model->clocks[j] = owner ? optim_clock(context, units[0].param->owner, owner) : NULL;
@@ -108,7 +113,7 @@ static void bind_next(layers_model *model, const layers_options *opt, uint64_t s
     for (int l = 0; l < model->layers; l++) {
         bool stays = false;
         for (int k = 0; k < n; k++) stays |= awake[k] == l;
-        if (model->bound[l] >= 0) model->count[model->bound[l]] += opt->interval;
+        if (model->bound[l] >= 0) model->total[l] = model->count[model->bound[l]] += opt->interval;
         if (!stays) model->bound[l] = -1;
     }
     for (int j = 0; j < model->slots; j++) model->fresh[j] = false;
@@ -119,7 +124,7 @@ static void bind_next(layers_model *model, const layers_options *opt, uint64_t s
             if (model->bound[l] == slot) slot++, l = -1; /* taken: look through all layers again */
         model->bound[awake[k]] = slot;
         model->fresh[slot] = true;
-        if (drops(opt)) model->count[slot] = 0;
+        if (drops(opt)) model->count[slot] = offloads(opt) ? model->total[awake[k]] : 0;
     }
     model->number = number;
 }
@@ -133,14 +138,14 @@ static crank_status bind_period(crank_context *context, layers_model *model, con
         model->number = -1;
         for (int l = 0; l < model->layers; l++) model->bound[l] = -1;
         for (int j = 0; j < model->slots; j++) model->count[j] = 0;
+        for (int l = 0; l < model->layers; l++) model->total[l] = 0;
     }
     while (model->number < number) bind_next(model, opt, seed, model->number + 1, awake);
     crank_free(awake);
     return CRANK_OK;
 }
 
-/* The unit at the same place of another layer: its number among the layer's units. */
-static crank_unit *twin(crank_unit *units, int count, const crank_unit *unit, int layer)
+crank_unit *layers_twin(crank_unit *units, int count, const crank_unit *unit, int layer)
 {
     int place = 0;
     for (int i = 0; i < count && &units[i] != unit; i++) place += units[i].block == unit->block && !units[i].param->moved;
@@ -168,10 +173,10 @@ static crank_status set_units(crank_context *context, crank_unit *units, int cou
             continue;
         }
         int         slot = model->bound[units[i].block];
-        crank_unit *owner = slot < 0 ? NULL : drops(opt) ? twin(units, count, &units[i], slot) : &units[i];
+        crank_unit *owner = slot < 0 ? NULL : drops(opt) ? layers_twin(units, count, &units[i], slot) : &units[i];
         if (slot >= 0 && (!owner || !alike(owner, &units[i])))
-            return crank_fail(context, CRANK_USAGE, "optimiser `%s`: state: drop lends one layer's state to others, and %s has no like in layer %d: set optim.state to keep",
-                              units[i].optimizer->name, units[i].param->name, slot);
+            return crank_fail(context, CRANK_USAGE, "optimiser `%s`: state: %s lends one layer's state to others, and %s has no like in layer %d: set optim.state to keep",
+                              units[i].optimizer->name, offloads(opt) ? "offload" : "drop", units[i].param->name, slot);
         units[i].active = slot >= 0;
         units[i].clock = slot >= 0 ? model->clocks[slot] : NULL;
         st->use = owner ? owner->state : NULL;
@@ -182,6 +187,38 @@ static crank_status set_units(crank_context *context, crank_unit *units, int cou
         if (warm) subspace_warm_ask(&units[i], &st->use->space, due, awake == 0);
     }
     return CRANK_OK;
+}
+
+/* State goes with its layer: what lay in a slot is put away, and what the slot's layer had left comes back. */
+static crank_status exchange(crank_context *context, crank_unit *units, int count, layers_model *model)
+{
+    crank_status status = CRANK_OK;
+    for (int j = 0; status == CRANK_OK && j < model->slots; j++) {
+        int l = model->held[j];
+        if (l < 0 || model->bound[l] == j) continue;
+        status = layers_park_move(context, units, count, j, l, true);
+        model->held[j] = -1;
+    }
+    for (int l = 0; status == CRANK_OK && l < model->layers; l++) {
+        int slot = model->bound[l];
+        if (slot < 0 || model->held[slot] == l) continue;
+        status = layers_park_move(context, units, count, slot, l, false);
+        model->held[slot] = l;
+    }
+    return status;
+}
+
+/* A run that goes on, or has gone back to a checkpoint, finds in its slots what the step before left there. */
+static crank_status remember(crank_context *context, layers_model *model, const layers_options *opt, uint64_t seed, int64_t step)
+{
+    if (model->number >= 0 && step > model->step) return CRANK_OK;
+    model->number = -1;
+    for (int j = 0; j < model->slots; j++) model->held[j] = -1;
+    if (step < 2) return CRANK_OK;
+    crank_status status = bind_period(context, model, opt, seed, (step - 2) / opt->interval);
+    for (int l = 0; status == CRANK_OK && l < model->layers; l++)
+        if (model->bound[l] >= 0) model->held[model->bound[l]] = l;
+    return status;
 }
 
 /* The state of slots that have changed their layer starts anew. */
@@ -207,12 +244,14 @@ crank_status layers_period(crank_context *context, crank_unit *units, int count,
     for (int i = 0; status == CRANK_OK && i < count; i++)
         if (!units[i].param->moved) status = subspace_warm_hear(context, &((layers_unit *)units[i].state)->space, &model->tally);
     subspace_tell(context, units[0].optimizer->name, &model->tally);
+    if (status == CRANK_OK && offloads(opt)) status = remember(context, model, opt, units[0].seed, step);
     model->step = model->tally.step = step;
     if (status == CRANK_OK && step) status = bind_period(context, model, opt, units[0].seed, (step - 1) / opt->interval);
     if (status == CRANK_OK && !step) /* the reverse pass is longest with the lowest layer awake */
         for (int l = 0; l < model->layers; l++) model->bound[l] = l < opt->layers ? l : -1;
     if (status == CRANK_OK) status = set_units(context, units, count, model, step, since);
-    if (status == CRANK_OK && step && since == 0 && drops(opt)) status = empty_slots(context, units, count, model);
+    if (status == CRANK_OK && step && offloads(opt)) status = exchange(context, units, count, model);
+    else if (status == CRANK_OK && step && since == 0 && drops(opt)) status = empty_slots(context, units, count, model);
     if (status != CRANK_OK) return status;
     if (memcmp(model->bound, model->recorded, (size_t)model->layers * sizeof *model->bound) != 0) {
         memcpy(model->recorded, model->bound, (size_t)model->layers * sizeof *model->bound);

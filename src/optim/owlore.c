@@ -6,7 +6,7 @@
  *
  * Scores come from a file, one a layer, or follow depth. A layer counts the steps in which it was awake; its basis is refreshed every
  * `gap` of them. state: keep (the published code) holds projections and moments of all layers that were awake; drop holds those of gamma
- * layers and starts them anew. rank 0 trains the layers without projection. */
+ * layers and starts them anew; offload puts those of sleeping layers away and gives what keep gives. rank 0 trains the layers without projection. */
 #include "optim/layers.h"
 
 static const crank_option option_table[] = {
@@ -15,7 +15,7 @@ static const crank_option option_table[] = {
     CRANK_CHOICE(layers_options, sampling, "scores", "scores|uniform|decrease|increase|reverse",
                  "weights of the draw: scores, equal, falling or rising with depth, the largest score minus the layer's"),
     CRANK_STRING(layers_options, scores, NULL, "file of one score a layer"),
-    CRANK_CHOICE(layers_options, state, "keep", "keep|drop", "state of sleeping layers: as it was, or none"),
+    CRANK_CHOICE(layers_options, state, "offload", "offload|keep|drop", "state of sleeping layers: as it was and put away (host memory, a file), as it was, or none"),
     CRANK_INT(layers_options, rank, 128, 0, 65536, "rank of the subspace; 0: no projection"),
     CRANK_INT(layers_options, gap, 100, 1, 1e9, "a layer's steps between refreshes of its subspace"),
     CRANK_FLOAT(layers_options, scale, 1, 0, 1e6, "the step of a projected matrix is multiplied by it"),

@@ -8,6 +8,8 @@
 #include "base/file.h"
 #include "base/json.h"
 
+#include "data/safetensors.h"
+
 #include "crank/plugin.h"
 #include "crank/tensor.h"
 
@@ -16,52 +18,44 @@ static bool wanted(const task_trainer *trainer, const crank_param *param, bool w
     return trainer_saves(trainer, param) && (with_state || param->role != CRANK_ROLE_STATE);
 }
 
-/* Views of all saved parameters on the host; those of another device are copied. */
-typedef struct host_copy {
-    crank_named_view *views;
-    void            **copies;
-    size_t            count;
-} host_copy;
+/* The parameters to save, and the values of one at a time: those that are not in the host's memory are copied when they are written. */
+typedef struct saving {
+    crank_named_view   *views;
+    const crank_param **params;
+    size_t              count;
+    const task_trainer *trainer;
+    void               *copy; /* of the last one that was fetched */
+} saving;
 
-static void host_copy_free(host_copy *copy)
+static crank_status fetch(crank_context *context, void *user, size_t i, crank_view *values)
 {
-    for (size_t i = 0; copy->copies && i < copy->count; i++) crank_free(copy->copies[i]);
-    crank_free(copy->copies);
-    crank_free(copy->views);
-}
-
-static crank_status host_copy_make(crank_context *context, const task_trainer *trainer, crank_params *params, bool with_state, host_copy *copy)
-{
-    size_t        all = crank_params_count(params);
-    crank_device *device = crank_params_device(params);
-    *copy = (host_copy){crank_alloc(context, all + 1, sizeof *copy->views, "a checkpoint"),
-                        crank_alloc(context, all + 1, sizeof *copy->copies, "a checkpoint"), 0};
-    if (!copy->views || !copy->copies) return CRANK_FAILED;
-    for (size_t i = 0; i < all; i++) {
-        const crank_param *param = crank_params_at(params, i);
-        if (!wanted(trainer, param, with_state)) continue;
-        crank_named_view *view = &copy->views[copy->count];
-        *view = (crank_named_view){param->name, param->view};
-        if (param->away) {
-            view->view.data = (void *)trainer_collected(trainer, param);
-            if (!view->view.data) return crank_fail(context, CRANK_FAILED, "%s: another process holds it, and it was not collected", param->name);
-        } else if (!device->host) {
-            void *host = copy->copies[copy->count] = crank_alloc(context, crank_view_bytes(&param->view) + 1, 1, param->name);
-            if (!host || device->download(context, device, host, param->view.data, crank_view_bytes(&param->view)) != CRANK_OK)
-                return CRANK_FAILED;
-            view->view.data = host;
-        }
-        copy->count++;
+    saving            *from = user;
+    const crank_param *param = from->params[i];
+    crank_free(from->copy);
+    from->copy = NULL;
+    *values = param->view;
+    if (param->away) {
+        values->data = (void *)trainer_collected(from->trainer, param);
+        return values->data ? CRANK_OK : crank_fail(context, CRANK_FAILED, "%s: another process holds it, and it was not collected", param->name);
     }
-    return CRANK_OK;
+    if (crank_params_device(param->owner)->host && !param->parked) return CRANK_OK;
+    values->data = from->copy = crank_alloc(context, crank_view_bytes(&param->view) + 1, 1, param->name);
+    return values->data ? crank_param_read(context, param, values->data, param->view.dtype) : CRANK_FAILED;
 }
 
 static crank_status write_tensors(crank_context *context, const char *path, const task_trainer *trainer, crank_params *params, bool with_state)
 {
-    host_copy    copy = {0};
-    crank_status status = host_copy_make(context, trainer, params, with_state, &copy);
-    if (status == CRANK_OK) status = crank_safetensors_write(context, path, copy.views, copy.count, NULL, 0);
-    host_copy_free(&copy);
+    size_t       all = crank_params_count(params);
+    saving       from = {.trainer = trainer, .views = crank_alloc(context, all + 1, sizeof *from.views, "a checkpoint"), .params = crank_alloc(context, all + 1, sizeof *from.params, "a checkpoint")};
+    crank_status status = from.views && from.params ? CRANK_OK : CRANK_FAILED;
+    for (size_t i = 0; status == CRANK_OK && i < all; i++) {
+        const crank_param *param = crank_params_at(params, i);
+        if (!wanted(trainer, param, with_state)) continue;
+        from.params[from.count] = param;
+        from.views[from.count++] = (crank_named_view){param->name, param->view};
+    }
+    if (status == CRANK_OK) status = safetensors_write_from(context, path, from.views, from.count, NULL, 0, fetch, &from, 0);
+    crank_free(from.copy), crank_free(from.views), crank_free(from.params);
     return status;
 }
 

@@ -206,6 +206,11 @@ static const char *state_text(const trainer_memory *m, char *text, size_t size)
     return text;
 }
 
+static void tell_parked(crank_context *context, const session *s, const trainer_memory *m)
+{
+    if (m->parked) crank_log(context, CRANK_INFO, "%.1f MiB of state of what sleeps lie %s", mib(m->parked), s->device->host ? "in a file, not in memory" : "in host memory");
+}
+
 /* A run on a GPU is held against the card's memory: all of the plan but the data, which stay on the host. */
 static crank_status plan_card(crank_context *context, const task_recipe *recipe, session *s, int64_t tokens, int64_t sequences)
 {
@@ -215,6 +220,7 @@ static crank_status plan_card(crank_context *context, const task_recipe *recipe,
     crank_status   status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), room, &m);
     if (status != CRANK_OK) return status;
     s->planned = m.weights + beside_weights(s, &m);
+    tell_parked(context, s, &m);
     crank_log(context, CRANK_INFO,
               "memory plan of %s: weights %.1f MiB, method %.1f, optimiser %s, gradient sums %.1f, activations %.1f (%.1f kept for the reverse pass), "
               "workspace %.1f, inputs %.1f; peak %.1f MiB beside %.1f for CUDA's own context and libraries%s", s->device->name, mib(m.weights), mib(m.method),
@@ -243,6 +249,7 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
                           (long long)s->data->context);
     if (status != CRANK_OK) return status;
     s->planned = m.weights + m.mapped + beside_weights(s, &m) + data + PROGRAM;
+    tell_parked(context, s, &m);
     int64_t peak = memory_peak(); /* rows and their tokens at once may have taken more */
     if (peak > s->peak_at_start && peak > (int64_t)(s->at_start + s->planned)) s->planned = (size_t)peak - s->at_start;
     crank_log(context, CRANK_INFO,

@@ -370,7 +370,7 @@ static void fill_outcome(run *r, train_outcome *outcome)
     outcome->trainable = trainer_trainable(r->session.trainer);
     for (size_t i = 0; i < crank_params_count(params); i++) {
         const crank_param *param = crank_params_at(params, i);
-        if (param->role == CRANK_ROLE_STATE) outcome->state += crank_view_bytes(&param->view);
+        if (param->role == CRANK_ROLE_STATE && !param->parked) outcome->state += crank_view_bytes(&param->view);
         if (param->scales) continue;
         if (param->role == CRANK_ROLE_WEIGHT || param->role == CRANK_ROLE_METHOD) outcome->parameters += crank_view_count(&param->view);
     }

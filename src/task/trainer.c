@@ -416,9 +416,10 @@ static void count_params(const task_trainer *trainer, trainer_memory *memory)
     for (size_t i = 0; i < crank_params_count(params); i++) {
         const crank_param *param = crank_params_at(params, i);
         size_t             bytes = crank_view_bytes(&param->view);
-        if (param->role == CRANK_ROLE_STATE) memory->state_all += bytes;
+        if (param->role == CRANK_ROLE_STATE && !param->parked) memory->state_all += bytes;
         if (param->away) continue;
-        size_t            *sum = param->mapped ? &memory->mapped
+        size_t            *sum = param->parked ? &memory->parked
+                                 : param->mapped ? &memory->mapped
                                  : param->role == CRANK_ROLE_METHOD ? &memory->method
                                  : param->role == CRANK_ROLE_STATE  ? &memory->state
                                  : param->role == CRANK_ROLE_CACHE  ? &memory->buffers

@@ -24,6 +24,7 @@ typedef struct trainer_memory {
     size_t weights, mapped;              /* base weights in memory of ours, and mapped from files */
     size_t method, state, buffers;       /* low-rank parameters, optimiser state, gradient sums */
     size_t state_all;                    /* optimiser state of all processes' shares together */
+    size_t parked;                       /* state of what sleeps: in host memory beside a card, else in a file */
     size_t arena, workspace, inputs;
     size_t kept;                         /* of the arena: what lives from the forward to the reverse pass */
     int    recomputed_blocks;

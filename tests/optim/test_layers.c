@@ -1,6 +1,7 @@
 /* LISA, BAdam and OwLore: who is awake, what sleeps, where state lives, and outlier scores. */
 #include "optim/layers.h"
 #include "optim/outlier.h"
+#include "task/accounts.h"
 #include "task/tiny.h"
 
 static void option(tiny *t, const char *key, const char *value)
@@ -172,6 +173,62 @@ static void a_waking_layer_starts_anew_where_state_is_dropped(void **state)
     }
 }
 
+static size_t state_bytes(const tiny *t, bool parked)
+{
+    const crank_params *params = crank_model_params(t->model);
+    size_t              bytes = 0;
+    for (size_t i = 0; i < crank_params_count(params); i++) {
+        const crank_param *param = crank_params_at(params, i);
+        if (param->role == CRANK_ROLE_STATE && param->parked == parked) bytes += crank_view_bytes(&param->view);
+    }
+    return bytes;
+}
+
+/* `offload` is `keep` bit by bit in the memory of `drop`: what is asleep takes none of the device's. */
+static void state_that_is_put_away_comes_back_as_it_was(void **state)
+{
+    (void)state;
+    static const char *const settings[][2] = { { "lisa", "layers=1 interval=2" }, { "lisa", "layers=1 interval=1 inner=adamw8bit" },
+                                               { "owlore", "layers=1 interval=2 sampling=decrease rank=3 gap=3" }, { "owlore", "layers=2 interval=1 sampling=uniform rank=3 gap=2 on_wake=refresh" } };
+    for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) {
+        char text[2][128];
+        snprintf(text[0], sizeof text[0], "%s state=keep", settings[k][1]), snprintf(text[1], sizeof text[1], "%s state=offload", settings[k][1]);
+        tiny *kept = open_with(settings[k][0], text[0], 0.1), *away = open_with(settings[k][0], text[1], 0.1);
+        for (int step = 1; step <= 13; step++) tiny_step(kept, step, 1), tiny_step(away, step, 1);
+        assert_same_weights(kept, away);
+        snprintf(text[0], sizeof text[0], "%s state=drop", settings[k][1]);
+        tiny *drop = open_with(settings[k][0], text[0], 0);
+        assert_int_equal(state_bytes(away, false), state_bytes(drop, false));
+        assert_true(state_bytes(away, true) > 0);
+        assert_int_equal(state_bytes(kept, true), 0);
+        tiny_close(kept), tiny_close(away), tiny_close(drop);
+    }
+}
+
+/* The plan counts the slots and what always trains; what sleeps is told beside it, and only awake layers have gradients. */
+static void the_plan_counts_awake_layers(void **state)
+{
+    (void)state;
+    crank_context     *context = crank_context_new();
+    crank_device      *device = crank_device_cpu(context, NULL);
+    int64_t            rank;
+    char              *config = accounts_config(context, "60m", &rank);
+    account_bytes      adamw, lisa, owlore, galore;
+    account            ways[] = { { "AdamW", NULL, NULL, "adamw", NULL }, { "LISA", NULL, NULL, "lisa", "layers=2 state=offload" }, { "OwLore", NULL, NULL, "owlore", "layers=2 sampling=uniform rank=128" },
+                                  { "GaLore", NULL, NULL, "galore", "rank=128" } };
+    account_bytes     *out[] = { &adamw, &lisa, &owlore, &galore };
+    for (int i = 0; i < 4; i++) assert_ok(context, accounts_measure(context, device, config, CRANK_F32, &ways[i], out[i]));
+    int64_t layer = 4 * 512 * 512 + 3 * 512 * 1376 + 2 * 512, outside = 2 * 32000 * 512 + 512;
+    assert_int_equal(lisa.state, 8 * (outside + 2 * layer) + 2 * 3 * 4); /* the last: a clock for each slot */
+    assert_int_equal(lisa.gradients, 4 * (outside + 2 * layer));
+    assert_int_equal(adamw.state, 8 * (outside + 8 * layer));
+    int64_t projected = galore.state - 8 * outside, deltas = 4 * (128 * 512 + 2 * 128 * 1376);
+    assert_true(owlore.state <= 8 * outside + (projected - deltas) / 4 + deltas + 2 * 3 * 4);
+    crank_free(config);
+    device->close(device);
+    crank_context_free(context);
+}
+
 static void draws_follow_their_weights(void **state)
 {
     (void)state;
@@ -292,6 +349,8 @@ int main(void)
         cmocka_unit_test(blocks_take_turns),
         cmocka_unit_test(state_is_that_of_the_awake_layers),
         cmocka_unit_test(a_waking_layer_starts_anew_where_state_is_dropped),
+        cmocka_unit_test(state_that_is_put_away_comes_back_as_it_was),
+        cmocka_unit_test(the_plan_counts_awake_layers),
         cmocka_unit_test(draws_follow_their_weights),
         cmocka_unit_test(scores_are_read_checked_and_have_a_fallback),
         cmocka_unit_test(outliers_are_counted_as_defined),

@@ -20,6 +20,8 @@ static const variety varieties[] = {
     {"gpt2", "text.txt", "lowrank.method=none optim.method=frugal optim.gap=2 optim.select=columns optim.reset=false", "model/model.safetensors"},
     {"llama", "text.txt", "optim.method=frugal optim.gap=4 optim.select=svd optim.rule=none", "adapter/adapter_model.safetensors"},
     {"llama", "text.txt", "lowrank.method=none optim.method=lisa optim.layers=1 optim.interval=4", "model/model.safetensors"},
+    {"llama", "text.txt", "lowrank.method=none optim.method=lisa optim.layers=1 optim.interval=2 optim.state=offload", "model/model.safetensors"},
+    {"gpt2", "text.txt", "lowrank.method=none optim.method=owlore optim.layers=1 optim.interval=3 optim.sampling=uniform optim.rank=3 optim.gap=2", "model/model.safetensors"},
     {"llama", "text.txt", "lowrank.method=none optim.method=badam optim.interval=2 train.accumulate=2", "model/model.safetensors"},
     {"llama", "text.txt", "lowrank.method=none optim.method=owlore optim.layers=1 optim.interval=2 optim.sampling=decrease optim.rank=3 optim.gap=3", "model/model.safetensors"},
     {"llama", "text.txt", "lowrank.method=none optim.method=owlore optim.layers=1 optim.interval=4 optim.sampling=uniform optim.rank=3 optim.state=drop train.clip=0 train.inside=true", "model/model.safetensors"},
