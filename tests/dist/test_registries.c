@@ -7,11 +7,10 @@
 #include "../task/runs.h"
 #include "dist/dist.h"
 
-/* ---- two threads as processes ---- */
+/* ---- two threads as processes: each has a table of its own, since collectives may come from any of its threads ---- */
 
-static pthread_barrier_t         gate;
-static void                     *given[2];
-static _Thread_local int         own_rank;
+static pthread_barrier_t gate;
+static void             *given[2];
 
 static int meet(void)
 {
@@ -19,30 +18,34 @@ static int meet(void)
     return 0;
 }
 
-/* Rank 0 adds and both take the sum, so that they hold the same bits. */
-#define SUM(name, type)                                              \
-    static int name(type *values, size_t count)                      \
-    {                                                                \
-        given[own_rank] = values;                                    \
-        meet();                                                      \
-        type *a = given[0], *b = given[1];                           \
-        for (size_t i = 0; own_rank == 0 && i < count; i++) a[i] += b[i]; \
-        meet();                                                      \
-        if (own_rank == 1) memcpy(values, a, count * sizeof *a);     \
-        return meet();                                               \
-    }
-SUM(sum_f32, float)
-SUM(sum_f64, double)
-
-static int broadcast(void *bytes, size_t count, int root)
+/* Process 0 adds, and both take its sum, so that they hold the same bits. */
+static int sum_of(int rank, void *values, size_t count, bool wide, int root)
 {
-    given[own_rank] = bytes;
+    given[rank] = values;
     meet();
-    if (own_rank != root) memcpy(bytes, given[root], count);
+    for (size_t i = 0; rank == 0 && i < count; i++)
+        if (wide) ((double *)given[0])[i] += ((double *)given[1])[i];
+        else ((float *)given[0])[i] += ((float *)given[1])[i];
+    meet();
+    if (rank == 1 && root != 0) memcpy(values, given[0], count * (wide ? sizeof(double) : sizeof(float)));
     return meet();
 }
 
-static const dist_table threads_table = {.version = DIST_VERSION, .sum_f32 = sum_f32, .sum_f64 = sum_f64, .broadcast = broadcast, .barrier = meet};
+static int broadcast_of(int rank, void *bytes, size_t count, int root)
+{
+    given[rank] = bytes;
+    meet();
+    if (rank != root) memcpy(bytes, given[root], count);
+    return meet();
+}
+
+static int sum_0(void *values, size_t count, bool wide, int root) { return sum_of(0, values, count, wide, root); }
+static int sum_1(void *values, size_t count, bool wide, int root) { return sum_of(1, values, count, wide, root); }
+static int broadcast_0(void *bytes, size_t count, int root) { return broadcast_of(0, bytes, count, root); }
+static int broadcast_1(void *bytes, size_t count, int root) { return broadcast_of(1, bytes, count, root); }
+
+static const dist_table tables[2] = {{.version = DIST_VERSION, .sum = sum_0, .broadcast = broadcast_0, .barrier = meet},
+                                     {.version = DIST_VERSION, .sum = sum_1, .broadcast = broadcast_1, .barrier = meet}};
 
 typedef struct process {
     const run_words *words;
@@ -57,12 +60,11 @@ static void *run_process(void *data)
     train_outcome  outcome;
     const char    *words[RUN_WORDS];
     crank_context *context = crank_context_new();
-    own_rank = p->rank;
     for (int i = 0; i < p->words->count; i++) words[i] = p->words->text[i];
     task_recipe *recipe = task_recipe_load(context, NULL, words, (size_t)p->words->count);
     p->status = recipe ? CRANK_OK : crank_last_status(context);
     if (recipe) {
-        recipe->group = (dist_group){.rank = p->rank, .size = 2, .table = &threads_table};
+        recipe->group = (dist_group){.rank = p->rank, .size = 2, .local_rank = p->rank, .local_size = 2, .table = &tables[p->rank]};
         recipe->train->accumulate *= 2;
         p->status = train_run(context, recipe, &(train_how){.progress = -1}, &outcome);
         train_outcome_free(&outcome);
