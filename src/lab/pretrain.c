@@ -22,10 +22,11 @@
 typedef struct size {
     int     hidden, inner, layers, heads, context, batch, steps, rank, gap, iteration;
     size_t  held; /* bytes of held-out text */
+    double  spread; /* of initial weights: 1 / sqrt(width) */
     const char *precision;
 } size;
 
-static const size small = {64, 176, 2, 4, 64, 16, 300, 16, 50, 25, 32768, "f32"}, large = {384, 1024, 6, 6, 512, 64, 2000, 96, 200, 100, 524288, "auto"};
+static const size small = {64, 176, 2, 4, 64, 16, 300, 16, 50, 25, 32768, 0.125, "f32"}, large = {384, 1024, 6, 6, 512, 64, 2000, 96, 200, 100, 524288, 0.051, "auto"};
 
 typedef struct world {
     char *folder, *config, *tokenizer, *train, *eval; /* folder: of this run's trials */
@@ -108,8 +109,8 @@ static char *config_text(crank_context *context, const size *s)
     return crank_format(context,
                         "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":257,\"hidden_size\":%d,\"num_hidden_layers\":%d,"
                         "\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"intermediate_size\":%d,\"max_position_embeddings\":1024,\"rms_norm_eps\":1e-6,"
-                        "\"initializer_range\":0.02,\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}",
-                        s->hidden, s->layers, s->heads, s->heads, s->inner);
+                        "\"initializer_range\":%g,\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}",
+                        s->hidden, s->layers, s->heads, s->heads, s->inner, s->spread);
 }
 
 static crank_status open_folder(crank_context *context, const lab_trial *trial, world *w)
@@ -268,15 +269,15 @@ static const lab_world world_pretrain = {.name = "pretrain", .size = sizeof(worl
 #define REST    " lowrank.modules=embed_tokens,lm_head,norm,input_layernorm,post_attention_layernorm lowrank.targets=all-linear"
 #define ADAPTER(name) "lowrank.method=" name " lowrank.rank=RANK" REST
 
-static const double grid[] = {1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 0};
+static const double grid[] = {2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 1.28e-1, 0};
 
 static const lab_method methods[] = {
-    {.name = "full", .words = FULL "optim.method=adamw", .rate = 8e-3, .large_rate = 1e-3},
-    {.name = "GaLore", .words = FULL "optim.method=galore optim.rank=RANK optim.gap=GAP optim.scale=0.25", .rate = 1.6e-2, .large_rate = 1e-2},
-    {.name = "Fira", .words = FULL "optim.method=fira optim.rank=RANK optim.gap=GAP optim.scale=0.25", .rate = 1.6e-2, .large_rate = 1e-2},
+    {.name = "full", .words = FULL "optim.method=adamw", .rate = 4e-3, .large_rate = 1e-3},
+    {.name = "GaLore", .words = FULL "optim.method=galore optim.rank=RANK optim.gap=GAP optim.scale=0.25", .rate = 12.8e-2, .large_rate = 1e-2},
+    {.name = "Fira", .words = FULL "optim.method=fira optim.rank=RANK optim.gap=GAP optim.scale=0.25", .rate = 3.2e-2, .large_rate = 1e-2},
     {.name = "FRUGAL 1/4", .words = FULL "optim.method=frugal optim.density=0.25 optim.gap=GAP", .rate = 4e-3, .large_rate = 1e-3},
-    {.name = "SLTrain .03", .words = ADAPTER("sltrain") " lowrank.alpha=RANK lowrank.density=0.03", .rate = 8e-3, .large_rate = 3e-3},
-    {.name = "SST", .words = ADAPTER("sst") " lowrank.steps=ITERATION", .rate = 8e-3, .large_rate = 2e-3},
+    {.name = "SLTrain .03", .words = ADAPTER("sltrain") " lowrank.alpha=RANK lowrank.density=0.03", .rate = 1.6e-2, .large_rate = 3e-3},
+    {.name = "SST", .words = ADAPTER("sst") " lowrank.steps=ITERATION", .rate = 3.2e-2, .large_rate = 2e-3},
     {.name = "LoRA", .words = ADAPTER("lora") " lowrank.alpha=RANK", .rate = 8e-3, .large_rate = 3e-3},
     {.name = "ReLoRA", .words = ADAPTER("relora") " lowrank.alpha=RANK lowrank.every=GAP lowrank.restart=10", .rate = 8e-3, .large_rate = 3e-3},
     {0},
