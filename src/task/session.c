@@ -248,7 +248,7 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
         return crank_fail(context, status, "%s (train.batch is %lld, data.context %lld)", crank_message(context), (long long)recipe->train->batch,
                           (long long)s->data->context);
     if (status != CRANK_OK) return status;
-    s->planned = m.weights + m.mapped + beside_weights(s, &m) + data + PROGRAM;
+    s->planned = m.weights + m.mapped + beside_weights(s, &m) + data + PROGRAM + m.code;
     tell_parked(context, s, &m);
     int64_t peak = memory_peak(); /* rows and their tokens at once may have taken more */
     if (peak > s->peak_at_start && peak > (int64_t)(s->at_start + s->planned)) s->planned = (size_t)peak - s->at_start;
@@ -256,7 +256,7 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
               "memory plan: weights %.1f MiB (%.1f mapped), method %.1f, optimiser %s, gradient sums %.1f, activations %.1f (%.1f kept for the "
               "reverse pass), workspace %.1f, inputs %.1f, data %.1f, program %.1f; peak %.1f MiB%s",
               mib(m.weights + m.mapped), mib(m.mapped), mib(m.method), state_text(&m, share, sizeof share), mib(m.buffers), mib(m.arena), mib(m.kept), mib(m.workspace),
-              mib(m.inputs), mib(data), mib(PROGRAM), mib(s->planned), m.recomputed_blocks ? "; layers are computed again in the reverse pass" : "");
+              mib(m.inputs), mib(data), mib(PROGRAM + m.code), mib(s->planned), m.recomputed_blocks ? "; layers are computed again in the reverse pass" : "");
     if (recipe->memory->limit > 0 ? s->planned > total : m.arena + m.workspace + m.inputs > total)
         return crank_fail(context, CRANK_FAILED,
                           "the run needs %.1f MiB and %.1f MiB are allowed: lower train.batch (now %lld), lower data.context, or raise memory.limit",

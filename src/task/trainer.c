@@ -486,6 +486,7 @@ crank_status trainer_plan(crank_context *context, task_trainer *trainer, int64_t
         if ((kind == VARIANT_REFRESH || kind == VARIANT_REFRESH_FIRST || kind == VARIANT_PROBE) && variant_used(trainer, kind))
             status = plan_kind(context, trainer, n, s, kind, memory);
     if (status == CRANK_OK) count_params(trainer, memory);
+    memory->code = status == CRANK_OK ? trainer_code(trainer) + trainer_observed(trainer) : 0;
     return status;
 }
 

@@ -27,6 +27,7 @@ typedef struct trainer_memory {
     size_t parked;                       /* state of what sleeps: in host memory beside a card, else in a file */
     size_t arena, workspace, inputs;
     size_t kept;                         /* of the arena: what lives from the forward to the reverse pass */
+    size_t code;                         /* on a host: what the graphs take beside their values, and what a decomposition there works in */
     int    recomputed_blocks;
     double flops;                        /* of one micro-batch */
 } trainer_memory;

@@ -88,6 +88,9 @@ shaped *trainer_graph(crank_context *context, task_trainer *trainer, int64_t tok
 int64_t trainer_longest(const task_trainer *trainer, int64_t n);
 /* The graph of VARIANT_CALIBRATE for the largest batch. */
 shaped *trainer_calibration_plan(crank_context *context, task_trainer *trainer, int64_t tokens, int64_t sequences, crank_plan_summary *summary);
+/* Bytes of the host that the recorded graphs take beside their values; and those that `observe` works in, for the units that ask. */
+size_t trainer_code(const task_trainer *trainer);
+size_t trainer_observed(const task_trainer *trainer);
 /* With their buffers: between windows only. */
 void trainer_drop_graphs(task_trainer *trainer);
 /* Runs a prepared graph over the batch, with the host's list objective between its segments; adds to the numerator and the denominator
