@@ -272,14 +272,14 @@ static const lab_world world_pretrain = {.name = "pretrain", .size = sizeof(worl
 static const double grid[] = {2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 1.28e-1, 0};
 
 static const lab_method methods[] = {
-    {.name = "full", .words = FULL "optim.method=adamw", .rate = 4e-3, .large_rate = 1e-3},
-    {.name = "GaLore", .words = FULL "optim.method=galore optim.rank=RANK optim.gap=GAP optim.scale=0.25", .rate = 12.8e-2, .large_rate = 1e-2},
+    {.name = "full", .words = FULL "optim.method=adamw", .rate = 8e-3, .large_rate = 1e-3},
+    {.name = "GaLore", .words = FULL "optim.method=galore optim.rank=RANK optim.gap=GAP optim.scale=0.25", .rate = 6.4e-2, .large_rate = 1e-2},
     {.name = "Fira", .words = FULL "optim.method=fira optim.rank=RANK optim.gap=GAP optim.scale=0.25", .rate = 3.2e-2, .large_rate = 1e-2},
-    {.name = "FRUGAL 1/4", .words = FULL "optim.method=frugal optim.density=0.25 optim.gap=GAP", .rate = 4e-3, .large_rate = 1e-3},
+    {.name = "FRUGAL 1/4", .words = FULL "optim.method=frugal optim.density=0.25 optim.gap=GAP", .rate = 8e-3, .large_rate = 1e-3},
     {.name = "SLTrain .03", .words = ADAPTER("sltrain") " lowrank.alpha=RANK lowrank.density=0.03", .rate = 1.6e-2, .large_rate = 3e-3},
     {.name = "SST", .words = ADAPTER("sst") " lowrank.steps=ITERATION", .rate = 3.2e-2, .large_rate = 2e-3},
     {.name = "LoRA", .words = ADAPTER("lora") " lowrank.alpha=RANK", .rate = 8e-3, .large_rate = 3e-3},
-    {.name = "ReLoRA", .words = ADAPTER("relora") " lowrank.alpha=RANK lowrank.every=GAP lowrank.restart=10", .rate = 8e-3, .large_rate = 3e-3},
+    {.name = "ReLoRA", .words = ADAPTER("relora") " lowrank.alpha=RANK lowrank.every=GAP lowrank.restart=10", .rate = 1.6e-2, .large_rate = 3e-3},
     {0},
 };
 

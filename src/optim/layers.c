@@ -145,6 +145,16 @@ static crank_status bind_period(crank_context *context, layers_model *model, con
     return CRANK_OK;
 }
 
+/* The reverse pass is longest with the lowest layer awake, and holds most where it begins with the others at the top. */
+static void bind_heaviest(layers_model *model, const layers_options *opt)
+{
+    int awake = opt->layers < model->layers ? (int)opt->layers : model->layers, top = model->layers - awake; /* those above it, and layer 0 */
+    for (int l = 0; l < model->layers; l++) {
+        bool chosen = awake && (l == 0 || l > top);
+        model->bound[l] = !chosen ? -1 : drops(opt) && l ? l - top : l;
+    }
+}
+
 crank_unit *layers_twin(crank_unit *units, int count, const crank_unit *unit, int layer)
 {
     int place = 0;
@@ -247,8 +257,7 @@ crank_status layers_period(crank_context *context, crank_unit *units, int count,
     if (status == CRANK_OK && offloads(opt)) status = remember(context, model, opt, units[0].seed, step);
     model->step = model->tally.step = step;
     if (status == CRANK_OK && step) status = bind_period(context, model, opt, units[0].seed, (step - 1) / opt->interval);
-    if (status == CRANK_OK && !step) /* the reverse pass is longest with the lowest layer awake */
-        for (int l = 0; l < model->layers; l++) model->bound[l] = l < opt->layers ? l : -1;
+    if (status == CRANK_OK && !step) bind_heaviest(model, opt);
     if (status == CRANK_OK) status = set_units(context, units, count, model, step, since);
     if (status == CRANK_OK && step && offloads(opt)) status = exchange(context, units, count, model);
     else if (status == CRANK_OK && step && since == 0 && drops(opt)) status = empty_slots(context, units, count, model);
