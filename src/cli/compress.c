@@ -1,25 +1,29 @@
-/* compress.c - crank compress MODEL -o SMALL: a smaller base model to train adapters on (LoRAM, arXiv:2502.13533). */
+/* compress.c - crank compress MODEL -o SMALL: a smaller base model to train adapters on (LoRAM, arXiv:2502.13533), or factors in the place of
+ * its weights (compress_welore.c). */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
-#include "cli/load.h"
+#include "cli/compress.h"
 #include "model/model.h"
 #include "model/prune.h"
 #include "task/outliers.h"
 #include "task/taylor.h"
 
 typedef struct options {
-    const char *out, *rule, *text, *dtype, *pattern;
-    double      ratio;
+    const char *out, *rule, *text, *dtype, *pattern, *measure, *choice;
+    double      ratio, gate;
     int64_t     first, last, round_to, seed, tokens, seq;
 } options;
 
 static const crank_option option_table[] = {
     CRANK_STRING(options, out, NULL, "folder to write"),
-    CRANK_FLOAT(options, ratio, 0.5, 0, 0.999, "share of the heads and of the neurons of each layer that go"),
-    CRANK_CHOICE(options, rule, "magnitude", "random|magnitude|taylor|wanda", "which units stay: drawn, by norms in times norms out, by |w dL/dw| on --text; of a sparse model which weights: drawn, by |w|, by |w| |x| on --text (wanda)"),
+    CRANK_FLOAT(options, ratio, 0.5, 0, 0.999, "share of the heads and of the neurons of each layer that go; welore: of the ranks"),
+    CRANK_CHOICE(options, rule, "magnitude", "random|magnitude|taylor|wanda|welore", "which units stay: drawn, by norms in times norms out, by |w dL/dw| on --text; of a sparse model which weights: drawn, by |w|, by |w| |x| on --text (wanda); welore: weights become factors"),
     CRANK_STRING(options, pattern, NULL, "a sparse model of the same shapes instead: 4:8, 2:4 or any N:M of the inputs of a row, or `unstructured` (by --ratio)"),
+    CRANK_FLOAT(options, gate, 0.4999, 0, 1, "welore: a matrix is factored where it loses more than this share of its rank"),
+    CRANK_CHOICE(options, measure, "ranks", "ranks|parameters", "welore: what --ratio is the reduction of"),
+    CRANK_CHOICE(options, choice, "adaptive", "adaptive|uniform", "welore: one threshold for all matrices, or the same share of each"),
     CRANK_INT(options, first, 0, 0, 4096, "first layers that stay whole"),
     CRANK_INT(options, last, 0, 0, 4096, "last layers that stay whole"),
     CRANK_INT(options, round_to, 1, 1, 4096, "neurons that are kept come in multiples of this"),
@@ -154,6 +158,9 @@ static crank_status run(cli_call *cli)
     if (!o->out) return crank_fail(cli->context, CRANK_USAGE, "crank compress needs a folder to write: -o DIR");
     if ((taylor || wanda) != (o->text != NULL)) return crank_fail(cli->context, CRANK_USAGE, "--rule taylor or wanda and --text FILE go together");
     if (strcmp(o->dtype, "auto")) crank_dtype_parse(o->dtype, &dtype);
+    bool welore = !strcmp(o->rule, "welore");
+    if (welore && o->pattern) return crank_fail(cli->context, CRANK_USAGE, "--rule welore makes factors, and --pattern a sparse model: choose one");
+    if (welore) return compress_welore(cli, o->out, dtype, &(compress_welore_options){o->ratio, o->gate, o->measure, o->choice});
     if (o->pattern) return run_sparse(cli, dtype);
     if (wanda) return crank_fail(cli->context, CRANK_USAGE, "--rule wanda chooses weights of a sparse model: give --pattern 4:8 or unstructured");
     prune_how    how = {.ratio = o->ratio, .first = o->first, .last = o->last, .round_to = o->round_to, .seed = (uint64_t)o->seed,
@@ -174,10 +181,11 @@ static crank_status run(cli_call *cli)
 
 const cli_verb verb_compress = {
     .name = "compress",
-    .usage = "MODEL -o SMALL [--ratio R] [--rule random|magnitude|taylor|wanda] [--pattern 4:8|unstructured] [--first N] [--last N]",
+    .usage = "MODEL -o SMALL [--ratio R] [--rule random|magnitude|taylor|wanda|welore] [--pattern 4:8|unstructured] [--first N] [--last N]",
     .summary = "prune heads and neurons: a small model to train adapters on, for the large one",
     .details = "The small model is a folder as any other. Train it on general text first where pruning hurts (alignment: crank train with lowrank.method=none or any adapter), then "
-               "train an adapter on it; `crank adapter recover LARGE SMALL ADAPTER -o OUT` makes it an adapter of the large model (LoRAM, arXiv:2502.13533).",
+               "train an adapter on it; `crank adapter recover LARGE SMALL ADAPTER -o OUT` makes it an adapter of the large model (LoRAM, arXiv:2502.13533). --rule welore writes a plain "
+               "model and its factors beside it (WeLore, arXiv:2407.11239): `crank train model.path=SMALL lowrank.method=welore lowrank.adapter=SMALL/factors` trains them alone.",
     .letters = "o=out s=seed",
     .options = option_table,
     .options_size = sizeof(options),

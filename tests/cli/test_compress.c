@@ -55,6 +55,28 @@ static void an_adapter_of_the_small_model_serves_the_large_one(void **state)
     }
 }
 
+/* The plain folder and the folder with its factors are one function; factors train alone, and what they leave loads again. */
+static void welore_writes_a_plain_model_and_its_factors(void **state)
+{
+    (void)state;
+    const char  *base = base_of_family("llama");
+    child_result r = compress(base, runs_path("small"), "--rule welore --ratio 0.4 --gate 0.2");
+    if (r.code) fail_msg("%s", r.err);
+    double before = json_number_of(r.out, "parameters_before"), after = json_number_of(r.out, "parameters");
+    assert_true(after > 0 && before > 0 && json_number_of(r.out, "factored") >= 1);
+    child_free(&r);
+    double plain = loss_with(runs_path("small"), ""), factored = loss_with(runs_path("small"), runs_path("small/factors"));
+    if (!(fabs(plain - factored) < 1e-5 * plain)) fail_msg("a loss of %.9g of the plain folder and of %.9g with factors", plain, factored);
+    char words[700];
+    snprintf(words, sizeof words, "lowrank.adapter=%s lowrank.target=0.4 lowrank.gate=0.2", runs_path("small/factors"));
+    train_on(runs_path("small"), "welore", words, "run");
+    assert_true(loss_with(runs_path("small"), runs_path("run/adapter")) < factored);
+    r = compress(base, runs_path("other"), "--rule welore --ratio 0.5 --gate 1");
+    assert_int_equal(r.code, 2);
+    assert_non_null(strstr(r.err, "--gate"));
+    child_free(&r);
+}
+
 static void at_a_ratio_of_zero_the_adapter_is_the_same(void **state)
 {
     (void)state;
@@ -100,6 +122,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_adapter_of_the_small_model_serves_the_large_one),
+        cmocka_unit_test(welore_writes_a_plain_model_and_its_factors),
         cmocka_unit_test(at_a_ratio_of_zero_the_adapter_is_the_same),
         cmocka_unit_test(what_cannot_be_is_told),
     };
