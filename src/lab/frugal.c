@@ -15,6 +15,11 @@ static const lab_method methods[] = {
     {.name = "1/4 at 1e-3", FRUGAL("density=0.25"), .rate = 1e-3, .fixed = true},
     {.name = "density 0 at 1e-3", FRUGAL("density=0"), .rate = 1e-3, .fixed = true},
     {.name = "rest frozen at 1e-3", FRUGAL("density=0.25 rule=none"), .rate = 1e-3, .fixed = true},
+    /* told, not judged: what might part signs from a frozen rest. Signs at a quarter of Adam's rate, and a new choice of tensors four times as often */
+    {.name = "1/4 at 1.6e-2, signs at 4e-3", FRUGAL("density=0.25 free_scale=0.25"), .rate = 1.6e-2, .fixed = true},
+    {.name = "density 0 at 1.6e-2, signs at 4e-3", FRUGAL("density=0 free_scale=0.25"), .rate = 1.6e-2, .fixed = true},
+    {.name = "1/4 of tensors, gap 50", .optimizer = "frugal", .optimizer_options = "gap=50 density=0.25", .rate = 4e-3, .fixed = true},
+    {.name = "rest frozen, gap 50", .optimizer = "frugal", .optimizer_options = "gap=50 density=0.25 rule=none", .rate = 1.6e-2, .fixed = true},
     {0},
 };
 

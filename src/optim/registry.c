@@ -5,13 +5,13 @@
 extern const crank_optimizer crank_optimizer_adamw, crank_optimizer_adamw8bit, crank_optimizer_sgd, crank_optimizer_lion;
 extern const crank_optimizer crank_optimizer_adafactor, crank_optimizer_signsgd, crank_optimizer_muon;
 extern const crank_optimizer crank_optimizer_galore, crank_optimizer_fira, crank_optimizer_frugal;
-extern const crank_optimizer crank_optimizer_lisa, crank_optimizer_badam, crank_optimizer_owlore;
+extern const crank_optimizer crank_optimizer_lisa, crank_optimizer_badam, crank_optimizer_owlore, crank_optimizer_gradnorm;
 
 static const crank_optimizer *const built_in[] = { &crank_optimizer_adamw, &crank_optimizer_adamw8bit, &crank_optimizer_sgd,
                                                    &crank_optimizer_lion, &crank_optimizer_adafactor, &crank_optimizer_signsgd,
                                                    &crank_optimizer_muon,
                                                    &crank_optimizer_galore, &crank_optimizer_fira, &crank_optimizer_frugal,
-                                                   &crank_optimizer_lisa, &crank_optimizer_badam, &crank_optimizer_owlore,
+                                                   &crank_optimizer_lisa, &crank_optimizer_badam, &crank_optimizer_owlore, &crank_optimizer_gradnorm,
                                                    NULL };
 
 /* Process-wide and guarded by its own lock: optimisers that programs add are code, which the process shares. */

@@ -95,7 +95,7 @@ static const struct {
     const char *name, *words;
 } more[] = {
     {"galore", "optim.rank=3 optim.gap=2"}, {"fira", "optim.rank=3 optim.gap=2"}, {"frugal", "optim.gap=2"}, {"lisa", "optim.layers=1 optim.interval=2"},
-    {"badam", "optim.interval=2"}, {"owlore", "optim.layers=1 optim.interval=2 optim.sampling=uniform optim.rank=3 optim.gap=2"}, {"adamw8bit", "optim.min_size=16"},
+    {"gradnorm", "optim.rank=3 optim.gap=2"}, {"badam", "optim.interval=2"}, {"owlore", "optim.layers=1 optim.interval=2 optim.sampling=uniform optim.rank=3 optim.gap=2"}, {"adamw8bit", "optim.min_size=16"},
     {"sgd", "optim.momentum=0.9"}, {"sltrain", "lowrank.rank=4 lowrank.density=0.2"}, {"sst", "lowrank.rank=4 lowrank.steps=2"}, {"relora", "lowrank.rank=4 lowrank.every=2 lowrank.restart=1"},
     {"smora", "lowrank.rank=8 lowrank.active=2"},
 };
