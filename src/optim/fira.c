@@ -32,6 +32,7 @@ typedef struct {
 typedef struct {
     subspace     space; /* r 0: AdamW has the unit as it is */
     crank_param *m, *v, *norm; /* m NULL with rmsprop; norm [1]: s, 0 while it is not known */
+    crank_param *delta;        /* what the fused update of m and v leaves alone */
     crank_unit   inner;        /* AdamW of the others, or 8-bit AdamW on a delta */
 } state;
 
@@ -90,24 +91,40 @@ static crank_status attach(crank_context *context, crank_unit *unit)
         crank_param *delta = inner_delta(context, unit, 2, dims);
         return delta ? inner_attach(context, &model->bits8, unit, delta, &st->inner) : crank_last_status(context);
     }
-    if (is(opt->moments, "adam") && !(st->m = crank_unit_param(context, unit, "m", optim_wide(unit), 2, dims))) return crank_last_status(context);
+    if (is(opt->moments, "adam")) {
+        st->delta = inner_delta(context, unit, 2, dims);
+        st->m = st->delta ? crank_unit_param(context, unit, "m", optim_wide(unit), 2, dims) : NULL;
+        if (!st->m) return crank_last_status(context);
+    }
     st->v = crank_unit_param(context, unit, "v", optim_wide(unit), 2, dims);
     return st->v ? CRANK_OK : crank_last_status(context);
 }
 
-/* N; R is the divided, clipped projection. Corrected in paper mode; officially the corrections go into the step's size. */
-static crank_tensor *direction(crank_graph *graph, const crank_unit *unit, crank_tensor *R)
+/* m and v of the projection R (divided and clipped: R = clip raw), and what stands above the root in N. Adam's are moved by its fused operation at
+ * a rate of 0, as long as no row of the weight lives by a clock of its own. */
+static crank_tensor *moments(crank_graph *graph, const crank_unit *unit, crank_tensor *raw, crank_tensor *R)
 {
     const options *opt = unit->options;
     state         *st = unit->state;
-    crank_tensor  *v = crank_use(graph, st->v), *v1 = crank_add(crank_scale(v, opt->beta2), crank_scale(crank_unary(CRANK_SQUARE, R), 1 - opt->beta2));
-    crank_tensor  *first = R, *root = crank_unary(CRANK_SQRT, v1);
-    if (st->m) {
-        crank_tensor *m = crank_use(graph, st->m);
+    crank_tensor  *v = crank_use(graph, st->v), *m = st->m ? crank_use(graph, st->m) : NULL, *first = R;
+    if (m && !(unit->clock && unit->clock->view.rank > 1)) {
+        const crank_adam_attributes still = { .beta1 = opt->beta1, .beta2 = opt->beta2, .epsilon = 1, .rate_factor = 0 };
+        crank_adamw(crank_use(graph, st->delta), raw, m, v, crank_unit_scalars(graph, unit), &still);
+        return m;
+    }
+    if (m) {
         first = crank_add(crank_scale(m, opt->beta1), crank_scale(R, 1 - opt->beta1));
         optim_set(graph, unit, m, first);
     }
-    optim_set(graph, unit, v, v1);
+    optim_set(graph, unit, v, crank_add(crank_scale(v, opt->beta2), crank_scale(crank_unary(CRANK_SQUARE, R), 1 - opt->beta2)));
+    return first;
+}
+
+/* N. Corrected in paper mode; officially the corrections go into the step's size. */
+static crank_tensor *direction(crank_graph *graph, const crank_unit *unit, crank_tensor *raw, crank_tensor *R)
+{
+    const options *opt = unit->options;
+    crank_tensor  *first = moments(graph, unit, raw, R), *root = crank_unary(CRANK_SQRT, crank_use(graph, ((state *)unit->state)->v));
     if (is(opt->moments, "rmsprop") || is(opt->mode, "official")) return crank_div(first, crank_affine(root, 1, opt->epsilon));
     crank_tensor *t = optim_scalar(graph, unit, CRANK_SCALAR_STEP);
     root = crank_div(root, crank_unary(CRANK_SQRT, optim_correction(t, opt->beta2)));
@@ -124,12 +141,12 @@ static crank_tensor *direction_8bit(crank_graph *graph, const crank_unit *unit, 
 
 static crank_tensor *squares(crank_tensor *x, unsigned axes) { return crank_reduce(CRANK_SUM_SQUARES, x, axes, true); }
 
-/* phi: one for each column (left) or row (right) of R, or one for all; sR: squares of R along axes */
-static crank_tensor *factors(const options *opt, crank_tensor *N, crank_tensor *R, crank_tensor *sR, unsigned axes)
+/* phi: one for each column (left) or row (right) of R = clip raw, or one for all; sR: squares of raw along axes */
+static crank_tensor *factors(const options *opt, crank_tensor *N, crank_tensor *raw, crank_tensor *clip, crank_tensor *sR, unsigned axes)
 {
     if (is(opt->scaling, "none")) return crank_affine(sR, 0, 1);
-    if (is(opt->scaling, "matrix")) axes = 3, sR = squares(R, 3);
-    return crank_div(crank_unary(CRANK_SQRT, squares(N, axes)), crank_affine(crank_unary(CRANK_SQRT, sR), 1, 1e-8));
+    if (is(opt->scaling, "matrix")) axes = 3, sR = squares(raw, 3);
+    return crank_div(crank_unary(CRANK_SQRT, squares(N, axes)), crank_affine(crank_mul(crank_unary(CRANK_SQRT, sR), clip), 1, 1e-8));
 }
 
 /* 1 / l [1], and s for the next step. `size` [1]: |S| as s counts it. 1 / l = min(1, gamma (s + 1e-8) / |S|), 1 while s is not known. */
@@ -148,11 +165,10 @@ static crank_tensor *limited(crank_graph *graph, const crank_unit *unit, crank_t
     return inverse;
 }
 
-/* |G_j - a P R_j|^2 = |G_j|^2 - (2 a - a^2) |R_j|^2 */
-static crank_tensor *rest_squares(crank_graph *graph, crank_tensor *gradient, crank_tensor *clip, crank_tensor *sR, unsigned axes, double a)
+/* |G_j - a P R_j|^2 = |G_j|^2 - (2 a - a^2) |R_j|^2, of the undivided gradient */
+static crank_tensor *rest_squares(crank_graph *graph, crank_tensor *gradient, crank_tensor *sR, unsigned axes, double a)
 {
-    crank_tensor *sG = crank_mul(squares(gradient, axes), crank_unary(CRANK_SQUARE, clip));
-    return crank_binary(CRANK_MAX, crank_sub(sG, crank_scale(sR, 2 * a - a * a)), optim_number(graph, sR->dtype, 0));
+    return crank_binary(CRANK_MAX, crank_sub(squares(gradient, axes), crank_scale(sR, 2 * a - a * a)), optim_number(graph, sR->dtype, 0));
 }
 
 /* With c = phi / l, times the rate and, officially, the corrections:   step = P (scale N - a b R c) + b G c.
@@ -169,19 +185,19 @@ static void update(crank_graph *graph, crank_unit *unit, crank_tensor *gradient)
     double        a = official ? opt->scale : 1, b = official ? 1 : opt->scale;
     unsigned      axes = st->space.left ? 1u : 2u; /* of the sums over a column (left) or a row */
     crank_tensor *clip = optim_scalar(graph, unit, CRANK_SCALAR_CLIP), *factor = optim_rate(graph, unit);
-    crank_tensor *raw = subspace_down_formed(graph, &st->space, gradient), *R = crank_mul(raw, clip), *sR = squares(R, axes);
-    crank_tensor *N = st->v ? direction(graph, unit, R) : direction_8bit(graph, unit, raw), *phi = factors(opt, N, R, sR, axes);
-    crank_tensor *S = crank_mul(rest_squares(graph, gradient, clip, sR, axes, a), crank_unary(CRANK_SQUARE, phi));
-    crank_tensor *size = crank_reshape(crank_unary(CRANK_SQRT, crank_reduce(CRANK_SUM, S, 3, true)), 1, (const int64_t[]){ 1 });
+    crank_tensor *raw = subspace_down_formed(graph, &st->space, gradient), *R = crank_mul(raw, clip), *sR = squares(raw, axes);
+    crank_tensor *N = st->v ? direction(graph, unit, raw, R) : direction_8bit(graph, unit, raw), *phi = factors(opt, N, raw, clip, sR, axes);
+    crank_tensor *S = crank_mul(rest_squares(graph, gradient, sR, axes, a), crank_unary(CRANK_SQUARE, phi));
+    crank_tensor *size = crank_mul(crank_reshape(crank_unary(CRANK_SQRT, crank_reduce(CRANK_SUM, S, 3, true)), 1, (const int64_t[]){ 1 }), clip);
     if (corrects) {
         crank_tensor *corrections = optim_corrections(optim_scalar(graph, unit, CRANK_SCALAR_STEP), opt->beta1, opt->beta2);
-        if (st->v) factor = crank_mul(factor, corrections);
+        if (st->v) factor = optim_product(factor, corrections);
         else size = crank_div(size, corrections); /* those of N are in it */
     }
     crank_tensor *inverse = limited(graph, unit, size);
     crank_tensor *c = crank_mul(crank_mul(phi, crank_mul(inverse, factor)), clip);
-    crank_tensor *Z = crank_sub(crank_mul(N, crank_scale(factor, opt->scale)), crank_mul(raw, crank_scale(c, a * b)));
-    crank_tensor *rest = crank_mul(crank_cast(gradient, Z->dtype), crank_scale(c, b));
+    crank_tensor *Z = crank_sub(crank_mul(N, optim_multiple(factor, opt->scale)), crank_mul(raw, crank_scale(c, a * b)));
+    crank_tensor *rest = crank_mul(crank_cast(gradient, Z->dtype), b == 1 ? c : crank_scale(c, b));
     optim_move(graph, unit, optim_decayed(graph, unit, crank_add(subspace_up(graph, &st->space, Z, 1), rest), true));
 }
 

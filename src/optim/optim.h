@@ -31,7 +31,7 @@ crank_status optim_clock_write(crank_context *context, crank_param *clock, int64
 
 /* What a shared number is made of. `passing`: it holds SKIP or CLIP. */
 typedef struct scalar_key {
-    enum { SCALAR_ELEMENT, SCALAR_RATE, SCALAR_CORRECTION, SCALAR_CORRECTIONS, SCALAR_NUMBER, SCALAR_RATE_ONE } what;
+    enum { SCALAR_ELEMENT, SCALAR_RATE, SCALAR_CORRECTION, SCALAR_CORRECTIONS, SCALAR_NUMBER, SCALAR_RATE_ONE, SCALAR_PRODUCT } what;
     int         index;
     const void *from; /* a clock, or a tensor */
     crank_dtype type;
@@ -51,6 +51,9 @@ crank_tensor *optim_rate(crank_graph *graph, const crank_unit *unit);
 crank_tensor *optim_correction(crank_tensor *t, double b);
 /* sqrt(1 - b2^t) / (1 - b1^t) */
 crank_tensor *optim_corrections(crank_tensor *t, double b1, double b2);
+/* Of shared numbers: a b, and a value. */
+crank_tensor *optim_product(crank_tensor *a, crank_tensor *b);
+crank_tensor *optim_multiple(crank_tensor *a, double value);
 /* [1] */
 crank_tensor *optim_number(crank_graph *graph, crank_dtype type, double value);
 

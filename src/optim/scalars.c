@@ -73,11 +73,22 @@ crank_tensor *optim_scalar(crank_graph *graph, const crank_unit *unit, crank_sca
 
 crank_tensor *optim_rate(crank_graph *graph, const crank_unit *unit)
 {
-    crank_tensor *rate = optim_scalar(graph, unit, CRANK_SCALAR_RATE);
-    if (unit->rate_factor == 1) return rate;
-    scalar_key    key = { .what = SCALAR_RATE, .from = rate, .value = unit->rate_factor };
-    crank_tensor *found = optim_shared(graph, &key);
-    return found ? found : optim_share(graph, &key, crank_scale(rate, unit->rate_factor));
+    return optim_multiple(optim_scalar(graph, unit, CRANK_SCALAR_RATE), unit->rate_factor);
+}
+
+crank_tensor *optim_multiple(crank_tensor *a, double value)
+{
+    if (value == 1) return a;
+    scalar_key    key = { .what = SCALAR_RATE, .from = a, .value = value };
+    crank_tensor *found = optim_shared(a->graph, &key);
+    return found ? found : optim_share(a->graph, &key, crank_scale(a, value));
+}
+
+crank_tensor *optim_product(crank_tensor *a, crank_tensor *b)
+{
+    scalar_key    key = { .what = SCALAR_PRODUCT, .from = a, .index = b->id };
+    crank_tensor *found = optim_shared(a->graph, &key);
+    return found ? found : optim_share(a->graph, &key, crank_mul(a, b));
 }
 
 /* 1 - b^t = -expm1(t ln b) = -2 T / (1 - T) with T = tanh(t ln(b) / 2): no digits are lost where b^t is near 1. */

@@ -18,7 +18,7 @@
 #include "graph/ops/op.h"
 #include "optim/subspace.h"
 
-enum { STEPS = 6, STEPS_Z = 4, POLISH = 2, FIRST_PASSES = 3 };
+enum { STEPS = 6, STEPS_Z = 3, POLISH = 2, FIRST_PASSES = 3 };
 
 #define SHIFT 2e-3
 #define PI    3.14159265358979323846
@@ -52,20 +52,24 @@ static crank_tensor *quintic(crank_tensor *X, bool rows, int count, double *size
     return X;
 }
 
-static crank_tensor *polished(crank_tensor *X, bool rows, int count)
+/* `size` times X, as in quintic */
+static crank_tensor *polished(crank_tensor *X, bool rows, int count, double size)
 {
-    for (int i = 0; i < count; i++) X = crank_scale(corrected(X, gram(X, rows), rows, -1.0 / 3), 1.5);
-    return X;
+    for (int i = 0; i < count; i++) {
+        X = corrected(X, gram(X, rows), rows, -size * size / 3);
+        size *= 1.5;
+    }
+    return crank_scale(X, size);
 }
 
-static crank_tensor *number(crank_graph *graph, crank_dtype type, double value) { return crank_fill(graph, type, 2, (const int64_t[]){ 1, 1 }, value); }
+static crank_tensor *number(crank_graph *graph, crank_dtype type, double value) { return crank_reshape(optim_number(graph, type, value), 2, (const int64_t[]){ 1, 1 }); }
 
 /* X / b with b = |X^T X|_F^(1/2), which is between the largest singular value and r^(1/4) times it; 0 stays 0. */
 static crank_tensor *bounded(crank_tensor *X, bool rows)
 {
-    crank_tensor *b = crank_unary(CRANK_SQRT, crank_unary(CRANK_SQRT, crank_reduce(CRANK_SUM_SQUARES, gram(X, rows), 3, true)));
-    b = crank_binary(CRANK_MAX, b, number(X->graph, b->dtype, 1e-9));
-    return crank_mul(X, crank_cast(crank_unary(CRANK_RECIPROCAL, b), X->dtype));
+    crank_tensor *b4 = crank_reduce(CRANK_SUM_SQUARES, gram(X, rows), 3, true);
+    b4 = crank_binary(CRANK_MAX, b4, number(X->graph, b4->dtype, 1e-36));
+    return crank_mul(X, crank_cast(crank_unary(CRANK_RSQRT, crank_unary(CRANK_SQRT, b4)), X->dtype));
 }
 
 /* ---- where the first refresh starts ---- */
@@ -91,7 +95,7 @@ static crank_tensor *sketch(crank_graph *graph, crank_dtype type, int64_t k, int
         i = crank_reshape(i, 2, across), sign = crank_reshape(sign, 2, across), j = crank_reshape(j, 2, down);
     }
     crank_tensor *waves = crank_unary(CRANK_COS, crank_scale(crank_mul(i, j), PI / (double)k));
-    return polished(crank_mul(crank_scale(waves, sqrt(2 / (double)k)), sign), rows, POLISH);
+    return polished(crank_mul(crank_scale(waves, sqrt(2 / (double)k)), sign), rows, POLISH, 1);
 }
 
 /* ---- the refresh ---- */
@@ -108,7 +112,7 @@ static crank_tensor *pass(crank_tensor *G, crank_tensor *inverse, crank_tensor *
                            : crank_matmul_full(G, false, Z, true, z, NULL, NULL, CRANK_DTYPES);
     crank_tensor *X = crank_add(bounded(crank_mul(Y, inverse), rows), crank_scale(s, SHIFT));
     X = quintic(X, rows, STEPS, &x);
-    return polished(crank_scale(crank_cast(X, wide), x), rows, POLISH);
+    return polished(crank_cast(X, wide), rows, POLISH, x);
 }
 
 /* A non-finite gradient leaves the basis, or, at the first refresh, where it starts. */
