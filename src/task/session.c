@@ -248,6 +248,7 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
         return crank_fail(context, status, "%s (train.batch is %lld, data.context %lld)", crank_message(context), (long long)recipe->train->batch,
                           (long long)s->data->context);
     if (status != CRANK_OK) return status;
+    if (recipe->memory->limit > 0) m.code = 0; /* a limit is for what the plan places: it was made without knowing the graphs' own size */
     s->planned = m.weights + m.mapped + beside_weights(s, &m) + data + PROGRAM + m.code;
     tell_parked(context, s, &m);
     int64_t peak = memory_peak(); /* rows and their tokens at once may have taken more */
