@@ -54,7 +54,7 @@ struct crank_optimizer {
     /* Records the update from the (accumulated, unscaled) gradient; step scalars: crank_unit_scalars(graph, unit). */
     void (*update)(crank_graph *graph, crank_unit *unit, crank_tensor *gradient);
     /* Between runs, before each step (1-based): refreshes, choice of active units. *changed: graphs must be recorded again. Step 0
-     * comes once, before memory is planned: the heaviest set of units that the run can reach. What it does at a step follows from
+     * comes before memory is planned, and again where that is done again: the heaviest set of units that the run can reach. What it does at a step follows from
      * the step's number and from saved state, since a run may resume anywhere. May be NULL. */
     crank_status (*period)(crank_context *context, crank_unit *units, int count, void *model_state, int64_t step, bool *changed);
     /* Between `period` and the step, for each unit with `probe` set: its gradient over the step's first micro-batch (undivided, f32

@@ -14,6 +14,7 @@
 #include "task/calibrate.h"
 #include "task/checkpoint.h"
 #include "task/rules.h"
+#include "task/trainer_graph.h"
 
 const char *session_base(const task_recipe *recipe) { return recipe->model->path; }
 
@@ -232,6 +233,9 @@ static crank_status plan_card(crank_context *context, const task_recipe *recipe,
     return CRANK_OK;
 }
 
+/* On a host. */
+static size_t taken_by(const session *s, const trainer_memory *m, size_t data) { return m->weights + m->mapped + beside_weights(s, m) + data + PROGRAM + m->code; }
+
 static crank_status plan_memory(crank_context *context, const task_recipe *recipe, session *s)
 {
     char           share[96];
@@ -244,12 +248,16 @@ static crank_status plan_memory(crank_context *context, const task_recipe *recip
     if (!s->device->host) return plan_card(context, recipe, s, tokens, sequences);
     size_t left = recipe->memory->limit > 0 ? (total > taken ? total - taken : 1) : total; /* what is loaded already counts against a limit only */
     crank_status status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), left, &m);
+    if (status == CRANK_OK && recipe->memory->limit > 0 && taken_by(s, &m, data) > total) { /* again, with room for the graphs themselves */
+        size_t code = m.code + m.code / 8;
+        trainer_drop_graphs(s->trainer);
+        status = trainer_plan(context, s->trainer, tokens, sequences, dataset_has_types(s->train), left > code ? left - code : 1, &m);
+    }
     if (status == CRANK_FAILED)
         return crank_fail(context, status, "%s (train.batch is %lld, data.context %lld)", crank_message(context), (long long)recipe->train->batch,
                           (long long)s->data->context);
     if (status != CRANK_OK) return status;
-    if (recipe->memory->limit > 0) m.code = 0; /* a limit is for what the plan places: it was made without knowing the graphs' own size */
-    s->planned = m.weights + m.mapped + beside_weights(s, &m) + data + PROGRAM + m.code;
+    s->planned = taken_by(s, &m, data);
     tell_parked(context, s, &m);
     int64_t peak = memory_peak(); /* rows and their tokens at once may have taken more */
     if (peak > s->peak_at_start && peak > (int64_t)(s->at_start + s->planned)) s->planned = (size_t)peak - s->at_start;
