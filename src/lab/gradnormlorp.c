@@ -37,7 +37,7 @@ const lab_experiment lab_gradnormlorp = {
              "nats a character",
     .threshold = "GradNormLoRP within 1 % of DoRA's and of LoRA's loss",
     .reason = "the card's expectation: parity with DoRA and LoRA, the paper's gain (1.4 points of GLUE) being inside of seed noise at this scale. "
-              "Not tested here: the card's optimiser mode against GaLore within 0.02",
+              "The optimiser mode is the experiment gradnorm",
     .world = &lab_world_chars,
     .settings = &settings,
     .methods = methods,

@@ -6,7 +6,7 @@
 extern const lab_experiment lab_lora;
 extern const lab_experiment lab_bone, lab_randlora, lab_nola, lab_dylora;
 extern const lab_experiment lab_galore, lab_fira, lab_optimizers, lab_sltrain, lab_welore, lab_frugal, lab_lisa, lab_sst,
-    lab_owlore, lab_gradnormlorp, lab_pretrain;
+    lab_owlore, lab_gradnormlorp, lab_gradnorm, lab_pretrain;
 /* adapters */
 extern const lab_experiment lab_hydra, lab_sora, lab_allora;
 extern const lab_experiment lab_eva, lab_lora_ga, lab_lora_sb, lab_svfit;
@@ -19,7 +19,7 @@ static const lab_experiment *const experiments[] = {
     &lab_lora,
     &lab_bone, &lab_randlora, &lab_nola, &lab_dylora,
     &lab_galore, &lab_fira, &lab_optimizers, &lab_sltrain, &lab_welore, &lab_frugal, &lab_lisa, &lab_sst, &lab_owlore,
-    &lab_gradnormlorp, &lab_pretrain,
+    &lab_gradnormlorp, &lab_gradnorm, &lab_pretrain,
     /* adapters */
     &lab_hydra, &lab_sora, &lab_allora,
     &lab_eva, &lab_lora_ga, &lab_lora_sb, &lab_svfit,
