@@ -53,6 +53,9 @@ struct crank_device {
     const char *level;  /* "avx2", "avx512", "sm_90a": the set of bodies in use; equal bits are promised within one */
     bool        host;   /* its memory can be read and written by the host */
     bool        bf16;   /* products in bf16 are native */
+    int64_t     room;   /* a frozen weight of 16 bits with a low-rank term of at most this rank should have as much room (crank_param_make_room) for
+                           "matmul_augmented"; 0: there is no use for it */
+    size_t      grain;  /* memory is taken in whole numbers of so many bytes; small requests share them. 0: it is not known */
     void       *state;
     /* A body for an operation on these views (data pointers may be NULL: only types, dims and strides count). False: none. */
     bool (*find)(crank_device *device, const char *operation, const crank_call *call, crank_body *body);

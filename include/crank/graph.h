@@ -38,6 +38,8 @@ struct crank_param {
     bool          scales;    /* of a quantised weight: memory, but none of the model's parameters */
     bool          no_decay;  /* biases, norms, gates: the decay group leaves them out */
     crank_view    view;      /* data on the device */
+    int64_t       room;      /* of a matrix: unused elements behind each row (strides[0] = columns + room) and unused rows behind the last, where
+                                bodies may put what extends the matrix for one product; 0: none */
     crank_params *owner;
     uint64_t      version;   /* counts host-side changes: derived caches compare it */
     void         *user;      /* of the room that made it (linear, optimiser unit) */
@@ -65,6 +67,9 @@ CRANK_API crank_param *crank_params_add_view(crank_params *params, const char *n
 /* Gives a mapped parameter memory of its own with the same contents, so that it may be written or trained; others stay as they
  * are. Before graphs are recorded that use it. */
 CRANK_API crank_status crank_param_own(crank_context *context, crank_param *param);
+/* Moves a matrix to where it has room; before graphs are recorded that use it. */
+CRANK_API crank_status crank_param_make_room(crank_context *context, crank_param *param, int64_t room);
+CRANK_API size_t       crank_param_bytes(const crank_param *param); /* of memory, room included */
 CRANK_API void         crank_params_remove(crank_params *params, crank_param *param);
 CRANK_API crank_param *crank_params_find(const crank_params *params, const char *name);
 CRANK_API size_t       crank_params_count(const crank_params *params);

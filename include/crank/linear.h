@@ -163,6 +163,9 @@ CRANK_API crank_tensor *crank_linear_forward(crank_graph *graph, crank_linear *l
 /* The base weight in the compute type: what a head's log-probabilities take. Only for a linear without maps. */
 CRANK_API crank_tensor *crank_linear_weight(crank_graph *graph, crank_linear *linear);
 CRANK_API bool          crank_linear_has_maps(const crank_linear *linear);
+/* For maps that add a term of this rank to the product with the base weight: where the device makes one product of both, and the weight is
+ * one that it does so for, the weight gets the room for it (crank_param_make_room). Before graphs are recorded. */
+CRANK_API crank_status crank_linear_make_room(crank_context *context, crank_linear *linear, int64_t rank);
 /* For methods. x A^T in the linear's geometry (a gather for an embedding): A [r, in] -> [n, r]. */
 CRANK_API crank_tensor *crank_linear_down(crank_graph *graph, crank_linear *linear, crank_tensor *x, crank_tensor *A);
 /* What stands below map `site`, applied to another input. */

@@ -86,6 +86,18 @@ typedef struct crank_softmax_attributes { bool log; } crank_softmax_attributes;
  * dimensions: none, or one batch dimension (a batch of 1 broadcasts). Row strides of a, b, c, c0 may exceed their rows. */
 typedef struct crank_matmul_attributes { bool trans_a, trans_b; double alpha; } crank_matmul_attributes;
 
+/* "matmul_augmented": a f [n,k], b f [k,m] (or [m,k] with trans_b), t f [n,r], s f [r,m] (or [m,r]), [c0 f [n,m]] -> c f [n,m]
+ *           = a op(b) + scale t op(s) + c0.   in place: 4 (c0)
+ * A body may make it one product of k + r terms, with the term's operands in the room of a and b: what lies between the rows of a; what lies
+ * between the rows of b, and as many rows below its last (crank_param_make_room). What stands there afterwards is left open. */
+typedef struct crank_augmented_attributes { bool trans_b; double scale; } crank_augmented_attributes;
+
+/* "scale_columns": x f [n,d], k p [d] -> y f [n,d] = x k_j.   in place: 0
+ * "scale_columns_backward": dy f [n,d], y f [n,d], k p [d] -> dx f [n,d] = dy k_j, [dk s [d] = sum over rows of dy y / k_j; 0 for k_j = 0, where
+ *     y tells nothing].   in place: 0
+ * "glu_scaled": gate f [n,d], kg p [d], up f [n,d], ku p [d] -> h f [n,d]: "glu" of both with scaled columns.   in place: 0
+ * "glu_scaled_backward": dh f, gate f, kg p, up f, ku p -> dgate f, dup f [n,d], [dkg s, dku s [d]].   in place: 1, 3 */
+
 /* "sparse_matmul": x f [n,a], v f [k], index i32 [k] -> y f [n,b]: a product with the sparse matrix S [rows,cols] that holds v_i at place
  *     index_i of its rows one after the other: y = x S^T (a = cols, b = rows), or with `transpose` y = x S. Repeated places add, places
  *     outside of S are left out; ascending ones are fast.

@@ -86,6 +86,8 @@ CRANK_API crank_tensor *crank_attention(crank_tensor *q, crank_tensor *k, crank_
 CRANK_API crank_tensor *crank_attention_cached(crank_tensor *q, crank_tensor *k_cache, crank_tensor *v_cache,
                                                crank_tensor *position, const crank_attention_attributes *attributes);
 CRANK_API crank_tensor *crank_cache_write(crank_tensor *x, crank_tensor *position, crank_tensor *cache); /* -> the cache after it */
+/* y = x diag(k): x [.., d], k [d]. */
+CRANK_API crank_tensor *crank_scale_columns(crank_tensor *x, crank_tensor *k);
 CRANK_API crank_tensor *crank_glu(crank_tensor *gate, crank_tensor *up, crank_unary_kind activation);
 CRANK_API crank_tensor *crank_dropout(crank_tensor *x, double p); /* x itself when p is 0 or the graph is not for training */
 

@@ -1,6 +1,8 @@
 /* random.c - counter-based random numbers: streams, single draws, filled arrays, permutations. */
 #include "crank/random.h"
 
+#include <omp.h>
+
 #include "base/philox.h"
 #include "base/random_fill.h"
 
@@ -69,14 +71,27 @@ void random_fill_plain(crank_stream stream, uint64_t first, float shift, float s
     random_fill_body(stream, first, shift, scale, normal, out, n);
 }
 
+/* Long runs are made by all threads: every value depends on its place alone. */
+static void fill(crank_stream stream, uint64_t first, float shift, float scale, bool normal, float *out, size_t n)
+{
+    enum { SLICE = 1 << 18 };
+    random_fill *body = best_fill();
+    int64_t      slices = (int64_t)((n + SLICE - 1) / SLICE);
+#pragma omp parallel for schedule(static) if (slices > 1 && !omp_in_parallel())
+    for (int64_t i = 0; i < slices; i++) {
+        size_t from = (size_t)i * SLICE;
+        body(stream, first + from, shift, scale, normal, out + from, n - from < SLICE ? n - from : SLICE);
+    }
+}
+
 void crank_fill_uniform(crank_stream stream, uint64_t first, float low, float high, float *out, size_t n)
 {
-    best_fill()(stream, first, low, high - low, false, out, n);
+    fill(stream, first, low, high - low, false, out, n);
 }
 
 void crank_fill_normal(crank_stream stream, uint64_t first, float mean, float deviation, float *out, size_t n)
 {
-    best_fill()(stream, first, mean, deviation, true, out, n);
+    fill(stream, first, mean, deviation, true, out, n);
 }
 
 void crank_permutation(crank_stream stream, int64_t *out, int64_t n)

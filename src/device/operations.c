@@ -133,6 +133,14 @@ static bool check_matmul(const crank_call *call)
            (!view_present(c0) || is_matrix(c0, batch, m, n));
 }
 
+static bool check_augmented(const crank_call *call)
+{
+    bool              turned = ((const crank_augmented_attributes *)call->attributes)->trans_b;
+    const crank_view *a = &call->in[0], *b = &call->in[1], *t = &call->in[2], *s = &call->in[3];
+    int64_t           m = call->out[0].dims[1];
+    return is_matrix(b, 1, turned ? m : a->dims[1], turned ? a->dims[1] : m) && is_matrix(s, 1, turned ? m : t->dims[1], turned ? t->dims[1] : m);
+}
+
 /* One row a segment: segments have one bound more. */
 static bool check_segment_pool(const crank_call *call) { return call->in[1].dims[0] - 1 == call->out[0].dims[0]; }
 static bool check_segment_pool_backward(const crank_call *call)
@@ -235,6 +243,7 @@ static const signature table[] = {
     {"softmax", "f[.] -> f[.]", true, NULL},
     {"softmax_backward", "f[.] f[.] -> f[.]", true, NULL},
     {"matmul", "f[~] f[~] p[~]? p[~]? -> p[~]", true, check_matmul},
+    {"matmul_augmented", "f[n,k] f[~] f[n,r] f[~] f[n,m]? -> f[n,m]", true, check_augmented},
     {"dequantize", "q[m,k] e[b] F[x]? F[g]? F[1]? -> f[m,k]", true, check_dequantize},
     {"quantize_rows", "f[n,k] -> o[n,k] F[n]", false, NULL},
     {"scaled_matmul", "o[n,k] F[n] o[m,k] F[m] o[k,m] F[k] f[m]? -> f[n,m]", false, NULL},
@@ -250,6 +259,10 @@ static const signature table[] = {
     {"attention_cached", "f[n,h,d] f[p,k,d] f[p,k,d] i[1] -> f[n,h,d]", true, check_attention_cached},
     {"glu", "f[.] f[.] -> f[.]", true, check_glu},
     {"glu_backward", "f[.] f[.] f[.] -> f[.] f[.]", true, check_glu},
+    {"glu_scaled", "f[n,d] p[d] f[n,d] p[d] -> f[n,d]", true, check_glu},
+    {"glu_scaled_backward", "f[n,d] f[n,d] p[d] f[n,d] p[d] -> f[n,d] f[n,d] s[d]? s[d]?", true, check_glu},
+    {"scale_columns", "f[n,d] p[d] -> f[n,d]", false, NULL},
+    {"scale_columns_backward", "f[n,d] f[n,d] p[d] -> f[n,d] s[d]?", false, NULL},
     {"head_logprob", "f[n,d] f[v,d] p[v]? i[n] -> s[n] s[n] f[n,d]?", true, NULL},
     {"head_logprob_backward", "s[n] f[n,d] f[v,d] g[v]? i[n] s[n] -> f[n,d]? p[v,d]? g[v]?", true, NULL},
     {"head_cross_entropy", "f[n,d] f[v,d] g[v]? i[n] s[n] -> s[] s[n] f[n,d]? p[v,d]? g[v]?", true, NULL},

@@ -113,6 +113,7 @@ size_t        tensor_bytes(const crank_tensor *tensor); /* of a root: what it ta
 bool plan_remove_dead(crank_graph *graph);
 bool plan_fuse(crank_graph *graph);
 bool plan_stack(crank_graph *graph);
+bool plan_augment(crank_graph *graph);
 bool plan_hoist_updates(crank_graph *graph);
 /* Computes blocks 1..blocks again in the reverse pass, and with `cheap` also single operations marked cheap. */
 bool plan_recompute(crank_graph *graph, int blocks, bool cheap);

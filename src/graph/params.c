@@ -122,9 +122,15 @@ static param_record *add_record(crank_params *params, const char *name, crank_ro
     return record;
 }
 
+size_t crank_param_bytes(const crank_param *param)
+{
+    if (!param->room) return crank_view_bytes(&param->view);
+    return (size_t)((param->view.dims[0] + param->room) * param->view.strides[0]) * crank_dtype_bits(param->view.dtype) / 8;
+}
+
 static crank_status take_memory(crank_params *params, param_record *record)
 {
-    size_t bytes = crank_view_bytes(&record->public.view);
+    size_t bytes = crank_param_bytes(&record->public);
     if (record->public.parked) return parked_take(params->context, &params->store, &record->place, bytes, params->device->host);
     record->public.view.data = params->device->alloc(params->context, params->device, bytes ? bytes : 1, record->name);
     record->owned = record->public.view.data != NULL;
@@ -178,6 +184,31 @@ crank_status crank_param_own(crank_context *context, crank_param *param)
     param->mapped = false;
     param->version++;
     return param->owner->device->upload(context, param->owner->device, param->view.data, file, crank_view_bytes(&param->view));
+}
+
+crank_status crank_param_make_room(crank_context *context, crank_param *param, int64_t room)
+{
+    if (param->room >= room) return CRANK_OK;
+    if (param->view.rank != 2 || param->mapped || param->parked || crank_dtype_bits(param->view.dtype) < 8)
+        return crank_fail(context, CRANK_USAGE, "parameter `%s` cannot have room: it is no matrix of its own memory", param->name);
+    param_record *record = (param_record *)param;
+    crank_device *device = param->owner->device;
+    crank_view    old = param->view;
+    int64_t       had = param->room;
+    param->room = room;
+    param->view.strides[0] = param->view.dims[1] + room;
+    if (!old.data) return CRANK_OK; /* planning without memory */
+    crank_status status = take_memory(param->owner, record);
+    if (status == CRANK_OK) status = crank_run_once(context, device, "copy", &old, 1, &param->view, 1, NULL);
+    if (status == CRANK_OK) {
+        device->free(device, old.data);
+        return CRANK_OK;
+    }
+    if (param->view.data) device->free(device, param->view.data);
+    param->view = old;
+    param->room = had;
+    record->owned = true;
+    return status;
 }
 
 void crank_params_remove(crank_params *params, crank_param *param)
@@ -248,24 +279,40 @@ static crank_status read_parked(crank_context *context, const crank_param *param
     return status;
 }
 
+/* The parameter's values to or from dense host memory of its own type. */
+static crank_status transfer(crank_context *context, const crank_param *param, void *host, bool up)
+{
+    crank_device *device = param->owner->device;
+    crank_view    dense = crank_view_make(NULL, param->view.dtype, param->view.rank, param->view.dims);
+    size_t        bytes = crank_view_bytes(&dense);
+    if (!param->room)
+        return up ? device->upload(context, device, param->view.data, host, bytes) : device->download(context, device, host, param->view.data, bytes);
+    dense.data = device->alloc(context, device, bytes, param->name);
+    crank_status status = dense.data ? CRANK_OK : CRANK_FAILED;
+    if (status == CRANK_OK && up) status = device->upload(context, device, dense.data, host, bytes);
+    if (status == CRANK_OK) status = crank_run_once(context, device, "copy", up ? &dense : &param->view, 1, up ? &param->view : &dense, 1, NULL);
+    if (status == CRANK_OK && !up) status = device->download(context, device, host, dense.data, bytes);
+    if (dense.data) device->free(device, dense.data);
+    return status;
+}
+
 crank_status crank_param_write(crank_context *context, crank_param *param, const void *host, crank_dtype dtype)
 {
     crank_status status = check_host_type(context, param, dtype);
     if (status != CRANK_OK) return status;
     if (param->parked) return write_parked(context, param, host, dtype);
     if (param->mapped) return crank_fail(context, CRANK_USAGE, "parameter `%s` is mapped read-only from its file", param->name);
-    crank_device *device = param->owner->device;
-    size_t        bytes = crank_view_bytes(&param->view), count = (size_t)crank_view_count(&param->view);
+    size_t bytes = crank_view_bytes(&param->view), count = (size_t)crank_view_count(&param->view);
     param->version++;
-    if (dtype == param->view.dtype) return device->upload(context, device, param->view.data, host, bytes);
-    if (device->host) {
+    if (dtype == param->view.dtype) return transfer(context, param, (void *)(uintptr_t)host, true);
+    if (param->owner->device->host && !param->room) {
         crank_convert(param->view.data, param->view.dtype, host, dtype, count);
         return CRANK_OK;
     }
     void *converted = crank_alloc(context, bytes, 1, param->name);
     if (!converted) return CRANK_FAILED;
     crank_convert(converted, param->view.dtype, host, dtype, count);
-    status = device->upload(context, device, param->view.data, converted, bytes);
+    status = transfer(context, param, converted, true);
     crank_free(converted);
     return status;
 }
@@ -275,16 +322,15 @@ crank_status crank_param_read(crank_context *context, const crank_param *param, 
     crank_status status = check_host_type(context, param, dtype);
     if (status != CRANK_OK) return status;
     if (param->parked) return read_parked(context, param, host, dtype);
-    crank_device *device = param->owner->device;
-    size_t        bytes = crank_view_bytes(&param->view), count = (size_t)crank_view_count(&param->view);
-    if (dtype == param->view.dtype) return device->download(context, device, host, param->view.data, bytes);
-    if (device->host) {
+    size_t bytes = crank_view_bytes(&param->view), count = (size_t)crank_view_count(&param->view);
+    if (dtype == param->view.dtype) return transfer(context, param, host, false);
+    if (param->owner->device->host && !param->room) {
         crank_convert(host, dtype, param->view.data, param->view.dtype, count);
         return CRANK_OK;
     }
     void *own = crank_alloc(context, bytes, 1, param->name);
     if (!own) return CRANK_FAILED;
-    status = device->download(context, device, own, param->view.data, bytes);
+    status = transfer(context, param, own, false);
     if (status == CRANK_OK) crank_convert(host, dtype, own, param->view.dtype, count);
     crank_free(own);
     return status;

@@ -231,7 +231,8 @@ crank_status crank_plan(crank_graph *graph, const crank_plan_options *wanted, cr
     memset(&graph->summary, 0, sizeof graph->summary);
     drop_steps(graph);
     graph->dry = options->dry;
-    if (!plan_remove_dead(graph) || !decompose(graph) || (!options->no_fusion && (!plan_fuse(graph) || !plan_remove_dead(graph) || !plan_stack(graph))) || !plan_remove_dead(graph))
+    if (!plan_remove_dead(graph) || !decompose(graph) || (!options->no_fusion && (!plan_fuse(graph) || !plan_remove_dead(graph) || !plan_stack(graph) || !plan_augment(graph))) ||
+        !plan_remove_dead(graph))
         return graph->status != CRANK_OK ? crank_graph_status(graph) : crank_last_status(graph->context);
     if (!limit_arena(graph, options)) return crank_last_status(graph->context);
     int  blocks = 0;

@@ -68,6 +68,14 @@ static bool whole_and_contiguous(const crank_tensor *tensor)
     return tensor->offset == 0 && stride == tensor_count(root);
 }
 
+/* Both dense, or both with the same room behind their rows. */
+static bool same_rows(const crank_tensor *a, const crank_tensor *b)
+{
+    int64_t size = (int64_t)crank_dtype_bits(a->dtype);
+    bool    dense = (int64_t)tensor_bytes(a) == (tensor_count(a) * size + 7) / 8 && (int64_t)tensor_bytes(b) == (tensor_count(b) * size + 7) / 8;
+    return dense || (a->rank == b->rank && !memcmp(a->strides, b->strides, (size_t)a->rank * sizeof *a->strides));
+}
+
 /* Lets results live in the memory of operands that die at the node. */
 static void take_over(crank_graph *graph, lives *pass)
 {
@@ -79,7 +87,7 @@ static void take_over(crank_graph *graph, lives *pass)
             crank_tensor *output = node->outputs[k];
             if (from < 0 || !output || from >= node->input_count || !node->inputs[from] || output->base) continue;
             crank_tensor *input = node->inputs[from], *root = tensor_root(input);
-            if (!in_arena(root) || !whole_and_contiguous(input) || input->dtype != output->dtype) continue;
+            if (!in_arena(root) || !whole_and_contiguous(input) || input->dtype != output->dtype || !same_rows(root, output)) continue;
             int old = leader_of(pass, root->id), now = output->id;
             if (pass->last[old] != i || pass->bytes[old] != pass->bytes[now] || pass->leader[now] != now) continue;
             bool shared = false; /* with another operand, or with a result that took it already */

@@ -143,7 +143,9 @@ int64_t tensor_count(const crank_tensor *tensor)
 
 size_t tensor_bytes(const crank_tensor *tensor)
 {
-    return ((size_t)tensor_count(tensor) * crank_dtype_bits(tensor->dtype) + 7) / 8;
+    int64_t count = tensor_count(tensor);
+    if (tensor->rank >= 2 && count && tensor->strides[0] > count / tensor->dims[0]) count = tensor->dims[0] * tensor->strides[0]; /* rows with room */
+    return ((size_t)count * crank_dtype_bits(tensor->dtype) + 7) / 8;
 }
 
 /* ---- leaves ---- */

@@ -6,14 +6,13 @@
 
 static crank_status through_maps(crank_context *context, crank_linear *linear, float *rows)
 {
-    crank_device *device = crank_params_device(linear->weight->owner);
     size_t        bytes = crank_view_bytes(&linear->weight->view);
     bool          finite;
     merge_block   block;
     char         *before = crank_alloc(context, 1, bytes, linear->name), *after = crank_alloc(context, 1, bytes, linear->name);
     crank_status  status = merge_block_open(context, linear, &block);
     if (!before || !after) status = CRANK_FAILED;
-    if (status == CRANK_OK) status = device->download(context, device, before, linear->weight->view.data, bytes);
+    if (status == CRANK_OK) status = crank_param_read(context, linear->weight, before, linear->weight->view.dtype);
     if (status == CRANK_OK) status = merge_block_run(&block, before, after, &finite);
     if (status == CRANK_OK) crank_convert(rows, CRANK_F32, after, linear->weight->view.dtype, (size_t)(linear->out * linear->in));
     merge_block_close(&block);

@@ -304,9 +304,18 @@ crank_tensor *crank_linear_times(crank_graph *graph, crank_linear *linear, crank
                              compute == CRANK_F64 ? CRANK_F64 : CRANK_F32);
 }
 
+crank_status crank_linear_make_room(crank_context *context, crank_linear *linear, int64_t rank)
+{
+    crank_param *weight = linear->weight;
+    if (!weight || linear->quantized || linear->kind != CRANK_LINEAR_DENSE || weight->mapped) return CRANK_OK;
+    int64_t room = crank_params_device(weight->owner)->room;
+    if (rank > room || crank_dtype_bits(weight->view.dtype) != 16 || !crank_dtype_is_float(weight->view.dtype)) return CRANK_OK;
+    return crank_param_make_room(context, weight, room);
+}
+
 /* ---- host access to the weight ---- */
 
-/* Elements [first, first + n) of a parameter's contiguous memory as f32; `raw` holds n of its elements. */
+/* Elements [first, first + n) of a parameter's memory as f32; `raw` holds n of its elements. */
 static crank_status read_elements(crank_context *context, const crank_param *param, int64_t first, int64_t n, void *raw,
                                   float *out)
 {
@@ -331,7 +340,7 @@ static crank_status embedding_rows(crank_context *context, const crank_linear *l
     double      *raw = crank_alloc(context, (size_t)d, sizeof *raw, "a row of the embedding");
     crank_status status = line && raw ? CRANK_OK : CRANK_FAILED;
     for (int64_t v = 0; v < V && status == CRANK_OK; v++) {
-        status = read_elements(context, linear->weight, v * d, d, raw, line);
+        status = read_elements(context, linear->weight, v * linear->weight->view.strides[0], d, raw, line);
         for (int64_t i = 0; i < count && status == CRANK_OK; i++) rows[i * V + v] = line[first + i];
     }
     crank_free(line);
@@ -355,7 +364,7 @@ crank_status crank_linear_rows(crank_context *context, const crank_linear *linea
                            : crank_alloc(context, (size_t)linear->in, sizeof *raw, "a row of the weight");
     crank_status status = raw || crank_params_device(weight->owner)->host ? CRANK_OK : CRANK_FAILED;
     for (int64_t i = 0; i < count && status == CRANK_OK; i++)
-        status = read_elements(context, weight, (first + i) * linear->in, linear->in, raw, rows + i * linear->in);
+        status = read_elements(context, weight, (first + i) * weight->view.strides[0], linear->in, raw, rows + i * linear->in);
     crank_free(raw);
     return status;
 }

@@ -17,19 +17,6 @@
 
 /* ---- parameters: change and put back ---- */
 
-static crank_status download(crank_context *context, const crank_param *param, void *host)
-{
-    crank_device *device = crank_params_device(param->owner);
-    return device->download(context, device, host, param->view.data, crank_view_bytes(&param->view));
-}
-
-static crank_status upload(crank_context *context, crank_param *param, const void *host)
-{
-    crank_device *device = crank_params_device(param->owner);
-    param->version++;
-    return device->upload(context, device, param->view.data, host, crank_view_bytes(&param->view));
-}
-
 /* Remembers what the parameter is now, unless an earlier merge did. */
 static crank_status back_up(crank_context *context, crank_linears *linears, crank_param *param)
 {
@@ -44,7 +31,7 @@ static crank_status back_up(crank_context *context, crank_linears *linears, cran
         if (crank_param_own(context, param)) return crank_last_status(context);
     } else {
         if (!(kept.bytes = crank_alloc(context, 1, crank_view_bytes(&param->view), param->name))) return CRANK_FAILED;
-        if (download(context, param, kept.bytes)) {
+        if (crank_param_read(context, param, kept.bytes, param->view.dtype)) {
             crank_free(kept.bytes);
             return crank_last_status(context);
         }
@@ -59,7 +46,7 @@ crank_status linears_put_back(crank_context *context, crank_linears *linears, si
     crank_status status = CRANK_OK;
     while (linears->backup_count > first) {
         merge_backup *kept = &linears->backups[--linears->backup_count];
-        if (upload(context, kept->param, kept->bytes ? kept->bytes : kept->mapped)) status = crank_last_status(context);
+        if (crank_param_write(context, kept->param, kept->bytes ? kept->bytes : kept->mapped, kept->param->view.dtype)) status = crank_last_status(context);
         crank_free(kept->bytes);
     }
     return status;
@@ -111,7 +98,7 @@ static crank_status merge_linear(crank_context *context, crank_linear *linear, b
     char        *before = crank_alloc(context, 1, bytes, linear->name), *after = crank_alloc(context, 1, bytes, linear->name);
     crank_status status = merge_block_open(context, linear, &block);
     if (!before || !after) status = CRANK_FAILED;
-    if (status == CRANK_OK) status = download(context, linear->weight, before);
+    if (status == CRANK_OK) status = crank_param_read(context, linear->weight, before, linear->weight->view.dtype);
     if (status == CRANK_OK) status = merge_block_run(&block, before, after, &finite);
     crank_free(before);
     if (status == CRANK_OK) status = merge_bias(context, linear, &block, &finite);
@@ -119,7 +106,7 @@ static crank_status merge_linear(crank_context *context, crank_linear *linear, b
         status = crank_fail(context, CRANK_BAD_DATA, "%s: merging gives values that are not finite; nothing was changed",
                             linear->name);
     if (status == CRANK_OK) status = back_up(context, linear->owner, linear->weight);
-    if (status == CRANK_OK) status = upload(context, linear->weight, after);
+    if (status == CRANK_OK) status = crank_param_write(context, linear->weight, after, linear->weight->view.dtype);
     merge_block_close(&block);
     crank_free(after);
     return status;

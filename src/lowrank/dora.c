@@ -107,15 +107,12 @@ static void derive(crank_graph *graph, crank_site *site)
 
 crank_tensor *dora_forward(crank_graph *graph, crank_site *site, const pair *factors, crank_tensor *x, crank_tensor *dropped, crank_tensor *y0)
 {
-    crank_dtype   compute = crank_graph_compute(graph);
     crank_tensor *k = crank_site_get(graph, site, "k");
     crank_tensor *delta = pair_delta(graph, site, factors, dropped);
-    if (dropped == x && (compute == CRANK_F32 || compute == CRANK_F64))
-        return crank_mul(crank_add(y0, delta), crank_cast(k, compute));
+    if (dropped == x) return crank_scale_columns(crank_add(y0, delta), k);
     /* k is near 1: a 16-bit type keeps k - 1 with more digits than k. */
-    crank_tensor *change = crank_cast(crank_affine(k, 1, -1), compute);
-    crank_tensor *base = dropped == x ? y0 : crank_linear_below(graph, site, dropped);
-    crank_tensor *scaled = crank_mul(crank_add(base, delta), change);
+    crank_tensor *change = crank_cast(crank_affine(k, 1, -1), crank_graph_compute(graph));
+    crank_tensor *scaled = crank_mul(crank_add(crank_linear_below(graph, site, dropped), delta), change);
     return crank_add(crank_add(y0, delta), scaled);
 }
 

@@ -124,6 +124,7 @@ crank_status pair_attach(crank_context *context, crank_site *site, const pair_op
     if (!out->A || !out->B) return crank_last_status(context);
     out->B->rate_factor = options->lora_plus;
     crank_status status = train_biases(context, site, options->bias);
+    if (status == CRANK_OK) status = crank_linear_make_room(context, site->linear, r);
     return status ? status : initialise(context, site, options, out);
 }
 

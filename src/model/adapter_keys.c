@@ -134,14 +134,14 @@ crank_status adapter_list(crank_context *context, crank_attachment *attachment, 
 
 /* ---- the base ---- */
 
-/* Row `row` of a contiguous [rows, width] parameter, as bf16 bits, into the hash. */
+/* Row `row` of a [rows, width] parameter, or of a vector taken as one, as bf16 bits, into the hash. */
 static crank_status hash_row(crank_context *context, sha256 *hash, const crank_param *param, int64_t row, int64_t width)
 {
     crank_param  line = *param;
     size_t       size = crank_dtype_bits(param->view.dtype) / 8;
     uint16_t    *bits = crank_alloc(context, (size_t)width, sizeof *bits, "a row of a weight");
     crank_status status = bits ? CRANK_OK : CRANK_FAILED;
-    line.view = crank_view_make((char *)param->view.data + (size_t)(row * width) * size, param->view.dtype, 1, &width);
+    line.view = crank_view_make((char *)param->view.data + (size_t)(row * (param->view.rank == 2 ? param->view.strides[0] : width)) * size, param->view.dtype, 1, &width);
     if (status == CRANK_OK) status = crank_param_read(context, &line, bits, CRANK_BF16);
     if (status == CRANK_OK) sha256_add(hash, bits, (size_t)width * sizeof *bits);
     crank_free(bits);

@@ -75,7 +75,7 @@ static void count_params(const crank_params *params, account_bytes *out)
 {
     for (size_t i = 0; i < crank_params_count(params); i++) {
         const crank_param *param = crank_params_at(params, i);
-        int64_t            bytes = param->parked ? 0 : (int64_t)crank_view_bytes(&param->view);
+        int64_t            bytes = param->parked ? 0 : (int64_t)crank_param_bytes(param);
         int64_t *sum = param->role == CRANK_ROLE_WEIGHT ? &out->weights : param->role == CRANK_ROLE_METHOD ? &out->method : &out->state;
         *sum += bytes;
     }

@@ -39,7 +39,8 @@ static crank_status fetch(crank_context *context, void *user, size_t i, crank_vi
         return values->data ? CRANK_OK : crank_fail(context, CRANK_FAILED, "%s: another process holds it, and it was not collected", param->name);
     }
     if (crank_params_device(param->owner)->host && !param->parked) return CRANK_OK;
-    values->data = from->copy = crank_alloc(context, crank_view_bytes(&param->view) + 1, 1, param->name);
+    from->copy = crank_alloc(context, crank_view_bytes(&param->view) + 1, 1, param->name);
+    *values = crank_view_make(from->copy, param->view.dtype, param->view.rank, param->view.dims);
     return values->data ? crank_param_read(context, param, values->data, param->view.dtype) : CRANK_FAILED;
 }
 

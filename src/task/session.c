@@ -75,7 +75,7 @@ static size_t held(const session *s)
     crank_params *params = crank_model_params(s->model);
     size_t        bytes = dataset_bytes(s->train) + (s->eval ? dataset_bytes(s->eval) : 0) + PROGRAM;
     for (size_t i = 0; i < crank_params_count(params); i++)
-        if (!crank_params_at(params, i)->away) bytes += crank_view_bytes(&crank_params_at(params, i)->view);
+        if (!crank_params_at(params, i)->away) bytes += crank_param_bytes(crank_params_at(params, i));
     return bytes;
 }
 

@@ -415,7 +415,8 @@ static void count_params(const task_trainer *trainer, trainer_memory *memory)
     crank_params *params = crank_model_params(trainer->model);
     for (size_t i = 0; i < crank_params_count(params); i++) {
         const crank_param *param = crank_params_at(params, i);
-        size_t             bytes = crank_view_bytes(&param->view);
+        size_t             bytes = crank_param_bytes(param), grain = crank_params_device(params)->grain;
+        if (grain && bytes > grain / 2) bytes = (bytes + grain - 1) / grain * grain;
         if (param->role == CRANK_ROLE_STATE && !param->parked) memory->state_all += bytes;
         if (param->away) continue;
         size_t            *sum = param->parked ? &memory->parked

@@ -3,6 +3,8 @@
 #include <cpuid.h>
 #endif
 
+#include <omp.h>
+
 #include "tensor/convert.h"
 
 uint16_t crank_to_bf16(float value) { return convert_to_bf16(value); }
@@ -79,20 +81,32 @@ static bool converts(crank_dtype type)
     return type == CRANK_F32 || type == CRANK_BF16 || type == CRANK_F16 || type == CRANK_F64;
 }
 
-void crank_convert(void *to, crank_dtype to_type, const void *from, crank_dtype from_type, size_t n)
+static void convert_slice(const convert_loops *loops, char *to, crank_dtype to_type, const char *from, crank_dtype from_type, size_t n)
 {
     enum { CHUNK = 2048 };
-    float                chunk[CHUNK];
-    const convert_loops *loops = best_loops();
-    size_t               to_size = crank_dtype_bits(to_type) / 8, from_size = crank_dtype_bits(from_type) / 8;
-    if (!converts(to_type) || !converts(from_type) || n == 0) return;
+    float  chunk[CHUNK];
+    size_t to_size = crank_dtype_bits(to_type) / 8, from_size = crank_dtype_bits(from_type) / 8;
     if (to_type == from_type) memcpy(to, from, n * to_size);
-    else if (to_type == CRANK_F32) to_single(loops, to, from, from_type, false, n);
-    else if (from_type == CRANK_F32) from_single(loops, to, to_type, from, n);
+    else if (to_type == CRANK_F32) to_single(loops, (float *)(void *)to, from, from_type, false, n);
+    else if (from_type == CRANK_F32) from_single(loops, to, to_type, (const float *)(const void *)from, n);
     else
         for (size_t i = 0; i < n; i += CHUNK) {
             size_t take = n - i < CHUNK ? n - i : CHUNK;
-            to_single(loops, chunk, (const char *)from + i * from_size, from_type, true, take);
-            from_single(loops, (char *)to + i * to_size, to_type, chunk, take);
+            to_single(loops, chunk, from + i * from_size, from_type, true, take);
+            from_single(loops, to + i * to_size, to_type, chunk, take);
         }
+}
+
+void crank_convert(void *to, crank_dtype to_type, const void *from, crank_dtype from_type, size_t n)
+{
+    enum { SLICE = 1 << 20 };
+    const convert_loops *loops = best_loops();
+    if (!converts(to_type) || !converts(from_type) || n == 0) return;
+    size_t  to_size = crank_dtype_bits(to_type) / 8, from_size = crank_dtype_bits(from_type) / 8;
+    int64_t slices = (int64_t)((n + SLICE - 1) / SLICE);
+#pragma omp parallel for schedule(static) if (slices > 1 && !omp_in_parallel())
+    for (int64_t i = 0; i < slices; i++) {
+        size_t at = (size_t)i * SLICE;
+        convert_slice(loops, (char *)to + at * to_size, to_type, (const char *)from + at * from_size, from_type, n - at < SLICE ? n - at : SLICE);
+    }
 }

@@ -36,7 +36,10 @@ static inline void pair_forget(pair *p, int mark)
     while (p->b.count > mark) free(p->b.blocks[--p->b.count]);
 }
 
-enum { MIRRORS = 2 * OPERANDS_MOST + 16 };
+enum {
+    MIRRORS = 2 * OPERANDS_MOST + 16,
+    ROOM_BEHIND = 1 << 16 /* bytes behind each operand, where a body that is promised room below a matrix may write */
+};
 typedef struct mirror {
     const void *host;
     void       *device;
@@ -56,7 +59,7 @@ static inline crank_view mirrored(pair *p, mirror *list, int *count, const crank
             return there;
         }
     mirror m = {view->data, NULL, bytes_of(view)};
-    m.device = p->gpu->alloc(p->b.context, p->gpu, m.bytes ? m.bytes : 1, "a test");
+    m.device = p->gpu->alloc(p->b.context, p->gpu, m.bytes + ROOM_BEHIND, "a test");
     if (!m.device) fail_msg("%s", crank_message(p->b.context));
     assert_ok(p->b.context, p->gpu->upload(p->b.context, p->gpu, m.device, view->data, m.bytes));
     assert_true(*count < MIRRORS);

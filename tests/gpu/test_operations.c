@@ -281,6 +281,49 @@ static void products_of_every_form(void **state)
             }
 }
 
+static void products_with_a_low_rank_term(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][4] = {{1, 1, 8, 1}, {5, 7, 16, 3}, {64, 128, 64, 16}, {33, 65, 24, 8}, {77, 200, 128, 40}, {130, 96, 256, 64}};
+    for (int which = 0; which < 2; which++)
+        for (int s = 0; s < 6; s++)
+            for (int form = 0; form < 8; form++) {
+                int                        mark = p.b.count, turned = form & 1;
+                crank_dtype                t = which ? CRANK_F16 : CRANK_BF16;
+                crank_augmented_attributes attributes = {.trans_b = turned, .scale = form & 4 ? 2 : 0.75};
+                int64_t                    n = shapes[s][0], m = shapes[s][1], k = shapes[s][2], r = shapes[s][3];
+                crank_view a = drawn_rows(&p, t, 64, -1, 1, DIMS(n, k)), b = drawn_rows(&p, t, 64, -1, 1, 2, (int64_t[]){turned ? m : k, turned ? k : m});
+                crank_view low = drawn(&p.b, t, -1, 1, DIMS(n, r)), factor = drawn(&p.b, t, -1, 1, 2, (int64_t[]){turned ? m : r, turned ? r : m});
+                crank_view c0 = form & 2 ? drawn(&p.b, t, -1, 1, DIMS(n, m)) : ABSENT, c = fresh(&p.b, t, DIMS(n, m));
+                compare(&p, "matmul_augmented", VIEWS(a, b, low, factor, c0), &c, 1, &attributes, 3 * close_to(t));
+                pair_forget(&p, mark);
+            }
+}
+
+static void columns_with_factors(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][2] = {{1, 1}, {7, 3}, {33, 64}, {300, 256}, {129, 520}, {5, 2049}, {0, 16}};
+    EACH_TYPE(t)
+        for (int s = 0; s < 7; s++)
+            for (int form = 0; form < 6; form++) {
+                int                  mark = p.b.count;
+                crank_dtype          t = TYPE(t), wide = t == CRANK_F64 ? CRANK_F64 : CRANK_F32;
+                int64_t              n = shapes[s][0], d = shapes[s][1], gap = form & 1 ? 8 : 0;
+                crank_glu_attributes attributes = {(crank_unary_kind[]){CRANK_SILU, CRANK_GELU, CRANK_GELU_TANH}[form / 2]};
+                double               close = 3 * close_to(t);
+                crank_view x = drawn_rows(&p, t, gap, -2, 2, DIMS(n, d)), z = drawn_rows(&p, t, gap, -2, 2, DIMS(n, d)), dy = drawn_rows(&p, t, gap, 0.2, 1, DIMS(n, d));
+                crank_view k = drawn(&p.b, form & 2 ? t : wide, 0.5, 2, DIMS(d)), l = drawn(&p.b, form & 2 ? t : wide, -2, -0.5, DIMS(d));
+                crank_view y = fresh_rows(&p.b, t, gap, DIMS(n, d)), second = fresh_rows(&p.b, t, gap, DIMS(n, d)), dk = fresh(&p.b, wide, DIMS(d)), dl = fresh(&p.b, wide, DIMS(d));
+                compare(&p, "scale_columns", VIEWS(x, k), &y, 1, NULL, close);
+                compare(&p, "scale_columns_backward", VIEWS(dy, x, k), (crank_view[]){y, dk}, 2, NULL, close);
+                compare(&p, "scale_columns_backward", VIEWS(dy, x, k), (crank_view[]){y, ABSENT}, 2, NULL, close);
+                compare(&p, "glu_scaled", VIEWS(x, k, z, l), &y, 1, &attributes, close);
+                compare(&p, "glu_scaled_backward", VIEWS(dy, x, k, z, l), (crank_view[]){y, second, dk, dl}, 4, &attributes, 2 * close);
+                pair_forget(&p, mark);
+            }
+}
+
 static void heads_over_a_vocabulary(void **state)
 {
     (void)state;
@@ -440,7 +483,7 @@ int main(void)
         cmocka_unit_test(elements_are_placed),
         cmocka_unit_test(rows_are_normalised),
         cmocka_unit_test(softmax_and_rope),
-        cmocka_unit_test(products_of_every_form),
+        cmocka_unit_test(products_of_every_form), cmocka_unit_test(products_with_a_low_rank_term), cmocka_unit_test(columns_with_factors),
         cmocka_unit_test(heads_over_a_vocabulary),
         cmocka_unit_test(updates_move_parameters),
         cmocka_unit_test(scalars_and_assignments),

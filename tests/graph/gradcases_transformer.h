@@ -112,6 +112,21 @@ static crank_tensor *glu_case(gradcheck *check)
     return crank_glu(crank_slice(both, 1, 0, 4), crank_slice(both, 1, 4, 4), CRANK_SILU);
 }
 
+static crank_tensor *scale_columns_case(gradcheck *check)
+{
+    crank_tensor *x = check->kind == 1 ? gradcheck_input(check, -2, 2, DIMS(2, 3, 4)) : gradcheck_param(check, -2, 2, DIMS(2, 3, 4));
+    crank_tensor *k = check->kind == 2 ? gradcheck_input(check, 0.5, 2, DIMS(4)) : gradcheck_param(check, 0.5, 2, DIMS(4));
+    return crank_scale_columns(x, k);
+}
+
+static crank_tensor *glu_scaled_case(gradcheck *check)
+{
+    static const crank_unary_kind activations[] = {CRANK_SILU, CRANK_GELU, CRANK_GELU_TANH};
+    crank_tensor *gate = gradcheck_param(check, -2, 2, DIMS(3, 4)), *up = gradcheck_param(check, -2, 2, DIMS(3, 4));
+    crank_tensor *kg = gradcheck_param(check, 0.5, 2, DIMS(4)), *ku = gradcheck_param(check, -2, -0.5, DIMS(4));
+    return crank_glu(crank_scale_columns(gate, kg), crank_scale_columns(up, ku), activations[check->kind]);
+}
+
 static crank_tensor *frozen(gradcheck *check, bool is_frozen, int rank, const int64_t *dims)
 {
     return is_frozen ? gradcheck_input(check, -1, 1, rank, dims) : gradcheck_param(check, -1, 1, rank, dims);

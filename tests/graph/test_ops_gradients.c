@@ -50,6 +50,8 @@ static const gradient_case cases[] = {
     {"rope", rope_case, 8},
     {"attention", attention_case, 12},
     {"glu", glu_case, 4},
+    {"scale_columns", scale_columns_case, 3},
+    {"glu_scaled", glu_scaled_case, 3},
     {"head_logprob", head_logprob_case, HEADS},
     {"head_cross_entropy", head_cross_entropy_case, 4 * HEADS},
     {"dropout", dropout_case, 2},
@@ -62,6 +64,9 @@ static const char *const without_gradient[] = {
     "dequantize",
     "quantize_rows", /* rounding: gradients pass as they are (test_quantized) */
     "scaled_matmul",
+    "scale_columns_backward",
+    "glu_scaled_backward",
+    "matmul_augmented", /* made by the plan, behind all gradients */
     "eigh",
     "unary_backward",
     "softmax_backward",

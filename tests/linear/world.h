@@ -53,7 +53,7 @@ static inline crank_linear *world_linear(world *w, const char *name, crank_linea
     char    text[256];
     snprintf(text, sizeof text, "%s.weight", name);
     crank_param *weight = crank_params_add(w->params, text, CRANK_ROLE_WEIGHT, w->type, 2, dims), *b = NULL;
-    assert_non_null(weight);
+    if (!weight) fail_msg("%s", crank_message(w->context));
     double *values = calloc((size_t)(in * out), sizeof *values);
     world_fill(values, (size_t)(in * out), crank_hash_name(text), 1 / sqrt((double)(table ? 1 : in)));
     assert_ok(w->context, crank_param_write(w->context, weight, values, CRANK_F64));

@@ -66,10 +66,19 @@ typedef struct cpu_state {
 int    cpu_threads(const crank_call *call) { return ((const cpu_state *)call->device->state)->threads; }
 size_t cpu_cache(const crank_call *call) { return ((const cpu_state *)call->device->state)->cache; }
 
+/* Operations that several fast ones do better than one plain one; the graph takes them apart where there is no body. */
+static bool composed(const char *operation)
+{
+    static const char *const names[] = {"scale_columns", "scale_columns_backward", "glu_scaled", "glu_scaled_backward"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(names[i], operation)) return true;
+    return false;
+}
+
 static bool find(crank_device *device, const char *operation, const crank_call *call, crank_body *body)
 {
     const cpu_state *state = device->state;
-    if (!operation_fits(operation, call, NULL, 0)) return false;
+    if (!operation_fits(operation, call, NULL, 0) || (state->level != CPU_PLAIN && composed(operation))) return false;
     for (const cpu_family *family = cpu_families; family->find; family++)
         if (family->level <= state->level && family->find(operation, call, state->threads, body)) return true;
     return false;

@@ -1,4 +1,4 @@
-/* plain_matmul.c - plain body of c = alpha op(a) op(b) + bias + c0, with at most one batch dimension. */
+/* plain_matmul.c - plain bodies of c = alpha op(a) op(b) + bias + c0, with at most one batch dimension, and of c = a op(b) + scale t op(s) + c0. */
 #include "device/cpu/plain.h"
 
 /* A batch of matrices as base + b * batch + i * row + j * column. */
@@ -42,5 +42,21 @@ crank_status plain_matmul(crank_context *context, const crank_call *call)
                 if (view_present(c0.view)) value += get(c0.view, batch * c0.batch + i * c0.row + j * c0.column);
                 put(out, batch * c.batch + i * c.row + j * c.column, value);
             }
+    return CRANK_OK;
+}
+
+crank_status plain_matmul_augmented(crank_context *context, const crank_call *call)
+{
+    (void)context;
+    const crank_augmented_attributes *attributes = call->attributes;
+    matrices a = matrices_of(&call->in[0], false), b = matrices_of(&call->in[1], attributes->trans_b), t = matrices_of(&call->in[2], false);
+    matrices s = matrices_of(&call->in[3], attributes->trans_b), c0 = matrices_of(&call->in[4], false), c = matrices_of(&call->out[0], false);
+    int64_t  n = c.view->dims[0], m = c.view->dims[1], k = a.view->dims[1], r = t.view->dims[1];
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < m; j++) {
+            double value = dot(&a, &b, i * a.row, j * b.column, k) + attributes->scale * dot(&t, &s, i * t.row, j * s.column, r);
+            if (view_present(c0.view)) value += get(c0.view, i * c0.row + j * c0.column);
+            put(c.view, i * c.row + j * c.column, value);
+        }
     return CRANK_OK;
 }

@@ -89,4 +89,67 @@ template <typename R> __device__ __forceinline__ R slope(crank_unary_kind kind, 
     }
 }
 
+/* ---- for results of 16 bits: approximate functions that are far more exact than the rounding ---- */
+
+/* 1 / (1 + e^-x) */
+template <typename T> __device__ __forceinline__ real<T> gate_sigmoid(real<T> x)
+{
+    if (sizeof(T) == 2) return (real<T>)__fdividef(1.0f, 1.0f + __expf(-(float)x));
+    return fn_sigmoid(x);
+}
+
+/* erfc(z) for z >= 0 to 1.2e-7 of its value: t e^(-z^2 + p(t)) with t = 1 / (1 + z / 2), a Chebyshev fit of degree 9 (Press et al.,
+ * Numerical Recipes, section 6.2). */
+__device__ __forceinline__ float erfc_fit(float z)
+{
+    float t = __fdividef(1.0f, 1.0f + 0.5f * z), p = 0.17087277f;
+    p = fmaf(p, t, -0.82215223f), p = fmaf(p, t, 1.48851587f), p = fmaf(p, t, -1.13520398f), p = fmaf(p, t, 0.27886807f);
+    p = fmaf(p, t, -0.18628806f), p = fmaf(p, t, 0.09678418f), p = fmaf(p, t, 0.37409196f), p = fmaf(p, t, 1.00002368f), p = fmaf(p, t, -1.26551223f);
+    return t * __expf(fmaf(-z, z, p));
+}
+
+/* An activation for a result of type T, and its slope. */
+template <typename T, crank_unary_kind KIND> __device__ __forceinline__ real<T> gate_value(real<T> x)
+{
+    typedef real<T> R;
+    if (KIND == CRANK_SILU) return x == -(R)INFINITY ? (R)0 : x * gate_sigmoid<T>(x);
+    if (KIND == CRANK_GELU && sizeof(T) == 2) {
+        float half = 0.5f * erfc_fit(fabsf((float)x) * (float)SQRT_HALF);
+        return x == -(R)INFINITY ? (R)0 : (R)((float)x * (x < 0 ? half : 1.0f - half));
+    }
+    if (KIND == CRANK_GELU_TANH && sizeof(T) == 2)
+        return x == -(R)INFINITY ? (R)0 : x * gate_sigmoid<T>((R)(2 * SQRT_2_OVER_PI) * (x + (R)GELU_CUBIC * x * x * x));
+    return activation(KIND, x);
+}
+template <typename T, crank_unary_kind KIND> __device__ __forceinline__ real<T> gate_slope(real<T> x)
+{
+    typedef real<T> R;
+    if (KIND == CRANK_SILU) {
+        R s = gate_sigmoid<T>(x);
+        return is_inf(x) ? (R)(x > 0) : s * (1 + x * (1 - s));
+    }
+    if (KIND == CRANK_GELU && sizeof(T) == 2) {
+        float half = 0.5f * erfc_fit(fabsf((float)x) * (float)SQRT_HALF), density = (float)(0.5 * SQRT_2_OVER_PI) * __expf(-0.5f * (float)x * (float)x);
+        return is_inf(x) ? (R)(x > 0) : (R)((x < 0 ? half : 1.0f - half) + (float)x * density);
+    }
+    return slope(KIND, x, (R)0);
+}
+
+/* ---- gated linear units: of one element ---- */
+
+template <typename T, crank_unary_kind KIND> struct glu_op {
+    typedef real<T> R;
+    __device__ __forceinline__ void operator()(const R *x, R *y, int64_t) const { y[0] = gate_value<T, KIND>(x[0]) * x[1]; }
+};
+
+template <typename T, crank_unary_kind KIND> struct glu_backward_op {
+    typedef real<T> R;
+    __device__ __forceinline__ void operator()(const R *x, R *y, int64_t) const
+    {
+        R d = x[0], gate = x[1], up = x[2];
+        y[0] = d * up * gate_slope<T, KIND>(gate);
+        y[1] = d * gate_value<T, KIND>(gate);
+    }
+};
+
 #endif

@@ -49,7 +49,7 @@ typedef struct cuda_entry {
 
 /* Each room's table ends with a NULL operation. */
 extern const cuda_entry cuda_elementwise[], cuda_shape[], cuda_rows[], cuda_norm[], cuda_reduce[], cuda_matmul[], cuda_attention[],
-    cuda_head[], cuda_sparse[], cuda_select[], cuda_quantized[], cuda_scaled[],
+    cuda_head[], cuda_sparse[], cuda_select[], cuda_quantized[], cuda_scaled[], cuda_columns[],
     cuda_update[], cuda_collectives[];
 
 void cuda_plans_free(struct cuda_plans *plans);

@@ -16,7 +16,7 @@ crank_status cuda_launched(crank_context *context, const char *what) { return cu
 
 /* ---- bodies ---- */
 
-static const cuda_entry *const rooms[] = {cuda_matmul, cuda_attention, cuda_head, cuda_norm, cuda_rows, cuda_elementwise, cuda_reduce, cuda_shape, cuda_update, cuda_sparse, cuda_select, cuda_quantized, cuda_scaled, cuda_collectives};
+static const cuda_entry *const rooms[] = {cuda_matmul, cuda_attention, cuda_head, cuda_norm, cuda_rows, cuda_elementwise, cuda_reduce, cuda_shape, cuda_update, cuda_sparse, cuda_select, cuda_quantized, cuda_scaled, cuda_columns, cuda_collectives};
 
 static bool find(crank_device *device, const char *operation, const crank_call *call, crank_body *body)
 {
@@ -190,7 +190,7 @@ extern "C" __attribute__((visibility("default"))) crank_device *crank_cuda_open(
     o->state.processors = p.multiProcessorCount, o->state.shared = p.sharedMemPerBlockOptin, o->state.deterministic = deterministic;
     snprintf(o->name, sizeof o->name, "cuda:%d", ordinal);
     snprintf(o->level, sizeof o->level, "sm_%d%d", p.major, p.minor);
-    o->device.name = o->name, o->device.level = o->level, o->device.host = false, o->device.bf16 = true, o->device.state = &o->state;
+    o->device.name = o->name, o->device.level = o->level, o->device.host = false, o->device.bf16 = true, o->device.room = 64, o->device.grain = (size_t)2 << 20, o->device.state = &o->state;
     o->device.find = find, o->device.alloc = alloc, o->device.free = release, o->device.upload = upload, o->device.download = download;
     o->device.synchronize = synchronize, o->device.close = close_device, o->device.capture_begin = capture_begin, o->device.capture_end = capture_end;
     o->device.launch = launch, o->device.program_free = program_free, o->device.memory = memory_of, o->device.join = cuda_join;

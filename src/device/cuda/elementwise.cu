@@ -202,11 +202,26 @@ template <typename R> struct unary_op {
     __device__ __forceinline__ void operator()(const R *x, R *y, int64_t) const { y[0] = activation(kind, x[0]); }
 };
 
+/* What transformers apply to whole hidden layers. */
+template <typename T, crank_unary_kind KIND> struct gate_op {
+    __device__ __forceinline__ void operator()(const real<T> *x, real<T> *y, int64_t) const { y[0] = gate_value<T, KIND>(x[0]); }
+};
+template <typename T, crank_unary_kind KIND> struct gate_slope_op {
+    __device__ __forceinline__ void operator()(const real<T> *x, real<T> *y, int64_t) const { y[0] = gate_slope<T, KIND>(x[0]) * x[1]; }
+};
+
+template <typename T> static void unary(cudaStream_t stream, const spans &s, crank_unary_kind kind)
+{
+    if (kind == CRANK_GELU) spans_run<1, 1, T>(stream, s, gate_op<T, CRANK_GELU>{});
+    else if (kind == CRANK_GELU_TANH) spans_run<1, 1, T>(stream, s, gate_op<T, CRANK_GELU_TANH>{});
+    else if (kind == CRANK_SILU) spans_run<1, 1, T>(stream, s, gate_op<T, CRANK_SILU>{});
+    else spans_run<1, 1, T>(stream, s, unary_op<real<T>>{kind});
+}
+
 static crank_status run_unary(crank_context *context, const crank_call *call)
 {
-    crank_unary_kind kind = ((const crank_unary_attributes *)call->attributes)->kind;
-    spans            s = SPANS(&call->out[0], &call->in[0], &call->out[0]);
-    WITH_FLOAT_TYPE(call->out[0].dtype, T, (spans_run<1, 1, T>(cuda_stream(call), s, unary_op<real<T>>{kind}));)
+    spans s = SPANS(&call->out[0], &call->in[0], &call->out[0]);
+    WITH_FLOAT_TYPE(call->out[0].dtype, T, unary<T>(cuda_stream(call), s, ((const crank_unary_attributes *)call->attributes)->kind);)
     return cuda_launched(context, "unary");
 }
 
@@ -221,42 +236,15 @@ static crank_status run_unary_backward(crank_context *context, const crank_call 
     crank_view       x = absent_like(&call->in[0], &call->out[0]), y = absent_like(&call->in[1], &call->out[0]);
     if (!crank_unary_needs_x(kind)) x = call->out[0], x.data = NULL;
     if (!crank_unary_needs_y(kind)) y = call->out[0], y.data = NULL;
+    if (kind == CRANK_GELU) {
+        spans two = SPANS(&call->out[0], &x, &call->in[2], &call->out[0]);
+        WITH_FLOAT_TYPE(call->out[0].dtype, T, (spans_run<2, 1, T>(cuda_stream(call), two, gate_slope_op<T, CRANK_GELU>{}));)
+        return cuda_launched(context, "unary_backward");
+    }
     spans s = SPANS(&call->out[0], &x, &y, &call->in[2], &call->out[0]);
     WITH_FLOAT_TYPE(call->out[0].dtype, T, (spans_run<3, 1, T>(cuda_stream(call), s, slope_op<real<T>>{kind}));)
     return cuda_launched(context, "unary_backward");
 }
-
-/* 1 / (1 + e^-x). For 16-bit results the approximate functions are far more exact than the rounding. */
-template <typename T> __device__ __forceinline__ real<T> gate_sigmoid(real<T> x)
-{
-    if (sizeof(T) == 2) return (real<T>)__fdividef(1.0f, 1.0f + __expf(-(float)x));
-    return fn_sigmoid(x);
-}
-
-template <typename T, crank_unary_kind KIND> struct glu_op {
-    typedef real<T> R;
-    __device__ __forceinline__ void operator()(const R *x, R *y, int64_t) const
-    {
-        if (KIND == CRANK_SILU) y[0] = (x[0] == -(R)INFINITY ? (R)0 : x[0] * gate_sigmoid<T>(x[0])) * x[1];
-        else y[0] = activation(KIND, x[0]) * x[1];
-    }
-};
-
-template <typename T, crank_unary_kind KIND> struct glu_backward_op {
-    typedef real<T> R;
-    __device__ __forceinline__ void operator()(const R *x, R *y, int64_t) const
-    {
-        R d = x[0], gate = x[1], up = x[2];
-        if (KIND == CRANK_SILU) {
-            R s = gate_sigmoid<T>(gate), silu = gate == -(R)INFINITY ? (R)0 : gate * s;
-            y[0] = d * up * (is_inf(gate) ? (R)(gate > 0) : s * (1 + gate * (1 - s)));
-            y[1] = d * silu;
-        } else {
-            y[0] = d * up * slope(KIND, gate, (R)0);
-            y[1] = d * activation(KIND, gate);
-        }
-    }
-};
 
 /* Both operations for one type and one gate. */
 template <typename T> static void glu_forward(cudaStream_t stream, const spans &s, crank_unary_kind kind)

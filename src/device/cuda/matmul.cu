@@ -254,6 +254,80 @@ static crank_status run_matmul(crank_context *context, const crank_call *call)
     return product_run(context, cuda_of(call), &p, &data);
 }
 
+/* ---- one product of longer rows ---- */
+
+typedef struct room_call {
+    void       *rows, *weight;                          /* where room begins: behind the rows of a; behind the rows of b, or below them */
+    const void *t, *s;
+    int64_t     n, m, r, width;                         /* width: r and zeros behind */
+    int64_t     row, weight_row, t_row, s_row;          /* elements from row to row */
+    float       scale;
+    bool        below;
+} room_call;
+
+static int64_t rounded_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+/* Terms that the product gets: whole tiles of 64 where both have the room, else a multiple of 8. 0: there is no room. */
+static int64_t width_of(const crank_call *call, bool turned)
+{
+    const crank_view *a = &call->in[0], *b = &call->in[1];
+    int64_t           r = call->in[2].dims[1], room = a->strides[0] - a->dims[1], beside = b->strides[0] - b->dims[1];
+    if (turned || beside > 0) room = beside < room ? beside : room;
+    return rounded_up(r, 64) <= room ? rounded_up(r, 64) : rounded_up(r, 8) <= room ? rounded_up(r, 8) : 0;
+}
+
+/* Rows of t go behind those of a; s, scaled, goes behind the rows of b, or as rows below b. N elements a thread. */
+template <typename T, int N> __global__ void room_kernel(room_call c)
+{
+    int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, parts = c.width / N, across = c.m / N;
+    pack<T> p;
+    T      *to;
+    bool    first = at < c.n * parts;
+    if (!first && (at -= c.n * parts) >= c.m * parts) return;
+    int64_t i = !first && c.below ? at / across : at / parts, k = (!first && c.below ? at % across : at % parts) * N;
+    bool    zero = !first && c.below ? i >= c.r : k >= c.r;
+    const T *from = first ? (const T *)c.t + i * c.t_row + k : (const T *)c.s + i * c.s_row + k;
+    to = first ? (T *)c.rows + i * c.row + k : (T *)c.weight + i * c.weight_row + k;
+    if (N > 1 && !zero) p.read(from);
+    if (N == 1 && !zero) p.item[0] = *from;
+    for (int e = 0; e < N; e++)
+        if (zero) p.set(e, 0.0f);
+        else if (!first) p.set(e, c.scale * p.get(e));
+    if (N > 1) p.write(to);
+    else *to = p.item[0];
+}
+
+static bool augmented_serves(const crank_call *call)
+{
+    const crank_view *b = &call->in[1];
+    bool              turned = ((const crank_augmented_attributes *)call->attributes)->trans_b;
+    return crank_dtype_bits(b->dtype) == 16 && width_of(call, turned) > 0;
+}
+
+static crank_status run_augmented(crank_context *context, const crank_call *call)
+{
+    const crank_augmented_attributes *attributes = (const crank_augmented_attributes *)call->attributes;
+    const crank_view                 *t = &call->in[2], *s = &call->in[3], *c0 = &call->in[4], *c = &call->out[0];
+    crank_view                        a = call->in[0], b = call->in[1];
+    bool      turned = attributes->trans_b;
+    int64_t   k = a.dims[1], m = c->dims[1], width = width_of(call, turned);
+    room_call room = {(char *)a.data + 2 * k, (char *)b.data + 2 * (turned ? k : k * b.strides[0]), t->data, s->data, a.dims[0], m, t->dims[1], width,
+                      a.strides[0], b.strides[0], t->strides[0], s->strides[0], (float)attributes->scale, !turned};
+    if (!room.n || !room.m) return CRANK_OK;
+    bool packed = (k | t->dims[1] | m | a.strides[0] | b.strides[0] | t->strides[0] | s->strides[0]) % 8 == 0 && cuda_aligned(a.data, 16) && cuda_aligned(b.data, 16) &&
+                  cuda_aligned(t->data, 16) && cuda_aligned(s->data, 16);
+    unsigned blocks = blocks_for((room.n + room.m) * width / (packed ? 8 : 1), 256);
+    if (a.dtype == CRANK_BF16 && packed) room_kernel<bf16, 8><<<blocks, 256, 0, cuda_stream(call)>>>(room);
+    else if (a.dtype == CRANK_BF16) room_kernel<bf16, 1><<<blocks, 256, 0, cuda_stream(call)>>>(room);
+    else if (packed) room_kernel<f16, 8><<<blocks, 256, 0, cuda_stream(call)>>>(room);
+    else room_kernel<f16, 1><<<blocks, 256, 0, cuda_stream(call)>>>(room);
+    a.dims[1] += width, b.dims[attributes->trans_b ? 1 : 0] += width;
+    product      p = product_make(&a, false, &b, attributes->trans_b, NULL, c0, c);
+    product_data data = {a.data, b.data, NULL, cuda_present(c0) ? c0->data : NULL, c->data, call->workspace, 1};
+    crank_status status = cuda_launched(context, "matmul_augmented");
+    return status ? status : product_run(context, cuda_of(call), &p, &data);
+}
+
 static size_t workspace(const crank_call *call)
 {
     (void)call;
@@ -262,5 +336,6 @@ static size_t workspace(const crank_call *call)
 
 const cuda_entry cuda_matmul[] = {
     {"matmul", "cublaslt", run_matmul, NULL, workspace},
+    {"matmul_augmented", "cublaslt", run_augmented, augmented_serves, workspace},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -50,47 +50,56 @@ typedef struct norm_call {
     double      epsilon;
 } norm_call;
 
-/* y = (z - mean) rstd w + b, mean 0 for RMS; N elements a thread at a time, HELD packs a thread in registers. */
-template <typename T, int N, bool LAYER, bool WARP> __global__ void __launch_bounds__(THREADS) norm_kernel(norm_call c)
+/* y = (z - mean) rstd w + b, mean 0 for RMS; N elements a thread at a time, HELD packs a thread in registers, in T: z is rounded to it. All
+ * loads of a row are under way before the first is used. */
+template <typename T, int N, bool LAYER, bool WARP, int HELD> __global__ void __launch_bounds__(THREADS) norm_kernel(norm_call c)
 {
     typedef real<T>    R;
     typedef team<WARP> G;
-    enum { LANES = G::LANES, HELD = G::HELD };
+    enum { LANES = G::LANES };
     __shared__ R    cells[33];
     int64_t         i = G::row();
     int             lane = G::lane();
     if (WARP && i >= c.n) return;
     const T        *x = (const T *)c.x + i * c.x_row, *residual = c.residual ? (const T *)c.residual + i * c.residual_row : NULL;
     T              *y = (T *)c.y + i * c.y_row, *sum = c.sum ? (T *)c.sum + i * c.sum_row : NULL;
-    R               z[HELD * N], total = 0;
+    pack<T>         z[HELD];
+    R               total = 0;
     /* rows that are longer than what is held are read again */
     bool held = c.d <= (int64_t)LANES * HELD * N;
+    auto inside = [&](int p) { return ((int64_t)p * LANES + lane) * N < c.d; };
+    auto fetch = [&](pack<T> &to, const T *from) {
+        if (N > 1) to.read(from);
+        else to.item[0] = *from;
+    };
     auto get = [&](int64_t j, R *out) {
-        if (N > 1) {
-            pack<T> a, r;
-            a.read(x + j);
-            if (residual) r.read(residual + j);
+        pack<T> a, r;
+        fetch(a, x + j);
+        if (residual) fetch(r, residual + j);
 #pragma unroll
-            for (int e = 0; e < N; e++) out[e] = residual ? rounded<T>(a.get(e) + r.get(e)) : a.get(e);
-        } else {
-            out[0] = residual ? rounded<T>(load(&x[j]) + load(&residual[j])) : load(&x[j]);
-        }
+        for (int e = 0; e < N; e++) out[e] = residual ? rounded<T>(a.get(e) + r.get(e)) : a.get(e);
     };
 #pragma unroll
+    for (int p = 0; p < HELD; p++)
+        if (inside(p)) fetch(z[p], x + ((int64_t)p * LANES + lane) * N);
+    if (residual) {
+        pack<T> r[HELD];
+#pragma unroll
+        for (int p = 0; p < HELD; p++)
+            if (inside(p)) fetch(r[p], residual + ((int64_t)p * LANES + lane) * N);
+#pragma unroll
+        for (int p = 0; p < HELD; p++)
+#pragma unroll
+            for (int e = 0; e < N; e++)
+                if (inside(p)) z[p].set(e, z[p].get(e) + r[p].get(e));
+    }
+#pragma unroll
     for (int p = 0; p < HELD; p++) {
-        int64_t j = ((int64_t)p * LANES + lane) * N;
-        if (j >= c.d) continue;
-        get(j, z + p * N);
-        if (sum) {
-            if (N > 1) {
-                pack<T> out;
+        if (!inside(p)) continue;
+        if (sum && N > 1) z[p].write(sum + ((int64_t)p * LANES + lane) * N);
+        else if (sum) sum[(int64_t)p * LANES + lane] = z[p].item[0];
 #pragma unroll
-                for (int e = 0; e < N; e++) out.set(e, z[p * N + e]);
-                out.write(sum + j);
-            } else store(&sum[j], z[p * N]);
-        }
-#pragma unroll
-        for (int e = 0; e < N; e++) total += LAYER ? z[p * N + e] : z[p * N + e] * z[p * N + e];
+        for (int e = 0; e < N; e++) total += LAYER ? z[p].get(e) : z[p].get(e) * z[p].get(e);
     }
     for (int64_t j = (int64_t)LANES * HELD * N + (int64_t)lane * N; j < c.d; j += (int64_t)LANES * N) {
         R more[N];
@@ -109,7 +118,7 @@ template <typename T, int N, bool LAYER, bool WARP> __global__ void __launch_bou
         for (int p = 0; p < HELD; p++)
 #pragma unroll
             for (int e = 0; e < N; e++)
-                if (((int64_t)p * LANES + lane) * N < c.d) squares += (z[p * N + e] - mean) * (z[p * N + e] - mean);
+                if (inside(p)) squares += (z[p].get(e) - mean) * (z[p].get(e) - mean);
         for (int64_t j = (int64_t)LANES * HELD * N + (int64_t)lane * N; j < c.d; j += (int64_t)LANES * N) {
             R more[N];
             get(j, more);
@@ -135,8 +144,11 @@ template <typename T, int N, bool LAYER, bool WARP> __global__ void __launch_bou
     };
 #pragma unroll
     for (int p = 0; p < HELD; p++) {
-        int64_t j = ((int64_t)p * LANES + lane) * N;
-        if (j < c.d) put(j, z + p * N);
+        if (!inside(p)) continue;
+        R values[N];
+#pragma unroll
+        for (int e = 0; e < N; e++) values[e] = z[p].get(e);
+        put(((int64_t)p * LANES + lane) * N, values);
     }
     if (!held)
         for (int64_t j = (int64_t)LANES * HELD * N + (int64_t)lane * N; j < c.d; j += (int64_t)LANES * N) {
@@ -167,15 +179,23 @@ static bool rows_packed(int64_t d, int count, const crank_view *const *views)
 /* Whether a weight can be read 16 bytes at a time. */
 static bool weight_packed(const crank_view *w) { return !cuda_present(w) || cuda_aligned(w->data, 16); }
 
-template <typename T, bool LAYER> static void norm_launch(cudaStream_t stream, const norm_call &c)
+template <typename T, int N, bool LAYER> static void norm_launch(cudaStream_t stream, const norm_call &c)
 {
-    enum { N = pack<T>::N };
-    bool     warp = c.d <= 32 * team<true>::HELD * (c.packed ? N : 1);
-    unsigned blocks = warp ? blocks_for(c.n, team<true>::ROWS) : (unsigned)c.n;
-    if (c.packed && warp) norm_kernel<T, N, LAYER, true><<<blocks, THREADS, 0, stream>>>(c);
-    else if (c.packed) norm_kernel<T, N, LAYER, false><<<blocks, THREADS, 0, stream>>>(c);
-    else if (warp) norm_kernel<T, 1, LAYER, true><<<blocks, THREADS, 0, stream>>>(c);
-    else norm_kernel<T, 1, LAYER, false><<<blocks, THREADS, 0, stream>>>(c);
+    int64_t  packs = (c.d + 32 * N - 1) / (32 * N); /* of each lane of a warp */
+    unsigned warps = blocks_for(c.n, team<true>::ROWS);
+    if constexpr (N > 1 && sizeof(T) < 8) {
+        if (packs <= 2) norm_kernel<T, N, LAYER, true, 2><<<warps, THREADS, 0, stream>>>(c);
+        else if (packs <= 4) norm_kernel<T, N, LAYER, true, 4><<<warps, THREADS, 0, stream>>>(c);
+        if (packs <= 4) return;
+    }
+    if (packs <= 8) norm_kernel<T, N, LAYER, true, 8><<<warps, THREADS, 0, stream>>>(c);
+    else norm_kernel<T, N, LAYER, false, team<false>::HELD><<<(unsigned)c.n, THREADS, 0, stream>>>(c);
+}
+
+template <typename T, bool LAYER> static void norm_start(cudaStream_t stream, const norm_call &c)
+{
+    if (c.packed) norm_launch<T, pack<T>::N, LAYER>(stream, c);
+    else norm_launch<T, 1, LAYER>(stream, c);
 }
 
 static crank_status run_norm(crank_context *context, const crank_call *call, bool layer)
@@ -190,9 +210,9 @@ static crank_status run_norm(crank_context *context, const crank_call *call, boo
                            rows_packed(x->dims[1], 4, rows) && weight_packed(w) && weight_packed(b), ((const crank_norm_attributes *)call->attributes)->epsilon};
     if (c.n == 0) return CRANK_OK;
     if (layer) {
-        WITH_FLOAT_TYPE(x->dtype, T, (norm_launch<T, true>(cuda_stream(call), c));)
+        WITH_FLOAT_TYPE(x->dtype, T, (norm_start<T, true>(cuda_stream(call), c));)
     } else {
-        WITH_FLOAT_TYPE(x->dtype, T, (norm_launch<T, false>(cuda_stream(call), c));)
+        WITH_FLOAT_TYPE(x->dtype, T, (norm_start<T, false>(cuda_stream(call), c));)
     }
     return cuda_launched(context, "norm");
 }

@@ -119,13 +119,61 @@ template <int IN, int OUT, int N, typename T, typename F> __global__ void span_k
     }
 }
 
-enum { SPAN_THREADS = 256 };
+/* The same for a matrix of dense rows: a block is 32 threads wide and 8 rows high, a thread walks down its columns. */
+template <int IN, int OUT, int N, typename T, typename F> __global__ void span_rows_kernel(spans s, int64_t rows, int64_t columns, F f)
+{
+    int64_t j = ((int64_t)blockIdx.x * 32 + threadIdx.x) * N;
+    if (j >= columns) return;
+    for (int64_t i = (int64_t)blockIdx.y * 8 + threadIdx.y; i < rows; i += (int64_t)gridDim.y * 8) {
+        pack<T> in[IN ? IN : 1], out[OUT];
+#pragma unroll
+        for (int k = 0; k < IN; k++)
+            if (s.data[k]) in[k].read((const T *)s.data[k] + i * s.strides[k][0] + j);
+#pragma unroll
+        for (int e = 0; e < N; e++) {
+            real<T> x[IN ? IN : 1], y[OUT];
+#pragma unroll
+            for (int k = 0; k < IN; k++) x[k] = s.data[k] ? in[k].get(e) : (real<T>)0;
+            f(x, y, i * columns + j + e);
+#pragma unroll
+            for (int k = 0; k < OUT; k++) out[k].set(e, y[k]);
+        }
+#pragma unroll
+        for (int k = 0; k < OUT; k++)
+            if (s.data[IN + k]) out[k].write((T *)s.data[IN + k] + i * s.strides[IN + k][0] + j);
+    }
+}
+
+/* Large packed operands whose rows are dense, as a matrix; one long row is cut into many. */
+static inline bool spans_rows(spans *s, int64_t *rows, int64_t *columns)
+{
+    enum { LARGE = 1 << 20, CUT = 2048 };
+    if (s->count < LARGE || s->axes > 2 || (s->axes == 1 && s->count % CUT)) return false;
+    for (int k = 0; k < s->operands; k++)
+        if (s->data[k] && s->strides[k][s->axes - 1] != 1) return false;
+    *columns = s->axes == 2 ? s->dims[1] : CUT;
+    *rows = s->count / *columns;
+    for (int k = 0; s->axes == 1 && k < s->operands; k++) s->strides[k][0] = CUT;
+    return true;
+}
+
+enum { SPAN_THREADS = 256, SPAN_SLICES = 128 };
 
 template <int IN, int OUT, typename T, typename F> static void spans_run(cudaStream_t stream, const spans &s, F f)
 {
     enum { N = pack<T>::N };
     if (s.count == 0) return;
-    if (spans_packed(&s, sizeof(T), N))
+    spans   matrix = s;
+    int64_t rows, columns;
+    bool    packed = spans_packed(&s, sizeof(T), N);
+    if constexpr (sizeof(T) < 8) {
+        if (packed && spans_rows(&matrix, &rows, &columns)) {
+            dim3 grid((unsigned)((columns + 32 * N - 1) / (32 * N)), (unsigned)(rows / 8 < SPAN_SLICES ? (rows + 7) / 8 : SPAN_SLICES)), block(32, 8);
+            span_rows_kernel<IN, OUT, N, T, F><<<grid, block, 0, stream>>>(matrix, rows, columns, f);
+            return;
+        }
+    }
+    if (packed)
         span_kernel<IN, OUT, N, T, F><<<blocks_for(s.count / N, SPAN_THREADS), SPAN_THREADS, 0, stream>>>(s, f);
     else span_kernel<IN, OUT, 1, T, F><<<blocks_for(s.count, SPAN_THREADS), SPAN_THREADS, 0, stream>>>(s, f);
 }

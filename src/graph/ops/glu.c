@@ -70,6 +70,6 @@ crank_tensor *crank_glu(crank_tensor *gate, crank_tensor *up, crank_unary_kind a
         check_gate(gate->graph, "glu", gate, up);
         return gate;
     }
-    crank_tensor *inputs[2] = {op_matrix(gate), op_matrix(up)};
-    return op_unmatrix(op_one(&op_glu, inputs, 2, &(crank_glu_attributes){activation}), gate);
+    crank_tensor *inputs[2] = {op_matrix(gate), op_matrix(up)}, *h = op_glu_of_scaled(inputs[0], inputs[1], activation);
+    return op_unmatrix(h ? h : op_one(&op_glu, inputs, 2, &(crank_glu_attributes){activation}), gate);
 }

@@ -98,6 +98,32 @@ const crank_op op_matmul = {.name = "matmul",
                             .inplace = {1 + 3},
                             .flops = matmul_flops};
 
+/* ---- what plan_augment.c makes of two products ---- */
+
+static crank_status infer_augmented(crank_graph *graph, crank_node *node)
+{
+    const crank_augmented_attributes *attributes = node->attributes;
+    const crank_tensor *a = node->inputs[0], *b = node->inputs[1], *t = node->inputs[2], *s = node->inputs[3];
+    bool turned = attributes->trans_b;
+    if (a->rank != 2 || b->rank != 2 || t->rank != 2 || s->rank != 2 || b->dims[turned] != a->dims[1] || s->dims[turned] != t->dims[1] ||
+        b->dims[!turned] != s->dims[!turned] || a->dims[0] != t->dims[0])
+        return op_refuse(graph, "matmul_augmented: %s, %s, %s and %s do not multiply", op_shape(a).text, op_shape(b).text, op_shape(t).text,
+                         op_shape(s).text);
+    crank_set_output(node, 0, a->dtype, 2, (int64_t[]){a->dims[0], b->dims[!turned]});
+    return CRANK_OK;
+}
+
+static double augmented_flops(const crank_node *node)
+{
+    return 2.0 * (double)op_count(node->outputs[0]) * (double)(node->inputs[0]->dims[1] + node->inputs[2]->dims[1]);
+}
+
+const crank_op op_matmul_augmented = {.name = "matmul_augmented",
+                                      .infer = infer_augmented,
+                                      .attributes_size = sizeof(crank_augmented_attributes),
+                                      .inplace = {1 + 4},
+                                      .flops = augmented_flops};
+
 /* Elements along `inner` stand side by side, and those along `outer` do not overlap. */
 static bool lies_along(const crank_tensor *x, int outer, int inner)
 {

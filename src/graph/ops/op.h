@@ -40,7 +40,10 @@ typedef struct extent_attributes {
     int64_t extent;
 } extent_attributes; /* scatter_rows: V; unpick: c */
 
-extern const crank_op op_copy, op_fill, op_concat, op_pad, op_matmul, op_scatter_rows, op_gather_rows, op_pick,
+/* The gated linear unit of what was scaled, when `gate` and `up` [n, d] come straight from scale_columns; NULL: they do not. */
+crank_tensor *op_glu_of_scaled(crank_tensor *gate, crank_tensor *up, crank_unary_kind activation);
+
+extern const crank_op op_glu, op_glu_backward, op_copy, op_fill, op_concat, op_pad, op_matmul, op_matmul_augmented, op_scatter_rows, op_gather_rows, op_pick,
     op_unpick, op_segment_pool, op_segment_pool_backward, op_sparse_matmul, op_sparse_sample;
 
 /* ---- refusals ---- */

@@ -5,7 +5,8 @@
 
 extern const crank_op op_where, op_binary, op_affine, op_unary, op_unary_backward, op_reduce, op_softmax,
     op_softmax_backward, op_rmsnorm, op_rmsnorm_backward, op_layernorm, op_layernorm_backward, op_rope, op_attention,
-    op_attention_backward, op_cache_write, op_attention_cached, op_glu, op_glu_backward, op_head_logprob,
+    op_attention_backward, op_cache_write, op_attention_cached, op_glu_scaled, op_glu_scaled_backward, op_scale_columns,
+    op_scale_columns_backward, op_head_logprob,
     op_head_logprob_backward, op_head_cross_entropy, op_dropout, op_adamw, op_adamw8bit, op_sgd, op_lion, op_assign,
     op_clip_scale, op_check_finite, op_group_sum, op_group_broadcast, op_group_wait, op_group_settle, op_top_k, op_eigh, op_dequantize, op_quantize_rows, op_scaled_matmul;
 
@@ -15,7 +16,7 @@ static const crank_op *const operations[] = {
     /* copy.c        */ &op_copy, &op_fill, &op_concat, &op_pad,
     /* elementwise.c */ &op_binary, &op_where, &op_affine, &op_unary, &op_unary_backward,
     /* reduce.c      */ &op_reduce,
-    /* matmul.c      */ &op_matmul,
+    /* matmul.c      */ &op_matmul, &op_matmul_augmented,
     /* quantized.c   */ &op_dequantize, &op_quantize_rows, &op_scaled_matmul,
     /* gather.c      */ &op_gather_rows, &op_scatter_rows, &op_pick, &op_unpick,
     /* sparse.c      */ &op_sparse_matmul, &op_sparse_sample,
@@ -27,6 +28,7 @@ static const crank_op *const operations[] = {
     /* rope.c        */ &op_rope,
     /* attention.c   */ &op_attention, &op_attention_backward, &op_cache_write, &op_attention_cached,
     /* glu.c         */ &op_glu, &op_glu_backward,
+    /* columns.c     */ &op_scale_columns, &op_scale_columns_backward, &op_glu_scaled, &op_glu_scaled_backward,
     /* head.c        */ &op_head_logprob, &op_head_logprob_backward, &op_head_cross_entropy,
     /* dropout.c     */ &op_dropout,
     /* update.c      */ &op_adamw, &op_adamw8bit, &op_sgd, &op_lion, &op_assign, &op_clip_scale, &op_check_finite,
