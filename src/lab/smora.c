@@ -1,10 +1,11 @@
 /* smora.c - experiment: a router over single ranks on eight tasks at once (arXiv:2501.15103).
  *
  * Its own world: a 40-128-128-10 ReLU network whose last 8 inputs name the task (8 in its place) is pre-trained on one teacher; eight teachers,
- * each perturbed in every layer by a normal matrix 0.7 times as long as the weight, label the samples of their task: the base alone reaches .31 there.
+ * each perturbed in every layer by a normal matrix 0.7 times as long as the weight, label the samples of their task: the base alone reaches .30 there.
  * Mean accuracy over the tasks is measured.
  *
- * Rate and scale are both tuned, on seeds 101 to 104: LoRA r=8 .6478 at a scale of 2 and .6496 at 1; SMoRA .6564, .6576 and .6582 at 2, 1 and 1/2.
+ * Rates are tuned on seeds 101 to 104, and three seeds are judged at a scale of 2 on both sides: SMoRA is .008 above LoRA r=8, where .01 is asked.
+ * Six seeds give .0107; and on the tuning seeds LoRA r=8 has .6478 at a scale of 2 and .6496 at 1, SMoRA .6564, .6576 and .6582 at 2, 1 and 1/2.
  * With the task named by a 1 instead of an 8, and a perturbation as long as the weight, SMoRA is .023 below LoRA: the router must see the task. */
 #include <math.h>
 
@@ -155,9 +156,8 @@ static const lab_method methods[] = {
 
 static void judge(lab *run)
 {
-    double smora = lab_mean(run, "SMoRA 8 of 64, quarter scale", "accuracy"), large = lab_mean(run, "LoRA r=64", "accuracy"); /* as tuned */
-    double small = fmax(lab_mean(run, "LoRA r=8", "accuracy"), lab_mean(run, "LoRA r=8, half scale", "accuracy"));
-    lab_expect(run, "SMoRA 8 of 64 at its tuned scale less LoRA r=8 at the better of its scales (accuracy)", smora - small, LAB_AT_LEAST, 0.01);
+    double smora = lab_mean(run, "SMoRA 8 of 64", "accuracy"), small = lab_mean(run, "LoRA r=8", "accuracy"), large = lab_mean(run, "LoRA r=64", "accuracy");
+    lab_expect(run, "SMoRA 8 of 64 less LoRA r=8 (accuracy)", smora - small, LAB_AT_LEAST, 0.01);
     lab_paper(run, smora > large && smora > lab_mean(run, "MoE-LoRA, 2 of 8 experts of rank 8", "accuracy"),
               "above LoRA of all ranks and above a mixture of larger experts",
               "above LoRA with as many active ranks, below LoRA of all ranks and below a mixture of larger experts, which do better with these 32,000 samples");
@@ -168,12 +168,11 @@ const lab_experiment lab_smora = {
     .paper = "arXiv:2501.15103",
     .claim = "picking 8 of 64 single ranks for each input beats LoRA with 8 ranks on many tasks at once, and LoRA with 64",
     .setup = "a 40-128-128-10 ReLU classifier is adapted to eight perturbed teachers, the task named in the input, with 32,000 samples; adapters on both hidden layers, 2,500 steps "
-             "of 256; rates and scales are tuned",
+             "of 256; rates are tuned, at a scale of 2; rows at smaller scales are told",
     .threshold = "mean accuracy of SMoRA with 8 of 64 ranks >= LoRA r=8 + 0.01",
     .reason = "measured before: LoRA r=8 .631, SMoRA 8 of 64 .651, LoRA r=64 .661, MoE-LoRA 8 x 8 top-2 .673: above LoRA at equal active rank, not above the others",
     .world = &tasks,
     .methods = methods,
-    .seeds = 6,
     .grid = grid,
     .metric = "accuracy",
     .judge = judge,
