@@ -23,7 +23,7 @@ typedef struct {
 } options;
 
 typedef struct {
-    subspace     space; /* r 0: the inner optimiser has the unit as it is */
+    subspace     space; /* first; r 0: the inner optimiser has the unit as it is */
     crank_unit   inner;
     crank_param *clock; /* with on_refresh: reset, the steps since the last refresh */
 } state;
@@ -31,7 +31,6 @@ typedef struct {
 typedef struct {
     inner_choice   inner;
     subspace_tally tally;
-    int64_t        step;
 } model_state;
 
 static const crank_option option_table[] = {
@@ -113,22 +112,15 @@ static void refresh(crank_graph *graph, crank_unit *unit, crank_tensor *gradient
 
 static crank_status period(crank_context *context, crank_unit *units, int count, void *model_of_units, int64_t step, bool *changed)
 {
-    model_state *model = model_of_units;
-    crank_status status = CRANK_OK;
+    crank_status status = subspace_period(context, "galore", units, count, &((model_state *)model_of_units)->tally, step);
     (void)changed;
-    for (int i = 0; status == CRANK_OK && i < count; i++)
-        if (!units[i].param->moved) status = subspace_warm_hear(context, &((state *)units[i].state)->space, &model->tally);
-    subspace_tell(context, "galore", &model->tally);
-    model->step = model->tally.step = step;
     for (int i = 0; status == CRANK_OK && i < count; i++) {
         const options *opt = units[i].options;
         state         *st = units[i].state;
         if (units[i].param->moved || !st->space.r) continue;
         int64_t last = step ? subspace_last_refresh(opt->gap, opt->stagger, units[i].index, step) : 0;
-        bool    due = last == step, warm = subspace_is_warm(opt->refresh);
-        units[i].probe = due && !warm;
-        if (warm) subspace_warm_ask(&units[i], &st->space, due, step <= 1);
-        if (due && warm && step && st->clock) status = inner_reset(context, &st->inner);
+        bool    due = subspace_ask(&units[i], opt->refresh, opt->gap, opt->stagger, step);
+        if (due && subspace_is_warm(opt->refresh) && step && st->clock) status = inner_reset(context, &st->inner);
         if (status == CRANK_OK) status = optim_clock_write(context, st->clock, step - last + 1);
     }
     return status;
@@ -138,13 +130,10 @@ static crank_status observe(crank_context *context, crank_unit *unit, const floa
 {
     const options *opt = unit->options;
     state         *st = unit->state;
-    model_state   *model = unit->model;
     bool           rotate = strcmp(opt->on_refresh, "rotate") == 0;
     subspace_news  news;
-    crank_stream   stream = crank_stream_make(unit->seed, CRANK_RANDOM_METHOD, (uint32_t)model->step);
-    crank_status   status = subspace_refresh(context, &st->space, opt->refresh, gradient, stream, (uint64_t)unit->index << 40, rotate, &news);
+    crank_status   status = subspace_observe(context, unit, opt->refresh, gradient, rotate, &((model_state *)unit->model)->tally, &news);
     if (status != CRANK_OK) return status;
-    subspace_count(&model->tally, &news);
     if (rotate) {
         crank_param *m = inner_state(&st->inner, "m"), *v = inner_state(&st->inner, "v");
         if (m && v) status = subspace_rotate(context, &st->space, &news, m, v);

@@ -24,7 +24,7 @@ typedef struct {
 } options;
 
 typedef struct {
-    subspace     space; /* r 0: the inner optimiser has the unit as it is */
+    subspace     space; /* first; r 0: the inner optimiser has the unit as it is */
     crank_param *magnitude, *ratio; /* g and rho [out]; 0 in ratio: not started */
     crank_unit   owner, direction, norm; /* the magnitude as a unit; inner optimisers of R and of the magnitude */
 } state;
@@ -32,7 +32,6 @@ typedef struct {
 typedef struct {
     inner_choice   inner;
     subspace_tally tally;
-    int64_t        step;
 } model_state;
 
 static const crank_option option_table[] = {
@@ -162,20 +161,12 @@ static void refresh(crank_graph *graph, crank_unit *unit, crank_tensor *gradient
 
 static crank_status period(crank_context *context, crank_unit *units, int count, void *model_of_units, int64_t step, bool *changed)
 {
-    model_state *model = model_of_units;
-    crank_status status = CRANK_OK;
+    crank_status status = subspace_period(context, "gradnorm", units, count, &((model_state *)model_of_units)->tally, step);
     (void)changed;
-    for (int i = 0; status == CRANK_OK && i < count; i++)
-        if (!units[i].param->moved) status = subspace_warm_hear(context, &((state *)units[i].state)->space, &model->tally);
-    subspace_tell(context, "gradnorm", &model->tally);
-    model->step = model->tally.step = step;
     for (int i = 0; i < count; i++) {
         const options *opt = units[i].options;
-        state         *st = units[i].state;
-        if (units[i].param->moved || !st->space.r) continue;
-        bool due = !step || subspace_last_refresh(opt->gap, opt->stagger, units[i].index, step) == step, warm = subspace_is_warm(opt->refresh);
-        units[i].probe = due && !warm;
-        if (warm) subspace_warm_ask(&units[i], &st->space, due, step <= 1);
+        const state   *st = units[i].state;
+        if (!units[i].param->moved && st->space.r) subspace_ask(&units[i], opt->refresh, opt->gap, opt->stagger, step);
     }
     return status;
 }
@@ -183,14 +174,8 @@ static crank_status period(crank_context *context, crank_unit *units, int count,
 /* On the host the basis is that of the weight's gradient, of which the direction's differs by factors of rows and one column of W. */
 static crank_status observe(crank_context *context, crank_unit *unit, const float *gradient)
 {
-    const options *opt = unit->options;
-    const state   *st = unit->state;
-    model_state   *model = unit->model;
-    subspace_news  news;
-    crank_stream   stream = crank_stream_make(unit->seed, CRANK_RANDOM_METHOD, (uint32_t)model->step);
-    crank_status   status = subspace_refresh(context, &st->space, opt->refresh, gradient, stream, (uint64_t)unit->index << 40, false, &news);
-    if (status == CRANK_OK) subspace_count(&model->tally, &news);
-    return status;
+    subspace_news news;
+    return subspace_observe(context, unit, ((const options *)unit->options)->refresh, gradient, false, &((model_state *)unit->model)->tally, &news);
 }
 
 static void release(crank_unit *unit)

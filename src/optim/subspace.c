@@ -365,3 +365,32 @@ void subspace_tell(crank_context *context, const char *optimizer, subspace_tally
                   tally->kept);
     *tally = (subspace_tally){ 0 };
 }
+
+/* ---- period and observe ---- */
+
+crank_status subspace_period(crank_context *context, const char *optimizer, crank_unit *units, int count, subspace_tally *tally, int64_t step)
+{
+    crank_status status = CRANK_OK;
+    for (int i = 0; status == CRANK_OK && i < count; i++)
+        if (!units[i].param->moved) status = subspace_warm_hear(context, units[i].state, tally);
+    subspace_tell(context, optimizer, tally);
+    tally->step = step;
+    return status;
+}
+
+bool subspace_ask(crank_unit *unit, const char *refresh, int64_t gap, bool stagger, int64_t step)
+{
+    bool due = !step || subspace_last_refresh(gap, stagger, unit->index, step) == step, warm = subspace_is_warm(refresh);
+    unit->probe = due && !warm;
+    if (warm) subspace_warm_ask(unit, unit->state, due, step <= 1);
+    return due;
+}
+
+crank_status subspace_observe(crank_context *context, const crank_unit *unit, const char *refresh, const float *gradient, bool overlap,
+                              subspace_tally *tally, subspace_news *news)
+{
+    crank_stream stream = crank_stream_make(unit->seed, CRANK_RANDOM_METHOD, (uint32_t)tally->step);
+    crank_status status = subspace_refresh(context, unit->state, refresh, gradient, stream, (uint64_t)unit->index << 40, overlap, news);
+    if (status == CRANK_OK) subspace_count(tally, news);
+    return status;
+}

@@ -81,4 +81,14 @@ typedef struct subspace_tally {
 } subspace_tally;
 void subspace_count(subspace_tally *tally, const subspace_news *news);
 void subspace_tell(crank_context *context, const char *optimizer, subspace_tally *tally); /* logs what was counted and forgets it */
+
+/* ---- what optimisers whose state begins with a subspace do in `period` and `observe` ---- */
+
+/* First in `period`: counts what warm refreshes left, logs what was counted, and remembers the step. */
+crank_status subspace_period(crank_context *context, const char *optimizer, crank_unit *units, int count, subspace_tally *tally, int64_t step);
+/* Then for a unit with a subspace: asks for the refresh that falls due at `step`, on the host or in the step itself; true: one does. */
+bool subspace_ask(crank_unit *unit, const char *refresh, int64_t gap, bool stagger, int64_t step);
+/* In `observe`: subspace_refresh with draws of the step and the unit, counted. `overlap` as there; the news is then the caller's to free. */
+crank_status subspace_observe(crank_context *context, const crank_unit *unit, const char *refresh, const float *gradient, bool overlap,
+                              subspace_tally *tally, subspace_news *news);
 #endif
