@@ -182,7 +182,7 @@ static crank_status run(cli_call *cli)
 const cli_verb verb_compress = {
     .name = "compress",
     .usage = "MODEL -o SMALL [--ratio R] [--rule random|magnitude|taylor|wanda|welore] [--pattern 4:8|unstructured] [--first N] [--last N]",
-    .summary = "prune heads and neurons: a small model to train adapters on, for the large one",
+    .summary = "a smaller model: heads and neurons pruned, weights made sparse, or factors of low rank",
     .details = "The small model is a folder as any other. Train it on general text first where pruning hurts (alignment: crank train with lowrank.method=none or any adapter), then "
                "train an adapter on it; `crank adapter recover LARGE SMALL ADAPTER -o OUT` makes it an adapter of the large model (LoRAM, arXiv:2502.13533). --rule welore writes a plain "
                "model and its factors beside it (WeLore, arXiv:2407.11239): `crank train model.path=SMALL lowrank.method=welore lowrank.adapter=SMALL/factors` trains them alone.",

@@ -7,25 +7,10 @@
 #define CRANK_DEVICE_CPU_PANEL_AMX_H
 
 #include "device/cpu/ending_simd.h"
+#include "device/cpu/registers_amx.h"
 #include "device/cpu/transpose_simd.h"
 
-enum { SIDE = 16, STEP = 2 * SIDE, TILE_WORDS = SIDE * SIDE };
-
-/* All eight registers as 16 rows of 64 bytes; they belong to the thread until tiles_end. */
-static void tiles_begin(void)
-{
-    struct {
-        uint8_t  palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t  rows[16];
-    } shape = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        shape.row_bytes[i] = SIDE * sizeof(uint32_t);
-        shape.rows[i] = SIDE;
-    }
-    _tile_loadconfig(&shape);
-}
-static void tiles_end(void) { _tile_release(); }
+enum { STEP = 2 * SIDE, TILE_WORDS = SIDE * SIDE };
 
 static inline int64_t steps_of(int64_t k) { return (k + STEP - 1) / STEP; }
 

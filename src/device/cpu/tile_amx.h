@@ -6,23 +6,9 @@
 #ifndef CRANK_DEVICE_CPU_TILE_AMX_H
 #define CRANK_DEVICE_CPU_TILE_AMX_H
 
-enum { SIDE = 16, MOST_WORDS = 256 }; /* of a turned operand at once */
+#include "device/cpu/registers_amx.h"
 
-static void tiles_begin(void)
-{
-    struct {
-        uint8_t  palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t  rows[16];
-    } shape = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        shape.row_bytes[i] = SIDE * sizeof(word);
-        shape.rows[i] = SIDE;
-    }
-    _tile_loadconfig(&shape);
-}
-
-static void tiles_end(void) { _tile_release(); }
+enum { MOST_WORDS = 256 }; /* of a turned operand at once */
 
 /* Words first .. last - 1 of rows row .. of a as [SIDE of rows][blocks of k][SIDE][SIDE], zeros behind the last word. */
 static void turn_rows(const tile_product *p, int64_t row, int64_t first, int64_t last, word *to)
