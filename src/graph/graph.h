@@ -109,6 +109,9 @@ crank_tensor *graph_tensor(crank_graph *graph, crank_dtype dtype, int rank, cons
 int64_t       tensor_count(const crank_tensor *tensor);
 size_t        tensor_bytes(const crank_tensor *tensor); /* of a root: what it takes in memory */
 
+/* A body for the node: the device's, or on a host device the operation's own. `views` receives its operands, inputs first. */
+bool plan_find_body(crank_graph *graph, const crank_node *node, crank_view *views, crank_body *body);
+
 /* The passes of the plan; each changes the node list in place. They return false when memory is out (message set). */
 bool plan_remove_dead(crank_graph *graph);
 bool plan_fuse(crank_graph *graph);

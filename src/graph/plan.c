@@ -15,8 +15,7 @@ static crank_view view_of(const crank_tensor *tensor)
     return view;
 }
 
-/* A body for the node: the device's, or on a host device the operation's own. */
-static bool find_body(crank_graph *graph, const crank_node *node, crank_view *views, crank_body *body)
+bool plan_find_body(crank_graph *graph, const crank_node *node, crank_view *views, crank_body *body)
 {
     for (int i = 0; i < node->input_count; i++) views[i] = view_of(node->inputs[i]);
     for (int i = 0; i < node->output_count; i++) views[node->input_count + i] = view_of(node->outputs[i]);
@@ -66,7 +65,7 @@ static bool decompose(crank_graph *graph)
     crank_body body;
     for (int i = 0; i < graph->node_count; i++) {
         crank_node *node = graph->nodes[i];
-        if (node_is_view(node) || !node->op->decompose || find_body(graph, node, views, &body)) continue;
+        if (node_is_view(node) || !node->op->decompose || plan_find_body(graph, node, views, &body)) continue;
         int           before = graph->node_count;
         crank_tensor *outputs[CRANK_MAX_OUTPUTS] = {0};
         bool          reverse = graph->reverse;
@@ -123,7 +122,7 @@ static bool choose_bodies(crank_graph *graph)
             crank_fail(graph->context, CRANK_FAILED, "out of memory: planning a graph");
             return false;
         }
-        if (!find_body(graph, node, step->views, &step->body)) {
+        if (!plan_find_body(graph, node, step->views, &step->body)) {
             crank_fail(graph->context, CRANK_USAGE, "device %s has no body for operation `%s`", graph->device->name, node->op->name);
             return false;
         }

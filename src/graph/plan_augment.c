@@ -68,19 +68,8 @@ static bool stretch(crank_tensor *tensor, int64_t columns, int64_t room)
     return true;
 }
 
-static crank_view view_of(const crank_tensor *tensor)
-{
-    crank_view view = {.dtype = CRANK_F32, .rank = -1};
-    if (!tensor) return view;
-    view.dtype = tensor->dtype;
-    view.rank = tensor->rank;
-    memcpy(view.dims, tensor->dims, sizeof view.dims);
-    memcpy(view.strides, tensor->strides, sizeof view.strides);
-    return view;
-}
-
 /* The device has a body for every node that touches memory of `root`. */
-static bool all_served(const crank_graph *graph, const crank_tensor *root)
+static bool all_served(crank_graph *graph, const crank_tensor *root)
 {
     crank_view views[CRANK_MAX_INPUTS + CRANK_MAX_OUTPUTS];
     crank_body body;
@@ -88,17 +77,9 @@ static bool all_served(const crank_graph *graph, const crank_tensor *root)
         const crank_node *node = graph->nodes[i];
         if (!node || node_is_view(node)) continue;
         bool touches = false;
-        for (int j = 0; j < node->input_count; j++) {
-            views[j] = view_of(node->inputs[j]);
-            touches |= node->inputs[j] && tensor_root(node->inputs[j]) == root;
-        }
-        for (int j = 0; j < node->output_count; j++) {
-            views[node->input_count + j] = view_of(node->outputs[j]);
-            touches |= node->outputs[j] && tensor_root(node->outputs[j]) == root;
-        }
-        crank_call call = {.device = graph->device, .in = views, .inputs = node->input_count, .out = views + node->input_count,
-                           .outputs = node->output_count, .attributes = node->attributes};
-        if (touches && !graph->device->find(graph->device, node->op->name, &call, &body)) return false;
+        for (int j = 0; j < node->input_count; j++) touches |= node->inputs[j] && tensor_root(node->inputs[j]) == root;
+        for (int j = 0; j < node->output_count; j++) touches |= node->outputs[j] && tensor_root(node->outputs[j]) == root;
+        if (touches && !plan_find_body(graph, node, views, &body)) return false;
     }
     return true;
 }
@@ -139,14 +120,13 @@ static bool give_room(crank_graph *graph, crank_tensor *x, int64_t room)
 
 /* ---- the pattern ---- */
 
-static bool served(const crank_graph *graph, crank_tensor *const *inputs, const crank_tensor *output, const crank_augmented_attributes *attributes)
+static bool served(crank_graph *graph, crank_tensor *const *inputs, crank_tensor *output, crank_augmented_attributes *attributes)
 {
     crank_view views[6];
     crank_body body;
-    for (int j = 0; j < 5; j++) views[j] = view_of(inputs[j]);
-    views[5] = view_of(output);
-    crank_call call = {.device = graph->device, .in = views, .inputs = 5, .out = views + 5, .outputs = 1, .attributes = attributes};
-    return graph->device->find(graph->device, op_matmul_augmented.name, &call, &body);
+    crank_node node = {.op = &op_matmul_augmented, .input_count = 5, .outputs = {output}, .output_count = 1, .attributes = attributes};
+    memcpy(node.inputs, inputs, 5 * sizeof *inputs);
+    return plan_find_body(graph, &node, views, &body);
 }
 
 /* The product and its term, in whichever order they come, at list index `at`. */
